@@ -1,0 +1,105 @@
+"""The gateway: ``uvicorn --factory gateway.app:create_app``."""
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import batches, health, jobs, problems
+from gateway.body_limit import BodyLimit
+from gateway.service import Service
+from gateway.waiting import Waiting
+from shared.opening import open_ledger
+from shared.report import DISCLAIMER
+from shared.settings import ROOT, Settings, settings
+
+WEB = Path(__file__).parent / "web"
+_CONTENT_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
+_MULTIPART_OVERHEAD = 2**20
+
+
+class UnsafeBind(Exception):
+    """Without API keys the gateway listens on loopback only."""
+
+
+def create_app(chosen: Settings | None = None) -> FastAPI:
+    """Raises UnsafeBind, UnsuitableStore, StoreError."""
+    chosen = chosen or settings()
+    _refuse_open_doors(chosen)
+    ledger = open_ledger(chosen, "gateway")
+    waiting = Waiting(chosen.redis, ledger.outcome)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        listening = asyncio.create_task(waiting.listen())
+        yield
+        listening.cancel()
+
+    app = FastAPI(
+        title="ExplainMyXray",
+        version="0.1.0",
+        description=f"Chest radiographs in, structured reports with boxes out.\n\n**{DISCLAIMER}**",
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.service = Service(ledger, waiting, chosen)
+    problems.install(app)
+    for room in (jobs, batches, health):
+        app.include_router(room.router)
+
+    @app.get("/", include_in_schema=False)
+    def workstation() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": _CONTENT_POLICY})
+
+    @app.get("/demo.png", include_in_schema=False)
+    def demo_image() -> FileResponse:
+        return FileResponse(ROOT / "models" / "demo" / "sample.png")
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.add_middleware(BodyLimit, limit=_body_limit(chosen))
+    app.add_middleware(SafeHeaders)
+    return app
+
+
+class SafeHeaders:
+    """Answers are never sniffed, framed or leaked through a referrer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"x-frame-options", b"DENY"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def _body_limit(chosen: Settings) -> int:
+    """A batch may bring several files at once, though not a gigabyte."""
+    return 4 * chosen.max_upload_bytes + _MULTIPART_OVERHEAD
+
+
+def _refuse_open_doors(chosen: Settings) -> None:
+    try:
+        loopback = chosen.host == "localhost" or ipaddress.ip_address(chosen.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not chosen.allow_keyless_bind:
+        raise UnsafeBind(
+            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Listen on "
+            "127.0.0.1, behind a proxy that authenticates. EMX_ALLOW_KEYLESS_BIND=true is for containers whose "
+            "port is published on loopback only."
+        )

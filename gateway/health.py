@@ -1,0 +1,46 @@
+"""/healthz, /readyz and /metrics."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.service import Services
+from shared.metrics import QUEUE_DEPTH, WORKERS
+from shared.queue import COURIER_QUEUE, READ_QUEUES
+from shared.store import StoreError
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz")
+def healthz() -> PlainTextResponse:
+    """The gateway's process is alive."""
+    return PlainTextResponse("ok")
+
+
+@router.get("/readyz", responses={503: {"description": "Something that a report needs is missing"}})
+def readyz(service: Services) -> JSONResponse:
+    """Redis, the store and at least one worker with a loaded model are there."""
+    checks = {
+        "redis": service.ledger.index.ping(),
+        "store": _store_answers(service),
+        "worker": service.ledger.index.workers() > 0,
+    }
+    return JSONResponse({"ready": all(checks.values()), "checks": checks}, 200 if all(checks.values()) else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(service: Services) -> Response:
+    """Prometheus metrics of the gateway, queue depths included."""
+    for queue, depth in service.ledger.index.queue_depths((*READ_QUEUES, COURIER_QUEUE)).items():
+        QUEUE_DEPTH.labels(queue).set(depth)
+    WORKERS.set(service.ledger.index.workers())
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _store_answers(service: Services) -> bool:
+    try:
+        service.ledger.store.exists("probe/readyz")
+    except StoreError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Errors as RFC 9457 problem documents, all made in this one place."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from shared.imaging import BadImage, ImageTooLarge, NotAnImage
+from shared.ledger import Abandoned, Conflict
+from shared.metrics import REFUSED
+from shared.store import StoreError
+from shared.webhooks import ForbiddenTarget
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. ``type`` is a stable name for programs, ``detail`` a sentence for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+class Problem(Exception):
+    """Raised anywhere in the gateway to answer with a problem document."""
+
+    def __init__(self, status: int, type: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.type, self.detail, self.headers = status, type, detail, headers or {}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an endpoint that may answer with these problems."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
+    document = ProblemDocument(
+        type=f"urn:explainmyxray:problem:{problem.type}",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        errors=errors,
+    )
+    return JSONResponse(
+        document.model_dump(exclude_none=True), problem.status, problem.headers, media_type=MEDIA_TYPE
+    )
+
+
+def _of_image(error: BadImage) -> Problem:
+    if isinstance(error, ImageTooLarge):
+        return Problem(413, "image-too-large", str(error))
+    if isinstance(error, NotAnImage):
+        return Problem(415, "not-an-image", str(error))
+    return Problem(422, "bad-image", str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception that a caller can do something about into its problem document."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        if request.method == "POST":
+            REFUSED.labels(error.status).inc()
+        return answer(error)
+
+    @app.exception_handler(BadImage)
+    async def bad_image(request: Request, error: BadImage) -> JSONResponse:
+        return await problem(request, _of_image(error))
+
+    @app.exception_handler(ForbiddenTarget)
+    async def forbidden_target(request: Request, error: ForbiddenTarget) -> JSONResponse:
+        return await problem(request, Problem(422, "forbidden-webhook-target", str(error)))
+
+    @app.exception_handler(Conflict)
+    async def conflict(request: Request, error: Conflict) -> JSONResponse:
+        detail = "This idempotency key was used before, for another request."
+        return await problem(request, Problem(409, "idempotency-conflict", detail))
+
+    @app.exception_handler(Abandoned)
+    async def abandoned(request: Request, error: Abandoned) -> JSONResponse:
+        detail = "The submission took too long to be stored. Send it again."
+        return await problem(request, Problem(503, "abandoned", detail, {"Retry-After": "1"}))
+
+    @app.exception_handler(StoreError)
+    async def store(request: Request, error: StoreError) -> JSONResponse:
+        detail = "The object store can't be reached or is full. Nothing was accepted; try again later."
+        return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+        where = ", ".join(e["where"] for e in found)
+        REFUSED.labels(422).inc()
+        return answer(Problem(422, "invalid-request", f"The request doesn't fit: {where}."), found)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        return answer(Problem(error.status_code, kind, str(error.detail), dict(error.headers or {})))

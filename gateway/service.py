@@ -1,0 +1,80 @@
+"""What every endpoint of the gateway works with."""
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from gateway.problems import Problem
+from gateway.waiting import Waiting
+from shared.imaging import DecodedImage, decode
+from shared.ledger import Ledger, NewJob, submit
+from shared.ledger.records import Outcome
+from shared.ledger.records import Request as JobRequest
+from shared.metrics import SUBMITTED
+from shared.settings import Settings
+from shared.webhooks import check_target
+
+
+@dataclass
+class Service:
+    ledger: Ledger
+    waiting: Waiting
+    settings: Settings
+    _unqueued: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def validate(self, data: bytes) -> DecodedImage:
+        """Raises BadImage."""
+        return decode(data, self.settings.max_upload_bytes, self.settings.max_pixels)
+
+    def check_webhook(self, url: str | None) -> None:
+        """Raises ForbiddenTarget, or Problem where no secret is set to sign with."""
+        if url is None:
+            return
+        if not self.settings.webhook_secret:
+            raise Problem(422, "no-webhook-secret", "Webhooks need EMX_WEBHOOK_SECRET to be set on the server.")
+        check_target(url, self.settings.webhook_allow_private)
+
+    def submit(self, new: NewJob) -> JobRequest:
+        """Accept a validated job. While Redis is away jobs are kept in the store alone, up to a bound."""
+        if self._unqueued >= self.settings.max_open_per_gateway:
+            if not self.ledger.index.ping():
+                raise Problem(
+                    503,
+                    "queue-unavailable",
+                    "The queue is away and too many jobs wait for it.",
+                    {"Retry-After": "10"},
+                )
+            self._unqueued = 0
+        request, queued = submit(self.ledger, new)
+        with self._lock:
+            self._unqueued = 0 if queued else self._unqueued + 1
+        SUBMITTED.labels(request.priority).inc()
+        return request
+
+    def find(self, job: str, kind: str = "job") -> tuple[JobRequest, Outcome | None]:
+        """Raises Problem 404 for ids that are unknown, malformed, abandoned or erased."""
+        request = self.ledger.request(job) if _is_id(job) else None
+        if request is None or request.kind != kind or request.status != "committed":
+            raise Problem(404, f"no-such-{kind}", f"There is no {kind} with this id.")
+        return request, self.ledger.outcome(job)
+
+
+def _is_id(text: str) -> bool:
+    """Our ids are lower-case UUIDs; anything else never reaches the store as a key."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def service(request: Request) -> Service:
+    found = request.app.state.service
+    assert isinstance(found, Service)
+    return found
+
+
+Services = Annotated[Service, Depends(service)]

@@ -1,0 +1,62 @@
+"""Waiting for a job's end without holding a thread."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+from starlette.concurrency import run_in_threadpool
+
+from shared.index import DONE_CHANNEL
+from shared.ledger.records import Outcome
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which the store is asked anyway: what Redis announces are hints."""
+
+
+class Waiting:
+    """One subscription for all who wait in this gateway."""
+
+    def __init__(self, url: str, outcome: Callable[[str], Outcome | None]) -> None:
+        self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
+        self._outcome = outcome
+        self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    async def until_ended(self, job: str, seconds: float) -> Outcome | None:
+        """The job's outcome, or None if it hasn't one after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + seconds
+        event = asyncio.Event()
+        self._waiters[job].add(event)
+        try:
+            while True:
+                outcome = await run_in_threadpool(self._outcome, job)
+                left = give_up - loop.time()
+                if outcome or left <= 0:
+                    return outcome
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), min(left, _LOOK_AGAIN))
+                event.clear()
+        finally:
+            self._waiters[job].discard(event)
+            if not self._waiters[job]:
+                del self._waiters[job]
+
+    async def listen(self) -> None:
+        """Run for the gateway's whole life; outlives Redis."""
+        while True:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(DONE_CHANNEL)
+                    async for message in channel.listen():
+                        if message["type"] == "message":
+                            self._wake(message["data"].split()[0])
+            except (RedisError, OSError):
+                await asyncio.sleep(1)
+
+    def _wake(self, job: str) -> None:
+        for event in self._waiters.get(job, ()):
+            event.set()

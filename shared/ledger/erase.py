@@ -1,0 +1,33 @@
+"""Erase: image and report go for good; that there was a job stays."""
+
+from shared.ledger import keys
+from shared.ledger.finish import cancel
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Outcome, Request
+
+
+def erase(ledger: Ledger, job: str) -> None:
+    """Safe to repeat. No late report can come back, because the job's outcome is settled first."""
+    store, request = ledger.store, ledger.request(job)
+    if request and request.status == "committed":
+        cancel(ledger, job)
+    store.put(keys.erasing(job), b"{}")
+    for entry in list(store.list(keys.inputs(job))):
+        store.delete(entry.key)
+    if request:
+        store.put(keys.request(job), _request_tombstone(request).dump())
+    now = store.now()
+    store.put(keys.outcome(job), Outcome(kind="erased", finished_at=now).dump())
+    store.delete(keys.erasing(job))
+
+
+def _request_tombstone(request: Request) -> Request:
+    return Request(
+        id=request.id,
+        kind=request.kind,
+        status="erased",
+        tenant=request.tenant,
+        submitted_at=request.submitted_at,
+        batch=request.batch,
+        row=request.row,
+    )

@@ -1,0 +1,75 @@
+"""Finish: the one way a job ends. Worker, canceller and reconciler all come through here."""
+
+from datetime import datetime
+
+from shared.ledger import keys
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Delivery, DoneMarker, Outcome, Request
+
+
+def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
+    """Write ``outcome`` unless the job has one, and do what an outcome calls for. Returns the winner."""
+    store = ledger.store
+    store.put_if_absent(keys.outcome(job), outcome.dump())
+    winner = ledger.outcome(job) or outcome
+    request = ledger.request(job)
+    if request:
+        for delivery in _owed(request, winner):
+            if not store.exists(keys.delivery(delivery.id)):
+                store.put_if_absent(keys.outbox(delivery.id), delivery.dump())
+        if request.batch is not None and request.row is not None:
+            done = DoneMarker(id=job, state=winner.state)
+            store.put_if_absent(keys.done_marker(request.batch, request.row), done.dump())
+    _announce(ledger, job, request, winner)
+    _delete_inputs(ledger, job, request)
+    store.delete(keys.open_marker(job))
+    return winner
+
+
+def cancel(ledger: Ledger, job: str) -> Outcome:
+    """Returns the outcome that counts: its kind is ``cancelled`` if cancelling came first."""
+    ledger.index.ask_to_cancel(job)
+    return finish(ledger, job, Outcome(kind="cancelled", finished_at=ledger.store.now()))
+
+
+def expire(ledger: Ledger, request: Request, now: datetime) -> bool:
+    """End the job if it is too old, by the store's clock."""
+    if request.expires_at is None or now < request.expires_at:
+        return False
+    finish(ledger, request.id, Outcome(kind="expired", finished_at=now))
+    return True
+
+
+def _owed(request: Request, outcome: Outcome) -> list[Delivery]:
+    if request.webhook_url is None or outcome.kind == "erased":
+        return []
+    event = f"{request.kind}.{outcome.state}"
+    return [
+        Delivery(
+            id=Delivery.id_of(request.id, request.webhook_url, event),
+            job=request.id,
+            url=request.webhook_url,
+            event=event,
+            created_at=outcome.finished_at,
+            next_at=outcome.finished_at,
+        )
+    ]
+
+
+def _announce(ledger: Ledger, job: str, request: Request | None, winner: Outcome) -> None:
+    """Hints that save waiting; all of them may be lost."""
+    ledger.index.ended(job, winner.state)
+    if request:
+        for delivery in _owed(request, winner):
+            ledger.queue.deliver(delivery.id)
+        if request.batch:
+            ledger.queue.expand(request.batch)
+
+
+def _delete_inputs(ledger: Ledger, job: str, request: Request | None) -> None:
+    """What a lost race left behind; of a batch, everything, as its items have their own copies."""
+    named = keys.job_input(job, request.input_sha256) if request else ""
+    prefix = keys.batch_inputs(job) if request and request.kind == "batch" else keys.inputs(job)
+    for entry in list(ledger.store.list(prefix)):
+        if entry.key != named:
+            ledger.store.delete(entry.key)

@@ -1,0 +1,58 @@
+"""What every operation of the ledger works on."""
+
+from dataclasses import dataclass
+
+from shared.index import Index
+from shared.ledger import keys
+from shared.ledger.records import JobState, OpenMarker, Outcome, Request
+from shared.queue import Queue, QueueAway
+from shared.settings import Settings
+from shared.store import NotFound, Store
+
+
+@dataclass(frozen=True)
+class Ledger:
+    store: Store
+    index: Index
+    queue: Queue
+    settings: Settings
+
+    def request(self, job: str) -> Request | None:
+        return Request.model_validate_json(data) if (data := self._find(keys.request(job))) else None
+
+    def outcome(self, job: str) -> Outcome | None:
+        return Outcome.model_validate_json(data) if (data := self._find(keys.outcome(job))) else None
+
+    def open_marker(self, job: str) -> OpenMarker:
+        data = self._find(keys.open_marker(job))
+        return OpenMarker.model_validate_json(data) if data else OpenMarker()
+
+    def input(self, request: Request) -> bytes:
+        """The bytes as received. Raises NotFound once they were erased."""
+        return self.store.get(keys.job_input(request.id, request.input_sha256))
+
+    def state(self, job: str, outcome: Outcome | None) -> JobState:
+        """Terminal states come from the store alone; Redis tells running from queued, while it is there."""
+        if outcome:
+            return outcome.state
+        return JobState.RUNNING if self.index.leased(job) else JobState.QUEUED
+
+    def enqueue(self, request: Request) -> bool:
+        """Put a message into the job's queue. False if Redis is away: reconciling will do it later.
+
+        The mark comes after the message: lost in between, the job is merely enqueued once more, and a
+        message too many does no harm.
+        """
+        try:
+            self.index.forget_start(request.id)
+            self.queue.read(request.id, request.priority)
+            self.index.mark_enqueued(request.id, request.priority)
+        except QueueAway:
+            return False
+        return True
+
+    def _find(self, key: str) -> bytes | None:
+        try:
+            return self.store.get(key)
+        except NotFound:
+            return None

@@ -1,0 +1,121 @@
+"""Reconcile: whatever stopped half-way is brought to its end."""
+
+import time
+
+from shared.ledger import keys
+from shared.ledger.batch import expand
+from shared.ledger.erase import erase
+from shared.ledger.finish import expire, finish
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Delivery, Failure, OpenMarker, Outcome, Request
+from shared.store import NotFound
+from shared.store.base import Entry
+
+POISON_DEATHS = 4
+"""Lapsed leases before a job is poison: one in company, three alone."""
+
+FULL_SWEEP = 20
+"""Every so many rounds the store is asked about each open job, even where Redis says that all is well."""
+
+
+class Reconciler:
+    """Lists ``open/``, ``outbox/`` and ``erase/`` only, so a round costs with what is open, not with history.
+
+    Any number may run at once. It remembers nothing but when it first missed Redis's epoch.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._missed_since: float | None = None
+        self._rounds = 0
+
+    def round(self) -> None:
+        """One pass. Raises StoreError when the store is away; then nothing was decided."""
+        ledger = self.ledger
+        full = self._rounds % FULL_SWEEP == 0
+        self._rounds += 1
+        for entry in list(ledger.store.list(keys.ERASE)):
+            erase(ledger, entry.key.removeprefix(keys.ERASE))
+        if self._may_enqueue():
+            for entry in list(ledger.store.list(keys.OPEN)):
+                self._attend(entry, full)
+            ledger.index.begin_epoch()
+        for entry in list(ledger.store.list(keys.OUTBOX)):
+            self._redeliver(entry)
+
+    def _may_enqueue(self) -> bool:
+        """After Redis lost its memory, give running workers one lease period to show themselves."""
+        epoch = self.ledger.index.epoch()
+        if epoch == "away":
+            return False
+        if epoch is not None:
+            self._missed_since = None
+            return True
+        self._missed_since = self._missed_since or time.monotonic()
+        return time.monotonic() - self._missed_since >= self.ledger.settings.lease
+
+    def _attend(self, entry: Entry, full: bool) -> None:
+        """Bring one open job forward."""
+        ledger, job = self.ledger, entry.key.removeprefix(keys.OPEN)
+        standing = ledger.index.standing(job)
+        if standing.leased or (standing.waiting and not full):
+            return
+        request, outcome = ledger.request(job), ledger.outcome(job)
+        if request is None:
+            if (ledger.store.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
+                self._abandon(job)
+        elif request.status == "abandoned":
+            self._abandon(job)
+        elif request.kind == "batch":
+            expand(ledger, job)
+        elif outcome:
+            finish(ledger, job, outcome)
+        elif expire(ledger, request, ledger.store.now()):
+            pass
+        elif standing.started:
+            self._mourn(request, standing.started)
+        elif standing.enqueued_at is None or self._overtaken(request, standing.enqueued_at):
+            ledger.enqueue(request)
+
+    def _abandon(self, job: str) -> None:
+        """A submission that never committed. The request it might still write is taken from it first."""
+        ledger = self.ledger
+        tombstone = Request(id=job, status="abandoned", submitted_at=ledger.store.now())
+        ledger.store.put_if_absent(keys.request(job), tombstone.dump())
+        winner = ledger.request(job)
+        if winner and winner.status == "abandoned":
+            for entry in list(ledger.store.list(keys.inputs(job))):
+                ledger.store.delete(entry.key)
+            ledger.store.delete(keys.open_marker(job))
+
+    def _mourn(self, request: Request, token: str) -> None:
+        """A worker's lease lapsed with the job in hand. Each death has its token, so none counts twice."""
+        ledger, marker = self.ledger, self.ledger.open_marker(request.id)
+        deaths = (*marker.deaths, *({token} - set(marker.deaths)))
+        ledger.store.put(keys.open_marker(request.id), OpenMarker(deaths=deaths).dump())
+        if len(deaths) < POISON_DEATHS:
+            ledger.enqueue(request)
+            return
+        failure = Failure(
+            code="poison",
+            message=f"{len(deaths)} workers died while reading this image. It is not tried again.",
+        )
+        finish(
+            ledger,
+            request.id,
+            Outcome(kind="failure", failure=failure, finished_at=ledger.store.now()),
+        )
+
+    def _overtaken(self, request: Request, enqueued_at: float) -> bool:
+        """A job enqueued a while later has started: this one's message is lost."""
+        newest = self.ledger.index.newest_started(request.priority)
+        return newest is not None and newest > enqueued_at + self.ledger.settings.overtaken_after
+
+    def _redeliver(self, entry: Entry) -> None:
+        ledger, delivery_id = self.ledger, entry.key.removeprefix(keys.OUTBOX)
+        try:
+            owed = Delivery.model_validate_json(ledger.store.get(entry.key))
+        except NotFound:
+            return
+        if ledger.store.now() >= owed.next_at:
+            ledger.queue.deliver(delivery_id)

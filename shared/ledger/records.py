@@ -1,0 +1,125 @@
+"""What the ledger's objects hold."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.report import Report
+
+Priority = Literal["stat", "routine", "backlog"]
+_DELIVERIES = uuid.UUID("0d7d8a5c-0a3f-5f53-9f0e-3d6c6d0b6d4e")
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    def dump(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class OpenMarker(_Record):
+    """The job still needs attention. ``deaths`` are the leases that lapsed with the job in hand."""
+
+    deaths: tuple[str, ...] = ()
+
+
+class Request(_Record):
+    """``request.json``, the commit point of a job or a batch."""
+
+    id: str
+    kind: Literal["job", "batch"] = "job"
+    status: Literal["committed", "abandoned", "erased"] = "committed"
+    nonce: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    fingerprint: str = ""
+    tenant: str = "default"
+    submitted_at: datetime
+    expires_at: datetime | None = None
+    priority: Priority = "routine"
+    webhook_url: str | None = None
+    input_sha256: str = ""
+    media_type: str = ""
+    batch: str | None = None
+    row: int | None = None
+    rows: int | None = None
+
+
+class Failure(_Record):
+    """Why a job failed: a code for programs and a sentence for people, without patient data."""
+
+    code: str
+    message: str
+
+
+OutcomeKind = Literal["report", "failure", "cancelled", "expired", "completed", "erased"]
+
+_STATE_OF: dict[OutcomeKind, JobState] = {
+    "report": JobState.SUCCEEDED,
+    "completed": JobState.SUCCEEDED,
+    "failure": JobState.FAILED,
+    "cancelled": JobState.CANCELLED,
+    "erased": JobState.CANCELLED,
+    "expired": JobState.EXPIRED,
+}
+
+
+class Outcome(_Record):
+    """``outcome.json``: the first writer wins, forever. ``completed`` is a batch's."""
+
+    kind: OutcomeKind
+    finished_at: datetime
+    started_at: datetime | None = None
+    report: Report | None = None
+    failure: Failure | None = None
+    counts: dict[str, int] | None = None
+
+    @property
+    def state(self) -> JobState:
+        return _STATE_OF[self.kind]
+
+
+class Delivery(_Record):
+    """A webhook owed (in the outbox) or ended (in deliveries)."""
+
+    id: str
+    job: str
+    url: str
+    event: str
+    created_at: datetime
+    tries: int = 0
+    next_at: datetime
+    status: Literal["owed", "delivered", "undelivered"] = "owed"
+    last_answer: str = ""
+
+    @staticmethod
+    def id_of(job: str, url: str, event: str) -> str:
+        """The same job, endpoint and event always give the same id, so that a receiver can drop repeats."""
+        return str(uuid.uuid5(_DELIVERIES, f"{job}\n{url}\n{event}"))
+
+
+class DoneMarker(_Record):
+    """One item of a batch has its outcome."""
+
+    id: str
+    state: JobState
+
+
+class Manifest(_Record):
+    """The inputs of a batch, in order: SHA-256 and media type of each row."""
+
+    rows: tuple[tuple[str, str], ...]

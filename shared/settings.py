@@ -1,0 +1,62 @@
+"""Every setting, read from the environment (``EMX_…``) in this one place."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Settings of all processes. Durations are in seconds, sizes in bytes, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="EMX_", extra="ignore")
+
+    store: str = Field("file:data/store", description="file:DIR, or s3+http(s)://HOST[:PORT]/BUCKET")
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_region: str = "us-east-1"
+    redis: str = "redis://127.0.0.1:6379/0"
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    allow_keyless_bind: bool = Field(
+        False,
+        description="Bind beyond loopback without API keys; for a container whose port is published "
+        "on loopback only",
+    )
+    metrics_port: int = Field(0, description="Port for /metrics of courier and worker; 0 for none")
+    metrics_host: str = "127.0.0.1"
+
+    model: str = Field(str(ROOT / "models" / "demo"), description="Checkpoint directory or hub id")
+    adapter: str | None = Field(None, description="Directory of a PEFT adapter")
+    device: str = "auto"
+    quantisation: str = "auto"
+    slots: int = Field(32, ge=1, le=256, description="Studies that one worker holds at a time")
+
+    max_upload_bytes: int = 64 * 2**20
+    max_pixels: int = 50_000_000
+    max_open_per_gateway: int = Field(10_000, description="Jobs accepted while Redis is away, then 503")
+    explain_timeout: float = 120.0
+    job_ttl: float = Field(24 * 3600, description="A job that hasn't ended after this long expires")
+
+    webhook_secret: str | None = Field(None, description="whsec_… (Standard Webhooks)")
+    webhook_allow_private: bool = Field(False, description="Allow http and private addresses as webhook targets")
+    webhook_timeout: float = 10.0
+    webhook_give_up: float = 24 * 3600
+
+    lease: float = 15.0
+    hang: float = Field(300.0, description="A worker whose engine makes no step for this long stops its leases")
+    reconcile_every: float = 3.0
+    abandon_after: float = 600.0
+    overtaken_after: float = 60.0
+    batch_window: int = Field(500, description="Items of one batch that are open at a time")
+    max_batch_files: int = 500
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

@@ -1,0 +1,77 @@
+"""What the ledger asks of an object store."""
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class StoreError(Exception):
+    """The store could not carry out an operation; trying again later may help."""
+
+
+class NotFound(KeyError):
+    """No object has that key."""
+
+
+class UnsuitableStore(StoreError):
+    """The store lacks something that the ledger stands on, such as conditional PUT."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One listed object; ``modified`` is by the store's clock, in UTC."""
+
+    key: str
+    modified: datetime
+
+
+class Store(ABC):
+    """Keys are relative paths with ``/``. A write is durable when it returns, and seen whole or not at all."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless the key exists; of racing writers one gets True (If-None-Match: *, RFC 9110)."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Deleting what isn't there is no error."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Objects whose key begins with ``prefix``, in key order."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The store's clock, by which ages are told, in UTC."""
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.get(key)
+        except NotFound:
+            return False
+        return True
+
+    def check(self) -> None:
+        """Refuse a store that ignores put-if-absent: raises UnsuitableStore, or StoreError if it is away."""
+        key = f"probe/{uuid.uuid4()}"
+        try:
+            first, second = self.put_if_absent(key, b"1"), self.put_if_absent(key, b"2")
+            kept = self.get(key)
+        finally:
+            self.delete(key)
+        if not (first and not second and kept == b"1"):
+            raise UnsuitableStore(
+                "This object store ignores conditional writes (PUT with If-None-Match: *), on which every "
+                "job's single outcome depends. Use one that honours them: SeaweedFS, AWS S3, Ceph, Garage, "
+                "or a local directory (EMX_STORE=file:DIR)."
+            )

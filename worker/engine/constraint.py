@@ -1,0 +1,85 @@
+"""What a report may hold next: the grammar, the order of a box's corners, and the token budget."""
+
+from collections import deque
+
+from torch import Tensor
+
+from shared.grammar import shortest_ending
+from worker.dialects import Dialect, allowed_tokens
+
+LONGEST_ENDING = 80
+"""Tokens that no shortest ending exceeds: the longest begins with the report (61 characters), and a token has at
+least one character or is a location. While more are left, endings needn't be looked at."""
+
+
+class GrammarFailure(RuntimeError):
+    """The matcher refused a token that it should take."""
+
+
+def smallest_budget(dialect: Dialect) -> int:
+    """Tokens of the shortest report, its end-of-turn token included."""
+    return len(dialect.encode(shortest_ending(""))) + 1
+
+
+class Constraint:
+    """Holds one report to the grammar, and within its budget.
+
+    Invariant: after each token, the shortest ending of the text so far, and the token that ends the turn, fit
+    into what is left of the budget. A token that would break it isn't taken; the ending is written instead.
+
+    Attributes:
+        text: written so far, byte for byte.
+        cut_short: whether the budget made the constraint write the ending.
+        whole_boxes: boxes that the model itself wrote to the end.
+        finished: whether the turn has ended.
+    """
+
+    def __init__(self, dialect: Dialect, budget: int) -> None:
+        """``budget`` in tokens, at least ``smallest_budget(dialect)``."""
+        self._dialect, self._matcher = dialect, dialect.matcher()
+        self._left = budget
+        self._box: list[int] = []
+        self._ending: deque[int] = deque()
+        self.text = ""
+        self.cut_short = False
+        self.whole_boxes = 0
+        self.finished = False
+
+    def allowed(self) -> Tensor:
+        """The tokens that may follow: bool, (vocabulary,), on the CPU."""
+        allowed = allowed_tokens(self._matcher, self._dialect.vocabulary)
+        self._dialect.restrict(allowed, self._box)
+        return allowed
+
+    def take(self, token: int) -> int:
+        """Append an allowed token, or the first of the ending where the budget demands it; returns which."""
+        if not self._ending and token not in self._dialect.eos and not self._affordable(token):
+            self._ending = deque([*self._dialect.encode(shortest_ending(self.text)), min(self._dialect.eos)])
+            self.cut_short = True
+        if self._ending:
+            token = self._ending.popleft()
+        self._append(token)
+        return token
+
+    def _affordable(self, token: int) -> bool:
+        left = self._left - 1
+        if left > LONGEST_ENDING:
+            return True
+        ending = shortest_ending(self.text + self._dialect.text(token))
+        return len(self._dialect.encode(ending)) + 1 <= left
+
+    def _append(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise GrammarFailure("the grammar refused a token")
+        self._left -= 1
+        if token in self._dialect.eos:
+            self.finished = True
+            return
+        self.text += self._dialect.text(token)
+        location = self._dialect.bin(token)
+        if location is None:
+            return
+        self._box.append(location)
+        if len(self._box) == 4:
+            self._box = []
+            self.whole_boxes += not self.cut_short

@@ -1,0 +1,98 @@
+"""The model's forward pass over a static batch."""
+
+import time
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import DynamicCache
+
+from worker.engine.sequence import Sequence
+from worker.loading import LoadedModel
+
+
+class Runner:
+    """Prefills a batch, then decodes it a token at a time. Rows that have ended leave the cache for good.
+
+    All rows have the same prompt, hence the same length at every step: no padding and no attention mask.
+
+    Attributes:
+        progress: forward passes so far.
+        prompt_tokens: length of the prompt, image tokens included.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._model, self._device = loaded.model, loaded.device
+        self._processor = loaded.processor
+        self._prompt = self._tokenised(loaded.prompt)
+        self._rows: list[Sequence] = []
+        self._cache = DynamicCache(config=self._model.config.get_text_config())
+        self.progress = 0
+        self.prompt_tokens = self._prompt["input_ids"].shape[1]
+
+    def pixels(self, sequence: Sequence) -> Tensor:
+        """The model's view of the study's image, fp32 (1, 3, side, side)."""
+        image = sequence.study.image.convert("RGB")
+        pixels: Tensor = self._processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        return pixels
+
+    @torch.inference_mode()
+    def run(self, batch: list[Sequence]) -> Tensor:
+        """Logits of the next token, fp32 (len(batch), vocabulary), on the CPU."""
+        began = time.perf_counter()
+        fresh = not batch[0].tokens
+        logits = self._prefill(batch) if fresh else self._decode(batch)
+        logits = logits.float().cpu()
+        seconds = time.perf_counter() - began
+        for sequence in batch:
+            if fresh:
+                sequence.prefill_seconds += seconds
+            else:
+                sequence.generate_seconds += seconds
+        self.progress += 1
+        return logits
+
+    def _prefill(self, batch: list[Sequence]) -> Tensor:
+        self._rows = batch
+        self._cache = DynamicCache(config=self._model.config.get_text_config())
+        pixels = [sequence.pixels for sequence in batch if sequence.pixels is not None]
+        out = self._model(
+            **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
+            pixel_values=torch.cat(pixels).to(self._device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        for sequence in batch:
+            sequence.pixels = None
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _decode(self, batch: list[Sequence]) -> Tensor:
+        if len(batch) < len(self._rows):
+            kept = [row for row, sequence in enumerate(self._rows) if sequence in batch]
+            self._cache.batch_select_indices(torch.tensor(kept, device=self._device))
+            self._rows = batch
+        tokens = torch.tensor([[sequence.tokens[-1]] for sequence in batch], device=self._device)
+        # One new token sees everything that the cache holds: sliding layers have dropped the rest. Saying so
+        # spares the building of masks, a good part of a small model's step.
+        out = self._model(
+            input_ids=tokens,
+            attention_mask={"full_attention": None, "sliding_attention": None},
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _tokenised(self, prompt: str) -> dict[str, Tensor]:
+        blank = Image.new("RGB", (64, 64))
+        content = [{"type": "image", "image": blank}, {"type": "text", "text": prompt}]
+        inputs = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        return {name: inputs[name].to(self._device) for name in ("input_ids", "token_type_ids")}

@@ -1,0 +1,50 @@
+"""One study on its way through the engine."""
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from shared.grammar import parse
+from worker.engine.constraint import Constraint
+from worker.study import Reading, Study, StudyFault
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The state of one study while it is being read.
+
+    Attributes:
+        pixels: the model's input, fp32 (1, 3, side, side); None once it has been encoded.
+        tokens: generated so far.
+        fault: why it ended without a report.
+        prefill_seconds, generate_seconds: spent so far by the batch it runs in.
+    """
+
+    study: Study
+    constraint: Constraint
+    pixels: Tensor | None = None
+    tokens: list[int] = field(default_factory=list)
+    fault: StudyFault | None = None
+    prefill_seconds: float = 0.0
+    generate_seconds: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self.fault is not None or self.constraint.finished
+
+    def outcome(self, prompt_tokens: int) -> Reading | StudyFault:
+        """The reading, once ``ended``."""
+        if self.fault is not None:
+            return self.fault
+        parsed = parse(self.constraint.text)
+        # A box that the ending had to invent is no finding of the model's.
+        whole = replace(parsed, locations=parsed.locations[: self.constraint.whole_boxes])
+        return Reading(
+            text=self.constraint.text,
+            parsed=whole,
+            cut_short=self.constraint.cut_short,
+            prompt_tokens=prompt_tokens,
+            generated_tokens=len(self.tokens),
+            prefill_seconds=self.prefill_seconds,
+            generate_seconds=self.generate_seconds,
+        )

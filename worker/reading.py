@@ -1,0 +1,151 @@
+"""From a message to an outcome: start, decode, read, finish."""
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+from shared.imaging import BadImage, decode
+from shared.ledger import Ledger, Started, finish, hand_back, start
+from shared.ledger.records import Failure, Outcome
+from shared.metrics import ACCELERATOR_MEMORY, OUTCOMES, STAGE_SECONDS, STUDIES_IN_HAND, TOKENS
+from shared.opening import open_ledger
+from shared.report import Report
+from shared.settings import Settings
+from shared.store import NotFound, StoreError
+from worker.engine.batcher import Batcher
+from worker.engine.engine import Engine
+from worker.heartbeat import Heartbeat
+from worker.loading import load_model
+from worker.study import Study, StudyFault
+
+log = logging.getLogger("emx.worker")
+_STORE_PATIENCE = 600.0
+"""Seconds for which a finished report is held while the store is away."""
+
+
+@dataclass
+class Desk:
+    """The ledger on one side, the model on the other."""
+
+    ledger: Ledger
+    batcher: Batcher
+    heartbeat: Heartbeat
+    closing: bool = False
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Desk":
+        ledger = open_ledger(settings, "worker")
+        began = time.perf_counter()
+        loaded = load_model(
+            settings.model,
+            adapter=settings.adapter,
+            device=settings.device,
+            quantisation=settings.quantisation,
+        )
+        engine = Engine(loaded, max_batch=settings.slots)
+        log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
+        name = uuid.uuid4().hex[:8]
+        heartbeat = Heartbeat(ledger.index, settings.lease, settings.hang, lambda: engine.progress, name)
+        ledger.index.worker_alive(name, 15)
+        return cls(ledger, Batcher(engine), heartbeat)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def read(self, job: str) -> None:
+        """Take the job in hand and bring it to its outcome. Whoever else has it, or had it, wins quietly."""
+        started = start(self.ledger, job, token=uuid.uuid4().hex)
+        if started is None:
+            return
+        if self.closing:
+            hand_back(self.ledger, started)
+            return
+        cancelled = self.heartbeat.hold(job, started.token)
+        STUDIES_IN_HAND.inc()
+        try:
+            outcome = self._outcome(started, cancelled)
+            if outcome:
+                self._finish(job, outcome)
+                _observe(started, outcome)
+        finally:
+            STUDIES_IN_HAND.dec()
+            self.heartbeat.let_go(job)
+            self.ledger.index.release_lease(job, started.token)
+
+    def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:
+        """None when the job was cancelled: whoever cancelled it has written that."""
+        began = time.perf_counter()
+        settings = self.ledger.settings
+        try:
+            decoded = decode(self.ledger.input(started.request), settings.max_upload_bytes, settings.max_pixels)
+        except BadImage as error:
+            return self._failure(started, "bad-image", str(error))
+        except NotFound:
+            return self._failure(started, "no-input", "The image is no longer in the store.")
+        study = Study(
+            id=started.request.id,
+            image=decoded.image,
+            facts=decoded.facts,
+            decode_seconds=time.perf_counter() - began,
+            cancelled=cancelled,
+        )
+        answer = self.batcher.read(study, alone=started.alone)
+        if isinstance(answer, Report):
+            return Outcome(
+                kind="report",
+                report=answer,
+                started_at=started.started_at,
+                finished_at=self.ledger.store.now(),
+            )
+        if isinstance(answer, StudyFault) and answer.code == "cancelled":
+            return None
+        return self._failure(started, answer.code, answer.message)
+
+    def _failure(self, started: Started, code: str, message: str) -> Outcome:
+        return Outcome(
+            kind="failure",
+            failure=Failure(code=code, message=message),
+            started_at=started.started_at,
+            finished_at=self.ledger.store.now(),
+        )
+
+    def _finish(self, job: str, outcome: Outcome) -> None:
+        """Patient with the store: a report that was paid for is worth some waiting."""
+        give_up, pause = time.monotonic() + _STORE_PATIENCE, 0.2
+        while True:
+            try:
+                finish(self.ledger, job, outcome)
+                return
+            except StoreError:
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("the store is away; trying again in %.1f s", pause)
+                time.sleep(pause)
+                pause = min(pause * 2, 10)
+
+
+def _observe(started: Started, outcome: Outcome) -> None:
+    OUTCOMES.labels(outcome.state).inc()
+    queued = (started.started_at - started.request.submitted_at).total_seconds()
+    total = (outcome.finished_at - started.request.submitted_at).total_seconds()
+    STAGE_SECONDS.labels("queued").observe(max(queued, 0))
+    STAGE_SECONDS.labels("total").observe(max(total, 0))
+    if outcome.report:
+        timings = outcome.report.timings
+        STAGE_SECONDS.labels("decode").observe(timings.decode)
+        STAGE_SECONDS.labels("prefill").observe(timings.prefill)
+        STAGE_SECONDS.labels("generate").observe(timings.generate)
+        TOKENS.inc(outcome.report.tokens.generated)
+    _observe_accelerator()
+
+
+def _observe_accelerator() -> None:
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        device = f"cuda:{number}"
+        ACCELERATOR_MEMORY.labels(device, "allocated").set(torch.cuda.memory_allocated(number))
+        ACCELERATOR_MEMORY.labels(device, "reserved").set(torch.cuda.memory_reserved(number))
+        ACCELERATOR_MEMORY.labels(device, "peak").set(torch.cuda.max_memory_allocated(number))

@@ -1,0 +1,117 @@
+"""A study, what the model wrote of it, and the report that this makes."""
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from PIL import Image
+
+from shared.grammar import LocatedFinding, LocBox, ReportText
+from shared.report import (
+    DEMO_WARNING,
+    Box,
+    ImageFacts,
+    Location,
+    ModelProvenance,
+    Report,
+    Timings,
+    TokenCounts,
+)
+
+CUT_SHORT_WARNING = (
+    "The report was cut short at its token limit: its text is unfinished, and abnormalities may be missing."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One radiograph to read.
+
+    Attributes:
+        image: upright, in any mode that converts to RGB.
+        facts: of the original, whose pixels the boxes refer to.
+        decode_seconds: what the decoding of the image's bytes took.
+        cancelled: once set, the engine drops the study at its next step.
+    """
+
+    id: str
+    image: Image.Image
+    facts: ImageFacts
+    decode_seconds: float = 0.0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class StudyFault:
+    """Why a study got no report, without anything of the patient.
+
+    ``code`` is ``cancelled``, ``image`` (the processor can't take it), ``not_finite`` (the model's numbers
+    overflowed), ``grammar`` (the constraint failed) or ``engine`` (anything else; the log has it).
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model wrote.
+
+    Attributes:
+        text: as written, byte for byte.
+        parsed: the text in parts, without locations that the model hadn't finished when it was cut short.
+        cut_short: whether the token budget ended the report before the model did.
+        prefill_seconds, generate_seconds: of the batch in which the study was read.
+    """
+
+    text: str
+    parsed: ReportText
+    cut_short: bool
+    prompt_tokens: int
+    generated_tokens: int
+    prefill_seconds: float
+    generate_seconds: float
+
+
+def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Report:
+    """The report of a reading, with boxes in pixels of the original image."""
+    warnings = [DEMO_WARNING] if provenance.demo else []
+    if reading.cut_short:
+        warnings.append(CUT_SHORT_WARNING)
+    return Report(
+        findings=reading.parsed.findings,
+        impression=reading.parsed.impression,
+        locations=tuple(_location(located, study.facts) for located in reading.parsed.locations),
+        warnings=tuple(warnings),
+        image=study.facts,
+        model=provenance,
+        timings=Timings(
+            decode=study.decode_seconds, prefill=reading.prefill_seconds, generate=reading.generate_seconds
+        ),
+        tokens=TokenCounts(prompt=reading.prompt_tokens, generated=reading.generated_tokens),
+        created_at=datetime.now(UTC),
+    )
+
+
+def _location(located: LocatedFinding, facts: ImageFacts) -> Location:
+    box, normalised = boxes_on(located.box, facts.width, facts.height)
+    return Location(
+        label=located.finding.label,
+        code=located.finding.code,
+        snomed_ct=located.finding.snomed_ct,
+        laterality=located.laterality,
+        box=box,
+        box_normalised=normalised,
+        colour=located.finding.colour,
+    )
+
+
+def boxes_on(box: LocBox, width: int, height: int) -> tuple[Box, Box]:
+    """A box in location bins as pixels of the original (width × height) and as fractions of it.
+
+    Gemma 3's processor stretches an image of any shape to its square without padding, so each axis maps back by
+    its own scale. Bins end on the image's edges, so that no box reaches beyond it.
+    """
+    ymin, xmin, ymax, xmax = box.fractions()
+    normalised = Box(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+    return Box(xmin=xmin * width, ymin=ymin * height, xmax=xmax * width, ymax=ymax * height), normalised
