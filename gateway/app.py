@@ -20,7 +20,10 @@ from shared.report import DISCLAIMER
 from shared.settings import ROOT, Settings, settings
 
 WEB = Path(__file__).parent / "web"
-_CONTENT_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
+_CONTENT_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; frame-ancestors 'none'; "
+    "base-uri 'none'"
+)
 _MULTIPART_OVERHEAD = 2**20
 
 

@@ -60,7 +60,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = [f"-{name}={port}" for name, port in ports.items()]
     options += [f"-{name}.grpc={free_port()}" for name in ("master.port", "volume.port", "filer.port", "s3.port")]
     folder = tmp_path_factory.mktemp("seaweed")
-    command = [str(weed), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", *options]
+    command = [
+        str(weed),
+        "server",
+        "-s3",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}",
+        *options,
+    ]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log)
     store = S3Store(f"127.0.0.1:{ports['s3.port']}", "ready", "any", "any", "us-east-1", secure=False)

@@ -107,7 +107,7 @@ def train(run: Run, lessons: Lessons, watched: Lessons, seconds: float, work: Pa
     recent: list[tuple[float, float, float]] = []
     saved, clock = time.monotonic(), time.monotonic()
     with Progress(*columns) as progress:
-        bar = progress.add_task("train", total=seconds, completed=run.elapsed, step=run.step, loss=math.nan)
+        bar = progress.add_task("train", total=seconds, completed=int(run.elapsed), step=run.step, loss=math.nan)
         while run.elapsed < seconds:
             recent.append(_step(run, next(batches), run.elapsed / seconds))
             if run.step % _REPORT_EVERY == 0:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class Lessons:
 
         Nothing is moved or mirrored: each phantom has its own geometry already, and the side must stay true.
         """
-        images = self.phantoms.images[indices].astype(np.float32) / 255
+        images: NDArray[Any] = self.phantoms.images[indices].astype(np.float32) / 255
         if random:
             images = _expose(images, random)
         answers = [self.answers[index] for index in indices]

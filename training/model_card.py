@@ -113,7 +113,9 @@ def _rows(measured: Measured) -> str:
         "mean IoU of pairs": [scores.mean_iou for scores in columns],
         "match accuracy (IoU >= 0.5)": [scores.match_accuracy for scores in columns],
     }
-    return "\n".join(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |" for name, row in rows.items())
+    return "\n".join(
+        f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |" for name, row in rows.items()
+    )
 
 
 def _term_rows(scores: Scores) -> str:

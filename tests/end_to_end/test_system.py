@@ -1,0 +1,148 @@
+"""The whole system as real processes: Redis, gateway, courier and a worker with a model of random weights."""
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+from standardwebhooks.webhooks import Webhook
+
+from explainmyxray.up import System, _free_port
+from training.architecture import Manifest, build_processor, demo_config, random_model, save_checkpoint
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("system")
+    config = demo_config()
+    manifest = Manifest(name="random", revision="0")
+    save_checkpoint(random_model(0, config), build_processor(config), manifest, folder / "model")
+    running = System(_free_port(), folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMX_MODEL", str(folder / "model"))
+        patch.setenv("EMX_LEASE", "3")
+        patch.setenv("EMX_RECONCILE_EVERY", "0.5")
+        try:
+            running.start()
+            for _ in running.wait_until_ready():
+                pass
+            yield running
+        finally:
+            running.stop()
+    assert not any(part.alive for part in running.parts)
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=system.url, timeout=120) as found:
+        yield found
+
+
+def png(width: int = 300, height: int = 200) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 60).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def wait(client: httpx.Client, where: str, seconds: float = 90) -> dict:  # type: ignore[type-arg]
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        resource: dict = client.get(where).json()  # type: ignore[type-arg]
+        if resource["state"] not in ("queued", "running"):
+            return resource
+        time.sleep(0.1)
+    raise AssertionError(f"{where} is still {resource['state']}")
+
+
+def test_explain_answers_with_the_finished_report(client: httpx.Client) -> None:
+    answer = client.post("/explain", files={"file": ("x.png", png())})
+    assert answer.status_code == 200
+    report = answer.json()["report"]
+    assert report["findings"] and report["impression"]
+    assert (report["image"]["width"], report["image"]["height"]) == (300, 200)
+    assert "Not for clinical use" in report["disclaimer"]
+    for place in report["locations"]:
+        box = place["box"]
+        assert 0 <= box["xmin"] < box["xmax"] <= 300
+        assert 0 <= box["ymin"] < box["ymax"] <= 200
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real radiographs here")
+def test_real_radiographs_get_reports_and_overlays_at_full_resolution(client: httpx.Client) -> None:
+    for name, size in (("00000001_000.png", (512, 512)), ("covid-19-pneumonia-58-prior.jpg", (2373, 2373))):
+        accepted = client.post("/v1/jobs", files={"file": (name, (REAL / name).read_bytes())})
+        where = accepted.headers["location"]
+        assert wait(client, where)["state"] == "succeeded"
+        assert Image.open(io.BytesIO(client.get(f"{where}/overlay.png").content)).size == size
+
+
+def test_a_batch_ends_with_a_report_for_every_file(client: httpx.Client) -> None:
+    files = [("files", (f"{number}.png", png())) for number in range(5)]
+    accepted = client.post("/v1/batches", files=files)
+    batch = wait(client, accepted.headers["location"])
+    assert batch["counts"] == {"succeeded": 5, "open": 0}
+    assert client.get(f"/v1/jobs/{batch['items'][0]['id']}").json()["batch"] == batch["id"]
+
+
+def test_a_webhook_is_signed_and_tried_again_until_it_is_taken(system: System, client: httpx.Client) -> None:
+    received: list[tuple[dict[str, str], bytes]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(500 if len(received) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/hook"
+    accepted = client.post("/v1/jobs", files={"file": ("x.png", png())}, data={"webhook_url": url})
+    give_up = time.monotonic() + 60
+    while len(received) < 2 and time.monotonic() < give_up:
+        time.sleep(0.1)
+    server.shutdown()
+    (first, _), (second, body) = received
+    assert first["webhook-id"] == second["webhook-id"]
+    secret = (system.data / "webhook.secret").read_text()
+    event = Webhook(secret).verify(body, second)
+    assert event["type"] == "job.succeeded"
+    assert event["data"]["id"] == accepted.json()["id"]
+    assert event["data"]["report"]["findings"]
+
+
+def test_killing_the_worker_and_redis_loses_nothing(system: System, client: httpx.Client) -> None:
+    where = [client.post("/v1/jobs", files={"file": ("x.png", png())}).headers["location"] for _ in range(12)]
+    for name in ("worker", "redis"):
+        part = next(part for part in system.parts if part.name == name)
+        assert part.process
+        os.kill(part.process.pid, signal.SIGKILL)
+        part.process.wait()
+        part.start()
+    where += [client.post("/v1/jobs", files={"file": ("x.png", png())}).headers["location"] for _ in range(3)]
+    assert [wait(client, job, 120)["state"] for job in where] == ["succeeded"] * 15
+
+
+def test_bad_input_leaves_the_service_alive(client: httpx.Client) -> None:
+    whole = png()
+    assert client.post("/explain", files={"file": ("x.png", whole[: len(whole) // 2])}).status_code == 422
+    assert client.post("/explain", files={"wrong": ("x.png", whole)}).status_code == 422
+    assert client.post("/explain", files={"file": ("x.png", whole)}).status_code == 200
+
+
+def test_the_workstation_is_served(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert "Analyse" in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert client.get("/web/app.js").status_code == 200
