@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sysconfig
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +93,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "directory":
         return DirectoryStore(tmp_path / "store")
     endpoint = request.getfixturevalue("seaweed")
-    found = S3Store(endpoint, f"b{uuid.uuid4().hex}", "any", "any", "us-east-1", secure=False)
-    found.check()
+    found = S3Store(endpoint, "ready", "any", "any", "us-east-1", secure=False)
+    for entry in list(found.list("")):
+        found.delete(entry.key)
     return found
 
 
