@@ -36,7 +36,7 @@ def test_a_batch_asks_the_prompt_and_is_marked_on_the_answer_alone(phantoms: Cac
     lessons = Lessons(phantoms, processor)
     batch = lessons.batch(np.arange(8))
     assert batch.pixel_values.shape == (8, 3, SIZE, SIZE)
-    assert -1 <= batch.pixel_values.min() and batch.pixel_values.max() <= 1
+    assert batch.pixel_values.min() >= -1 and batch.pixel_values.max() <= 1
     assert (batch.token_type_ids.sum(dim=1) == 64).all()
     for row, labels, text in zip(batch.input_ids, batch.labels, phantoms.texts, strict=True):
         answer = processor.tokenizer.decode(labels[labels >= 0])

@@ -2,8 +2,10 @@ from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, parse
 from training.reports import LUNGS_CLEAR, NOTHING_FOUND, corpus, report_of
 
+SOMEWHERE = LocBox(400, 100, 600, 300)
 
-def located(term: str, box: LocBox = LocBox(400, 100, 600, 300)) -> LocatedFinding:
+
+def located(term: str, box: LocBox = SOMEWHERE) -> LocatedFinding:
     finding, side = TERMS[term]
     return LocatedFinding(finding, side, box)
 
