@@ -8,10 +8,27 @@ PYTHON=${PYTHON:-python3}
     echo "Python 3.11 or newer is needed. Install it, or name it: PYTHON=/path/to/python3.11 ./test.sh" >&2
     exit 1
 }
+
+packages=()
+command -v chromium >/dev/null || packages+=(chromium)
+command -v promtool >/dev/null || packages+=(prometheus)
+if [ ${#packages[@]} -gt 0 ]; then
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+    if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
+        echo "Installing ${packages[*]} …"
+        "${as_root[@]}" apt-get update -qq
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
+    else
+        echo "Tests that need these are skipped, as they can't be installed from here: ${packages[*]}" >&2
+    fi
+fi
+
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 stamp=.venv/.installed-dev
 if [ ! -f "$stamp" ] || [ requirements-dev.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
-    echo "Installing what the tests need …"
+    echo "Installing Python packages …"
     .venv/bin/python -m pip install --progress-bar on -r requirements-dev.txt
     .venv/bin/python -m pip install --quiet --no-deps -e .
     touch "$stamp"

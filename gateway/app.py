@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import batches, health, jobs, problems
@@ -20,10 +21,7 @@ from shared.report import DISCLAIMER
 from shared.settings import ROOT, Settings, settings
 
 WEB = Path(__file__).parent / "web"
-_CONTENT_POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; frame-ancestors 'none'; "
-    "base-uri 'none'"
-)
+_CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 _MULTIPART_OVERHEAD = 2**20
 
 
@@ -49,9 +47,13 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         version="0.1.0",
         description=f"Chest radiographs in, structured reports with boxes out.\n\n**{DISCLAIMER}**",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         separate_input_output_schemas=False,
     )
     app.state.service = Service(ledger, waiting, chosen)
+    patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
     for room in (jobs, batches, health):
         app.include_router(room.router)

@@ -19,6 +19,10 @@ from shared.store.directory import DirectoryStore
 from shared.store.s3 import S3Store
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="folder for pictures of the workstation")
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.imaging import BadImage, decode
 from shared.ledger import Ledger, Started, finish, hand_back, start
 from shared.ledger.records import Failure, Outcome
-from shared.metrics import ACCELERATOR_MEMORY, OUTCOMES, STAGE_SECONDS, STUDIES_IN_HAND, TOKENS
+from shared.metrics import ACCELERATOR_MEMORY, STAGE_SECONDS, STUDIES_IN_HAND, TOKENS
 from shared.opening import open_ledger
 from shared.report import Report
 from shared.settings import Settings
@@ -127,7 +127,6 @@ class Desk:
 
 
 def _observe(started: Started, outcome: Outcome) -> None:
-    OUTCOMES.labels(outcome.state).inc()
     queued = (started.started_at - started.request.submitted_at).total_seconds()
     total = (outcome.finished_at - started.request.submitted_at).total_seconds()
     STAGE_SECONDS.labels("queued").observe(max(queued, 0))

@@ -5,14 +5,17 @@ from datetime import datetime
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Delivery, DoneMarker, Outcome, Request
+from shared.metrics import OUTCOMES
 
 
 def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
     """Write ``outcome`` unless the job has one, and do what an outcome calls for. Returns the winner."""
     store = ledger.store
-    store.put_if_absent(keys.outcome(job), outcome.dump())
+    won = store.put_if_absent(keys.outcome(job), outcome.dump())
     winner = ledger.outcome(job) or outcome
     request = ledger.request(job)
+    if won and request and request.kind == "job":
+        OUTCOMES.labels(winner.state).inc()
     if request:
         for delivery in _owed(request, winner):
             if not store.exists(keys.delivery(delivery.id)):

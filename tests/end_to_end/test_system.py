@@ -1,11 +1,10 @@
-"""The whole system as real processes: Redis, gateway, courier and a worker with a model of random weights."""
+"""The whole system as real processes: Redis, gateway, courier and a worker with the demo model."""
 
 import io
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,37 +13,9 @@ import pytest
 from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
-from explainmyxray.up import System, _free_port
-from training.architecture import Manifest, build_processor, demo_config, random_model, save_checkpoint
+from explainmyxray.up import System
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder = tmp_path_factory.mktemp("system")
-    config = demo_config()
-    manifest = Manifest(name="random", revision="0")
-    save_checkpoint(random_model(0, config), build_processor(config), manifest, folder / "model")
-    running = System(_free_port(), folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMX_MODEL", str(folder / "model"))
-        patch.setenv("EMX_LEASE", "3")
-        patch.setenv("EMX_RECONCILE_EVERY", "0.5")
-        try:
-            running.start()
-            for _ in running.wait_until_ready():
-                pass
-            yield running
-        finally:
-            running.stop()
-    assert not any(part.alive for part in running.parts)
-
-
-@pytest.fixture
-def client(system: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=system.url, timeout=120) as found:
-        yield found
 
 
 def png(width: int = 300, height: int = 200) -> bytes:

@@ -1,10 +1,21 @@
+import os
+import socket
+import subprocess
+import sysconfig
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from minio.commonconfig import ENABLED
+from minio.versioningconfig import VersioningConfig
 
-from shared.store import NotFound, Store, UnsuitableStore
+from explainmyxray.up import _free_port as free_port
+from shared.store import NotFound, Store, StoreError, UnsuitableStore
 from shared.store.directory import DirectoryStore
+from shared.store.s3 import S3Store
 
 
 def test_objects_are_written_read_listed_and_deleted(store: Store) -> None:
@@ -43,14 +54,51 @@ def test_of_racing_writers_exactly_one_wins(store: Store) -> None:
         assert store.get(f"race/{race}") == str(wins[0]).encode()
 
 
-def test_a_store_that_ignores_conditional_writes_is_refused(tmp_path: Path) -> None:
-    class Careless(DirectoryStore):
-        def put_if_absent(self, key: str, data: bytes) -> bool:
-            self.put(key, data)
-            return True
+@contextmanager
+def server(command: list[str], folder: Path, **environment: str) -> Iterator[S3Store]:
+    """A store on an S3 server of its own, which listens on the port in place of PORT."""
+    port = str(free_port())
+    program = str(Path(sysconfig.get_path("scripts")) / command[0])
+    arguments = [part.replace("PORT", port) for part in command[1:]]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *arguments], cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log
+        )
+    try:
+        for _ in range(150):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+                break
+            assert process.poll() is None, (folder / "server.log").read_text()
+            time.sleep(0.2)
+        yield S3Store(f"127.0.0.1:{port}", "ledger", "key", "a-long-secret", "us-east-1", secure=False)
+    finally:
+        process.kill()
+        process.wait(20)
 
-    with pytest.raises(UnsuitableStore, match="conditional"):
-        Careless(tmp_path).check()
+
+def test_a_server_that_ignores_conditional_writes_is_refused(tmp_path: Path) -> None:
+    command = ["nanio", "serve", "--host", "127.0.0.1", "--port", "PORT", "--data-dir", str(tmp_path / "data")]
+    keys = {"NANIO_ACCESS_KEY": "key", "NANIO_SECRET_KEY": "a-long-secret"}
+    with server(command, tmp_path, **keys) as store:
+        with pytest.raises(UnsuitableStore, match="ignores conditional writes"):
+            store.check()
+        assert not list(store.list(""))  # the probe is gone
+
+
+def test_a_server_that_honours_conditional_writes_is_taken_unless_the_bucket_keeps_versions(
+    tmp_path: Path,
+) -> None:
+    with server(["moto_server", "-H", "127.0.0.1", "-p", "PORT"], tmp_path) as store:
+        store.check()
+        store._client.set_bucket_versioning("ledger", VersioningConfig(ENABLED))
+        with pytest.raises(UnsuitableStore, match="versions"):
+            store.check()
+
+
+def test_a_server_that_is_away_is_no_reason_to_crash() -> None:
+    store = S3Store(f"127.0.0.1:{free_port()}", "ledger", "key", "secret", "us-east-1", secure=False)
+    with pytest.raises(StoreError, match="could not be reached"):
+        store.get("key")
 
 
 @pytest.mark.parametrize("key", ["", "../x", "a/../b", "/a", "a//b", ".parts/x"])

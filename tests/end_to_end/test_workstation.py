@@ -1,0 +1,123 @@
+"""The workstation in a real Chromium, driven as a reader would use it."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from explainmyxray.up import System
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REPORT_MS = 60_000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        options = [*quiet, "--no-sandbox", "--disable-gpu", "--disable-quic"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, system: System) -> Iterator[Page]:
+    """The workstation, freshly opened. Errors on the console fail the test, a refused policy among them."""
+    context = browser.new_context(viewport={"width": 1360, "height": 860}, color_scheme="light")
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto(system.url)
+    yield opened
+    context.close()
+    unexpected = [text for text in errors if "status of 4" not in text]  # Chromium logs refusals, which are tested
+    assert not unexpected
+
+
+def analyse_demo(page: Page) -> None:
+    page.get_by_role("button", name="Demo image").click()
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator("#report")).to_be_visible(timeout=REPORT_MS)
+
+
+def test_the_demo_image_gets_a_report_with_its_boxes(page: Page, pytestconfig: pytest.Config) -> None:
+    analyse_demo(page)
+    expect(page.locator("#findings")).not_to_be_empty()
+    expect(page.locator("#impression")).not_to_be_empty()
+    expect(page.locator("#warnings")).to_contain_text("demo model")
+    expect(page.locator("#disclaimer")).to_contain_text("Not for clinical use")
+    lines = page.locator("#locations li:has(.swatch)")
+    boxes = page.locator("#boxes g rect")
+    assert lines.count() == boxes.count() > 0
+    image = page.locator("#image").bounding_box()
+    assert image
+    for box in boxes.all():
+        frame = box.bounding_box()
+        assert frame
+        assert image["x"] - 4 <= frame["x"] < frame["x"] + frame["width"] <= image["x"] + image["width"] + 4
+        assert image["y"] - 4 <= frame["y"] < frame["y"] + frame["height"] <= image["y"] + image["height"] + 4
+    folder: Path | None = pytestconfig.getoption("--screenshots")
+    if folder:
+        page.get_by_role("button", name="Switch between").click()
+        page.screenshot(path=folder / "workstation.png", animations="disabled")
+
+
+def test_pointing_at_a_line_leaves_only_its_box_bright(page: Page) -> None:
+    analyse_demo(page)
+    count = page.locator("#boxes g").count()
+    page.locator("#locations li").first.hover()
+    expect(page.locator("#boxes g.dim")).to_have_count(count - 1)
+    expect(page.locator("#boxes g").first).not_to_have_class(re.compile("dim"))
+
+
+def test_boxes_can_be_hidden(page: Page) -> None:
+    analyse_demo(page)
+    page.get_by_label("Boxes").uncheck()
+    expect(page.locator("#boxes")).to_be_hidden()
+    page.get_by_label("Boxes").check()
+    expect(page.locator("#boxes")).to_be_visible()
+
+
+def test_the_theme_changes_and_is_remembered(page: Page) -> None:
+    def background() -> str:
+        colour: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return colour
+
+    light = background()
+    page.get_by_role("button", name="Switch between").click()
+    dark = background()
+    assert dark != light
+    page.reload()
+    assert background() == dark
+
+
+def test_an_uploaded_file_is_read(page: Page, system: System) -> None:
+    from shared.settings import ROOT
+
+    page.set_input_files("#file", ROOT / "models" / "demo" / "sample.png")
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator("#status")).to_contain_text("Report after", timeout=REPORT_MS)
+
+
+def test_a_damaged_file_gets_a_sentence_and_the_next_one_works(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    page.set_input_files("#file", tmp_path / "damaged.png")
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator("#status.failed")).to_contain_text("image")
+    expect(page.locator("#report")).to_be_hidden()
+    analyse_demo(page)
+
+
+def test_the_api_documentation_needs_no_other_host(page: Page, system: System) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{system.url}/docs")
+    expect(page.get_by_text("/explain")).to_be_visible()
+    assert asked and all(url.startswith((system.url, "data:")) for url in asked)
