@@ -4,12 +4,16 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from shared.report import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,8 +55,7 @@ def up(
             )
             system.watch()
     except CannotStart as error:
-        errors.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from None
+        raise _refused(error) from None
     except KeyboardInterrupt:
         console.print("\nStopping.")
     finally:
@@ -65,30 +68,51 @@ def analyze(
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
     overlay: Annotated[Path | None, typer.Option(help="Write the image with its boxes here, as PNG")] = None,
 ) -> None:
-    """Read one radiograph in this process, without gateway or Redis."""
-    from explainmyxray.inference import load_model, run_inference
+    """Read one radiograph in this process, without gateway or Redis. EMX_MODEL chooses another model."""
     from shared.imaging import BadImage, decode
-    from worker.loading import ModelError
 
     data = image.read_bytes()
     try:
         decoded = decode(data)
-        with errors.status("Loading the model"):
-            model, processor = load_model()
-        report = run_inference(model, processor, data).report
-    except (BadImage, ModelError) as error:
-        errors.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from None
+    except BadImage as error:
+        raise _refused(error) from None
+    report = _read_here(data)
     if overlay:
         from gateway.renderings.overlay import overlay_png
 
-        overlay.write_bytes(overlay_png(decoded.image, report))
+        try:
+            overlay.write_bytes(overlay_png(decoded.image, report))
+        except OSError as error:
+            raise _refused(f"Cannot write {overlay}: {error.strerror}") from None
     if json:
         print(report.model_dump_json(indent=2))
     else:
         _print_report(report.model_dump(mode="json"))
         if overlay:
             console.print(f"Overlay: {overlay}")
+
+
+def _read_here(data: bytes) -> "Report":
+    with errors.status("Loading the model") as status:
+        from transformers.utils import logging
+
+        from explainmyxray.inference import InferenceError, load_model, run_inference
+        from shared.settings import settings
+        from worker.loading import ModelError
+
+        logging.disable_progress_bar()
+        chosen = settings()
+        try:
+            model, processor = load_model(chosen.model, chosen.adapter, chosen.device, chosen.quantisation)
+            status.update("Reading the image")
+            return run_inference(model, processor, data).report
+        except (ModelError, InferenceError) as error:
+            raise _refused(error) from None
+
+
+def _refused(why: object) -> typer.Exit:
+    errors.print(f"[red]{escape(str(why))}[/]")
+    return typer.Exit(1)
 
 
 def _show_demo(url: str, data: Path) -> None:
@@ -104,8 +128,7 @@ def _show_demo(url: str, data: Path) -> None:
         while (job := client.get(where).raise_for_status().json())["state"] in ("queued", "running"):
             time.sleep(0.1)
         if job["state"] != "succeeded":
-            errors.print(f"[red]The demo image wasn't read: {job['state']}. {job.get('failure')}[/]")
-            raise typer.Exit(1)
+            raise _refused(f"The demo image wasn't read: {job['state']}. {job.get('failure')}")
         overlay = data / "demo-overlay.png"
         overlay.write_bytes(client.get(f"{where}/overlay.png").raise_for_status().content)
     _print_report(job["report"])
@@ -120,9 +143,9 @@ def _print_report(report: dict[str, Any]) -> None:
         box = place["box"]
         corners = (f"{box[side]:.0f}" for side in ("xmin", "ymin", "xmax", "ymax"))
         table.add_row(f"[{place['colour']}]■[/] {place['label']}", place["laterality"] or "", *corners)
-    console.print(Panel(report["findings"], title="FINDINGS", title_align="left"))
+    console.print(Panel(escape(report["findings"]), title="FINDINGS", title_align="left"))
     console.print(table if report["locations"] else "LOCATIONS: none")
-    console.print(Panel(report["impression"], title="IMPRESSION", title_align="left"))
+    console.print(Panel(escape(report["impression"]), title="IMPRESSION", title_align="left"))
     for notice in (*report["warnings"], report["disclaimer"]):
         console.print(f"[yellow]{notice}[/]")
 

@@ -1,6 +1,5 @@
 """What Redis knows of jobs: leases, marks and hints. All of it may vanish at any moment."""
 
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +29,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Standing:
-    """Redis's view of one open job. ``started`` is the token of the last worker to begin it."""
+    """Redis's view of one open job.
+
+    Attributes:
+        started: the token of the last worker to begin it.
+        lost: it was enqueued, and its message can't be there any more: either a job of the same queue that was
+            enqueued well after it has started, or the queue has been empty-handed for as long.
+    """
 
     leased: bool
     started: str | None
-    enqueued_at: float | None
-    waiting: bool
+    enqueued: bool
+    lost: bool
+
+    @property
+    def waiting(self) -> bool:
+        return self.enqueued and not self.started and not self.lost
 
 
 class Index:
@@ -79,7 +88,7 @@ class Index:
     # Marks
 
     def mark_enqueued(self, job: str, queue: str) -> None:
-        self._try(lambda: self.redis.set(f"enqueued:{job}", f"{time.time():.3f} {queue}", ex=_MARK_TTL), None)
+        self._try(lambda: self.redis.set(f"enqueued:{job}", f"{self._now():.3f} {queue}", ex=_MARK_TTL), None)
 
     def enqueued(self, job: str) -> bool:
         return bool(self._try(lambda: self.redis.exists(f"enqueued:{job}"), 0))
@@ -95,20 +104,22 @@ class Index:
     def forget_start(self, job: str) -> None:
         self._try(lambda: self.redis.delete(f"started:{job}"), None)
 
-    def newest_started(self, queue: str) -> float | None:
-        """When the newest of the queue's jobs that have started was enqueued, in seconds of Unix time."""
-        found = self._try(lambda: self.redis.get(f"newest:{queue}"), None)
-        return float(found) if found else None
-
     def standing(self, job: str) -> Standing:
         """Raises RedisError: without Redis nothing can be said about a job's standing."""
         leased, started, enqueued = self.redis.mget(f"lease:{job}", f"started:{job}", f"enqueued:{job}")
-        enqueued_at, queue = (float(enqueued.split()[0]), enqueued.split()[1]) if enqueued else (None, "")
-        newest = self.newest_started(queue) if queue else None
-        overtaken = bool(newest and enqueued_at and newest > enqueued_at + self._overtaken_after)
-        return Standing(
-            bool(leased), started, enqueued_at, waiting=bool(enqueued_at) and not started and not overtaken
-        )
+        lost = bool(enqueued) and not started and self._lost(*enqueued.split())
+        return Standing(bool(leased), started, bool(enqueued), lost)
+
+    def _lost(self, enqueued_at: str, queue: str) -> bool:
+        """A worker may die between taking a message from the broker and taking the lease."""
+        grace_over = float(enqueued_at) + self._overtaken_after
+        newest = float(self.redis.get(f"newest:{queue}") or 0)
+        return newest > grace_over or (self._now() > grace_over and self.redis.llen(queue) == 0)
+
+    def _now(self) -> float:
+        """Redis's clock, the one that all processes share, in seconds of Unix time."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + float(microseconds) / 1e6
 
     # Hints
 

@@ -1,6 +1,6 @@
 """Makes the demo model, from nothing to a checkpoint with its card.
 
-``python -m training.demo --output models/demo --minutes 40 --cache runs/phantoms --seed 0``
+``python -m training.demo --output models/demo --steps 3000 --cache runs/phantoms --seed 0``
 """
 
 import argparse
@@ -97,8 +97,8 @@ class Run:
         self.step, self.elapsed, self.curve = state["step"], state["elapsed"], state["curve"]
 
 
-def train(run: Run, lessons: Lessons, watched: Lessons, seconds: float, work: Path, seed: int) -> None:
-    """Train until ``run.elapsed`` reaches ``seconds``; the schedule follows the time, not the steps."""
+def train(run: Run, lessons: Lessons, watched: Lessons, steps: int, work: Path, seed: int) -> None:
+    """Train until ``run.step`` reaches ``steps``, saving the state every few minutes."""
     batches = _forever(lessons, np.random.default_rng([seed, run.step]))
     columns = (
         TextColumn("Training"), BarColumn(), TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
@@ -107,9 +107,9 @@ def train(run: Run, lessons: Lessons, watched: Lessons, seconds: float, work: Pa
     recent: list[tuple[float, float, float]] = []
     saved, clock = time.monotonic(), time.monotonic()
     with Progress(*columns) as progress:
-        bar = progress.add_task("train", total=seconds, completed=int(run.elapsed), step=run.step, loss=math.nan)
-        while run.elapsed < seconds:
-            recent.append(_step(run, next(batches), run.elapsed / seconds))
+        bar = progress.add_task("train", total=steps, completed=run.step, step=run.step, loss=math.nan)
+        while run.step < steps:
+            recent.append(_step(run, next(batches), run.step / steps))
             if run.step % _REPORT_EVERY == 0:
                 run.curve.append(_entry(run, recent, watched))
                 progress.update(bar, step=run.step, loss=run.curve[-1]["words"])
@@ -117,7 +117,7 @@ def train(run: Run, lessons: Lessons, watched: Lessons, seconds: float, work: Pa
                 recent.clear()
             now = time.monotonic()
             run.elapsed, clock = run.elapsed + now - clock, now
-            progress.update(bar, completed=run.elapsed)
+            progress.update(bar, completed=run.step)
             if now - saved > _SAVE_EVERY:
                 run.save(work)
                 saved = now
@@ -212,11 +212,11 @@ def _revision(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--minutes", type=float, default=40, help="training time, rendering not counted")
+    parser.add_argument("--steps", type=int, default=3000, help=f"updates, of {BATCH} phantoms each")
     parser.add_argument("--cache", type=Path, default=Path("runs/phantoms"), help="folder of rendered phantoms")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the run's own files")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--phantoms", type=int, default=30_000)
+    parser.add_argument("--phantoms", type=int, default=20_000)
     parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
     options = parser.parse_args()
 
@@ -227,7 +227,7 @@ def main() -> None:
     if options.resume:
         run.restore(options.work)
     lessons, watched_lessons = Lessons(phantoms, processor), Lessons(watched, processor)
-    train(run, lessons, watched_lessons, options.minutes * 60, options.work, options.seed)
+    train(run, lessons, watched_lessons, options.steps, options.work, options.seed)
 
     save_checkpoint(run.model, processor, Manifest(NAME, "unfinished"), options.output)
     revision = _revision(options.output)
@@ -238,7 +238,7 @@ def main() -> None:
     sample = choose_sample(options.output, readings)
     Image.fromarray(render(sample, SAMPLE_SIZE).image).save(options.output / "sample.png", optimize=True)
     made = Made(
-        command=f"python -m training.demo --output {options.output} --minutes {options.minutes:g}"
+        command=f"python -m training.demo --output {options.output} --steps {options.steps}"
         f" --phantoms {options.phantoms} --seed {options.seed}",
         seed=options.seed,
         parameters=run.model.num_parameters(),

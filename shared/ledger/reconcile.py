@@ -74,7 +74,7 @@ class Reconciler:
             pass
         elif standing.started:
             self._mourn(request, standing.started)
-        elif standing.enqueued_at is None or self._overtaken(request, standing.enqueued_at):
+        elif standing.lost or not standing.enqueued:
             ledger.enqueue(request)
 
     def _abandon(self, job: str) -> None:
@@ -105,11 +105,6 @@ class Reconciler:
             request.id,
             Outcome(kind="failure", failure=failure, finished_at=ledger.store.now()),
         )
-
-    def _overtaken(self, request: Request, enqueued_at: float) -> bool:
-        """A job enqueued a while later has started: this one's message is lost."""
-        newest = self.ledger.index.newest_started(request.priority)
-        return newest is not None and newest > enqueued_at + self.ledger.settings.overtaken_after
 
     def _redeliver(self, entry: Entry) -> None:
         ledger, delivery_id = self.ledger, entry.key.removeprefix(keys.OUTBOX)

@@ -243,15 +243,29 @@ def test_a_job_is_accepted_while_the_queue_is_away(ledger: Ledger) -> None:
     assert ledger.queue.sent == [("read", request.id)]  # type: ignore[attr-defined]
 
 
+def enqueued_long_ago(ledger: Ledger, job: str) -> None:
+    ledger.index.redis.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine")
+
+
 def test_an_overtaken_job_is_enqueued_again(ledger: Ledger) -> None:
     lost, _ = submit(ledger, new())
-    ledger.index.redis.set(f"enqueued:{lost.id}", f"{time.time() - 100:.3f} routine")
     later, _ = submit(ledger, new())
+    ledger.index.redis.rpush("routine", "a message")
+    enqueued_long_ago(ledger, lost.id)
     reconcile(ledger)
     before = ledger.queue.sent.count(("read", lost.id))  # type: ignore[attr-defined]
     assert start(ledger, later.id, "token")
     reconcile(ledger)
     assert ledger.queue.sent.count(("read", lost.id)) == before + 1  # type: ignore[attr-defined]
+
+
+def test_a_job_whose_message_is_in_no_queue_is_enqueued_again(ledger: Ledger) -> None:
+    lost, _ = submit(ledger, new())
+    reconcile(ledger)
+    assert ledger.queue.sent == [("read", lost.id)]  # type: ignore[attr-defined]
+    enqueued_long_ago(ledger, lost.id)
+    reconcile(ledger)
+    assert ledger.queue.sent == [("read", lost.id)] * 2  # type: ignore[attr-defined]
 
 
 def test_an_old_job_expires(ledger: Ledger) -> None:
