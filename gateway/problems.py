@@ -109,5 +109,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, Problem):  # raised while FastAPI was parsing the body
+            return await problem(request, error.__cause__)
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         return answer(Problem(error.status_code, kind, str(error.detail), dict(error.headers or {})))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        """The traceback goes to the log alone."""
+        return answer(Problem(500, "internal-error", "Something went wrong here that shouldn't have. It is logged."))

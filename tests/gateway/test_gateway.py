@@ -36,7 +36,7 @@ def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         port = listener.getsockname()[1]
     store = f"file:{tmp_path_factory.mktemp('store')}"
     environment = {**os.environ, "EMX_STORE": store, "EMX_REDIS": redis_url, "EMX_PORT": str(port)}
-    environment |= {"EMX_EXPLAIN_TIMEOUT": "2"}
+    environment |= {"EMX_EXPLAIN_TIMEOUT": "2", "EMX_MAX_UPLOAD_BYTES": "1000000"}
     process = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     for _ in range(100):
@@ -160,6 +160,27 @@ def test_bad_input_gets_a_problem_document_and_the_service_lives_on(gateway: Run
     assert submit(gateway, whole).status_code == 202
 
 
+def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: Running) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    assert len(buffer.getvalue()) < 100_000
+    problem(submit(gateway, buffer.getvalue()), 413, "image-too-large")
+    problem(submit(gateway, bytes(1_500_000)), 413, "image-too-large")
+    problem(submit(gateway, bytes(6_000_000)), 413, "body-too-large")
+
+    def chunks() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.png"\r\n\r\n'
+        for _ in range(100):
+            yield bytes(100_000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    try:
+        problem(gateway.client.post("/v1/jobs", content=chunks(), headers=headers), 413, "body-too-large")
+    except httpx.WriteError:
+        pass  # the gateway hung up on the rest
+    assert submit(gateway, png()).status_code == 202
+
+
 def test_readiness_names_what_is_missing(gateway: Running) -> None:
     answer = gateway.client.get("/readyz")
     assert answer.status_code == 503
@@ -167,9 +188,12 @@ def test_readiness_names_what_is_missing(gateway: Running) -> None:
 
 
 def test_metrics_and_documentation_are_served(gateway: Running) -> None:
-    submit(gateway, png())
+    where = submit(gateway, png()).headers["location"]
+    gateway.client.post(f"{where}/cancel")
     text = gateway.client.get("/metrics").text
     assert 'emx_jobs_submitted_total{priority="routine"}' in text
+    assert 'emx_job_outcomes_total{outcome="cancelled"}' in text
+    assert "process_resident_memory_bytes" in text
     assert 'emx_queue_depth{queue="routine"}' in text
     assert gateway.client.get("/docs").status_code == 200
     assert "/explain" in gateway.client.get("/openapi.json").json()["paths"]
