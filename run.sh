@@ -3,11 +3,17 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 
-PYTHON=${PYTHON:-python3}
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+python=
+for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [ -z "$python" ]; then
     echo "Python 3.11 or newer is needed. Install it, or name it: PYTHON=/path/to/python3.11 ./run.sh" >&2
     exit 1
-}
+fi
 venv="$here/.venv"
 stamp="$venv/.installed-run"
 if [ ! -f "$stamp" ] || [ "$here/requirements.txt" -nt "$stamp" ] || [ "$here/pyproject.toml" -nt "$stamp" ]; then
@@ -17,7 +23,7 @@ if [ ! -f "$stamp" ] || [ "$here/requirements.txt" -nt "$stamp" ] || [ "$here/py
         exit 1
     fi
     echo "First start: installing into .venv (some minutes, about 1.5 GB) …"
-    [ -x "$venv/bin/python" ] || "$PYTHON" -m venv "$venv" || {
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || {
         echo "Python's venv module doesn't work here. On Debian and Ubuntu: apt install python3-venv" >&2
         exit 1
     }

@@ -3,11 +3,17 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-PYTHON=${PYTHON:-python3}
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+python=
+for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [ -z "$python" ]; then
     echo "Python 3.11 or newer is needed. Install it, or name it: PYTHON=/path/to/python3.11 ./test.sh" >&2
     exit 1
-}
+fi
 
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
@@ -25,7 +31,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     fi
 fi
 
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+[ -x .venv/bin/python ] || "$python" -m venv .venv
 stamp=.venv/.installed-dev
 if [ ! -f "$stamp" ] || [ requirements-dev.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     echo "Installing Python packages …"

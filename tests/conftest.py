@@ -65,6 +65,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("seaweed")
     command = [
         str(weed),
+        f"-logdir={folder}",
         "server",
         "-s3",
         "-s3.port.iceberg=0",
