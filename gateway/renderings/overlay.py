@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shared.report import Location, Report
 
-_NOTICE = "Research only – not for clinical use"
+_NOTICE = "Research only, not for clinical use"  # ASCII: the built-in font has little else
 
 
 def draw(image: Image.Image, report: Report) -> Image.Image:
@@ -25,7 +25,7 @@ def draw(image: Image.Image, report: Report) -> Image.Image:
     for place in report.locations:
         taken.append(_label(pen, canvas.size, place, font, taken))
     small = ImageFont.load_default(size=max(10, scale // 64))
-    notice = f"{_NOTICE} – demo model" if report.model.demo else _NOTICE
+    notice = f"{_NOTICE}; demo model" if report.model.demo else _NOTICE
     pen.text(
         (8, canvas.height - 6), notice, fill="white", font=small, anchor="ls", stroke_width=2, stroke_fill="black"
     )
