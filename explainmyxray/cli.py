@@ -50,9 +50,8 @@ def up(
                 status.update(f"Starting; waiting for {missing}")
         _show_demo(system.url, system.data)
         if not once:
-            console.print(
-                f"\nWorkstation: [bold]{system.url}[/]   API: {system.url}/docs   Ctrl-C stops everything."
-            )
+            console.print(f"\nWorkstation: [bold]{system.url}[/]   API: {system.url}/docs   Logs: {system.logs}")
+            console.print(f"Metrics:     {'   '.join(system.metrics.values())}\nCtrl-C stops everything.")
             system.watch()
     except CannotStart as error:
         raise _refused(error) from None

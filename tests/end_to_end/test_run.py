@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from explainmyxray.up import _free_port as free_port
+from explainmyxray.up import free_port
 from shared.settings import ROOT
 
 EMX = str(Path(sysconfig.get_path("scripts")) / "emx")
@@ -20,9 +20,7 @@ EMX = str(Path(sysconfig.get_path("scripts")) / "emx")
 def emx_up(port: int, data: Path, *options: str) -> subprocess.Popen[str]:
     command = [EMX, "up", "--port", str(port), "--data", str(data), *options]
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +175,8 @@ def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: Ru
             yield bytes(100_000)
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    try:
+    with suppress(httpx.WriteError):  # the gateway may hang up on the rest
         problem(gateway.client.post("/v1/jobs", content=chunks(), headers=headers), 413, "body-too-large")
-    except httpx.WriteError:
-        pass  # the gateway hung up on the rest
     assert submit(gateway, png()).status_code == 202
 
 

@@ -12,7 +12,7 @@ import pytest
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
-from explainmyxray.up import _free_port as free_port
+from explainmyxray.up import free_port
 from shared.store import NotFound, Store, StoreError, UnsuitableStore
 from shared.store.directory import DirectoryStore
 from shared.store.s3 import S3Store
