@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Settings of all processes. Durations are in seconds, sizes in bytes, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="EMX_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EMX_", env_ignore_empty=True, extra="ignore")
 
     store: str = Field("file:data/store", description="file:DIR, or s3+http(s)://HOST[:PORT]/BUCKET")
     s3_access_key: str = ""

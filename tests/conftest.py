@@ -54,6 +54,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"-logdir={folder}",
         "server",
         "-s3",
+        "-master.telemetry=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-ip=127.0.0.1",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import threading
 import time
@@ -110,6 +111,21 @@ def test_bad_input_leaves_the_service_alive(client: httpx.Client) -> None:
     assert client.post("/explain", files={"file": ("x.png", whole[: len(whole) // 2])}).status_code == 422
     assert client.post("/explain", files={"wrong": ("x.png", whole)}).status_code == 422
     assert client.post("/explain", files={"file": ("x.png", whole)}).status_code == 200
+
+
+def test_every_stage_of_a_job_is_measured(system: System, client: httpx.Client) -> None:
+    assert client.post("/explain", files={"file": ("x.png", png())}).status_code == 200
+    worker = httpx.get(system.metrics["worker"]).text
+    for stage in ("queued", "decode", "prefill", "generate", "total"):
+        counted = re.search(rf'emx_job_stage_seconds_count{{stage="{stage}"}} (\S+)', worker)
+        assert counted and float(counted[1]) > 0
+    assert 'emx_job_outcomes_total{outcome="succeeded"}' in worker
+    courier = httpx.get(system.metrics["courier"]).text
+    assert "emx_reconcile_last_success_timestamp_seconds" in courier
+    gateway = httpx.get(system.metrics["gateway"]).text
+    assert 'emx_queue_depth{queue="stat"} 0.0' in gateway
+    for process in (worker, courier, gateway):
+        assert "process_resident_memory_bytes" in process
 
 
 def test_the_workstation_is_served(client: httpx.Client) -> None:

@@ -1,0 +1,157 @@
+"""docker-compose.yml, read by a parser; its object store is started for real, from the wheel."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
+from explainmyxray.up import free_port
+from shared.settings import ROOT, Settings
+from shared.store import StoreError
+from shared.store.s3 import S3Store
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("gateway", "courier", "worker")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_every_part_is_there() -> None:
+    assert set(SERVICES) == {*OURS, "redis", "seaweedfs", "prometheus", "alertmanager", "grafana"}
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [("gateway", GATEWAY), ("courier", COURIER), ("worker", WORKER), ("redis", REDIS)]
+)
+def test_commands_are_those_that_emx_up_starts(name: str, command: tuple[str, ...]) -> None:
+    assert tuple(SERVICES[name]["command"]) == command
+
+
+def test_the_images_own_commands_are_the_same() -> None:
+    commands = re.findall(r"^CMD \[(.*?)\]", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert [tuple(re.findall(r'"(.*?)"', command)) for command in commands] == [GATEWAY, WORKER]
+
+
+def test_our_processes_have_no_rights_that_they_do_not_need() -> None:
+    for name in OURS:
+        service = SERVICES[name]
+        assert service["user"] == "10001:10001"
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+    users = re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)
+    assert users == ["10001:10001"] * 2
+
+
+def test_only_loopback_is_published() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert "127.0.0.1:8000:8000" in ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
+
+
+def test_every_setting_is_one_that_we_read() -> None:
+    for name in OURS:
+        for variable in SERVICES[name]["environment"]:
+            assert variable == "HF_TOKEN" or variable.removeprefix("EMX_").lower() in Settings.model_fields
+
+
+def test_secrets_are_asked_for() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    asked = set(re.findall(r"\$\{(\w+):\?", text))
+    assert asked == {"EMX_S3_ACCESS_KEY", "EMX_S3_SECRET_KEY", "EMX_WEBHOOK_SECRET", "GRAFANA_PASSWORD"}
+    offered = set(re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert offered == set(re.findall(r"\$\{(\w+)", text))
+
+
+def test_images_are_pinned_and_what_they_copy_exists() -> None:
+    for service in SERVICES.values():
+        assert "build" in service or re.search(r":v?\d", service["image"])
+    for line in re.findall(r"^COPY (\S+) ", DOCKERFILE, re.MULTILINE):
+        assert (ROOT / line).exists()
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).exists()
+
+
+@pytest.mark.parametrize("extra", ["gateway", "worker"])
+def test_an_images_requirements_are_those_of_its_extra(extra: str) -> None:
+    """To write them anew: the lines of requirements.txt that the failed comparison names."""
+    pinned = {_name(line): line for line in (ROOT / "requirements.txt").read_text().split()}
+    listed = (ROOT / f"requirements-{extra}.txt").read_text().split()
+    assert listed == sorted((pinned[name] for name in _closure(extra)), key=_name)
+    assert (extra == "worker") == any(line.startswith("torch==") for line in listed)
+
+
+def test_the_object_store_starts_with_its_command_and_asks_for_the_keys(tmp_path: Path) -> None:
+    port = free_port()
+    ours = {"-dir": str(tmp_path), "-s3.port": str(port), "-ip.bind": "127.0.0.1"}
+    command = []
+    for option in SERVICES["seaweedfs"]["command"]:
+        name = option.partition("=")[0]
+        command.append(f"{name}={ours.pop(name)}" if name in ours else option)
+    assert not ours
+    for part in ("master.port", "volume.port", "filer.port"):
+        command += [f"-{part}={free_port()}", f"-{part}.grpc={free_port()}"]
+    command += [f"-s3.port.grpc={free_port()}"]
+    weed = [str(Path(sysconfig.get_path("scripts")) / "weed"), f"-logdir={tmp_path}"]
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    assert set(SERVICES["seaweedfs"]["environment"]) <= set(environment)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [weed, f"-logdir={tmp_path}", *command], env=environment, stdout=log, stderr=log
+        )
+    try:
+        with_key = S3Store(f"127.0.0.1:{port}", "explainmyxray", "key", "secret", "us-east-1", secure=False)
+        _wait_for(with_key)
+        with_key.put("a", b"1")
+        assert with_key.get("a") == b"1"
+        with pytest.raises(StoreError):
+            S3Store(f"127.0.0.1:{port}", "explainmyxray", "key", "wrong", "us-east-1", secure=False).get("a")
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+def _wait_for(store: S3Store) -> None:
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            return store.check()
+        except StoreError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.5)
+
+
+def _name(line: str) -> str:
+    return str(canonicalize_name(line.partition("==")[0]))
+
+
+def _closure(extra: str) -> set[str]:
+    """Names of all distributions that the extra needs, by what is installed."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    todo = [("explainmyxray", frozenset({extra}))]
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in (*extras, "")):
+                todo.append((str(canonicalize_name(needed.name)), frozenset(needed.extras)))
+    return {name for name, _ in seen} - {"explainmyxray"}
