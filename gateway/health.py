@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.service import Services
-from shared.metrics import QUEUE_DEPTH, WORKERS
+from shared.metrics import QUEUE_DEPTH, REDIS_UP, WORKERS
 from shared.queue import COURIER_QUEUE, READ_QUEUES
 from shared.store import StoreError
 
@@ -32,8 +32,10 @@ def readyz(service: Services) -> JSONResponse:
 @router.get("/metrics", include_in_schema=False)
 def metrics(service: Services) -> Response:
     """Prometheus metrics of the gateway, queue depths included."""
+    QUEUE_DEPTH.clear()  # while Redis is away, nothing is better than what was
     for queue, depth in service.ledger.index.queue_depths((*READ_QUEUES, COURIER_QUEUE)).items():
         QUEUE_DEPTH.labels(queue).set(depth)
+    REDIS_UP.set(service.ledger.index.ping())
     WORKERS.set(service.ledger.index.workers())
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

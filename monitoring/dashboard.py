@@ -14,12 +14,13 @@ def dashboard() -> dict[str, Any]:
     ended = "sum(rate(emx_job_outcomes_total[15m]))"
     rows = [
         (4, [
+            _text("**Research software.**\n\nNot for clinical use."),
             _stat("Workers", "max(emx_workers)", "With a loaded model, heard of in the last 15 s"),
             _stat("Waiting", "sum(max by (queue) (emx_queue_depth))", "Messages in all queues"),
             _stat("Jobs a minute", "60 * sum(rate(emx_job_outcomes_total[5m]))", "That ended, however they did"),
             _stat(
                 "Failed",
-                f'sum(rate(emx_job_outcomes_total{{outcome="failed"}}[15m])) / {ended}',
+                f'sum(rate(emx_job_outcomes_total{{outcome="failed"}}[15m])) / {ended} or vector(0)',
                 "Share of the jobs that ended in the last 15 minutes",
                 "percentunit",
             ),
@@ -86,6 +87,10 @@ def _laid_out(rows: list[tuple[int, list[dict[str, Any]]]]) -> list[dict[str, An
             panels.append({**panel, "id": len(panels) + 1, "gridPos": place})
         y += height
     return panels
+
+
+def _text(content: str) -> dict[str, Any]:
+    return {"type": "text", "title": "", "targets": [], "options": {"mode": "markdown", "content": content}}
 
 
 def _stat(title: str, expression: str, description: str, unit: str = "short") -> dict[str, Any]:

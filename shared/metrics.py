@@ -14,6 +14,7 @@ OUTCOMES = Counter("emx_job_outcomes_total", "Jobs that this process ended, by o
 SUBMITTED = Counter("emx_jobs_submitted_total", "Jobs accepted by this gateway", ["priority"])
 REFUSED = Counter("emx_submissions_refused_total", "Submissions refused by this gateway", ["status"])
 QUEUE_DEPTH = Gauge("emx_queue_depth", "Messages waiting in each queue", ["queue"])
+REDIS_UP = Gauge("emx_redis_up", "Whether Redis answers this gateway: 1 or 0")
 WORKERS = Gauge("emx_workers", "Workers with a loaded model")
 DELIVERIES = Counter(
     "emx_webhook_deliveries_total", "Tries to deliver a webhook, by what came of them", ["status"]
