@@ -35,8 +35,8 @@ fi
 stamp=.venv/.installed-dev
 if [ ! -f "$stamp" ] || [ requirements-dev.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     echo "Installing Python packages …"
-    .venv/bin/python -m pip install --progress-bar on -r requirements-dev.txt
-    .venv/bin/python -m pip install --quiet --no-deps -e .
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-dev.txt
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
     touch "$stamp"
 fi
 exec .venv/bin/python -m pytest "$@"
