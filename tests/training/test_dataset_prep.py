@@ -1,0 +1,157 @@
+"""Data preparation on the real tables of the torchxrayvision wheel, with phantoms in place of the pixels."""
+
+import csv
+import gzip
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.findings import TERMS
+from shared.grammar import ReportText, parse
+from training.dataset.boxes import read_vindr
+from training.dataset.openi import read_openi
+from training.dataset.padchest import read_padchest
+from training.dataset.study import BadTable, SourceStudy
+from training.dataset_prep import main
+from training.phantoms import render
+
+_FOUND = importlib.util.find_spec("torchxrayvision")  # its tables alone: importing it takes torchvision
+TABLES = Path(str(_FOUND and _FOUND.origin)).parent / "data"
+PADCHEST = TABLES / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+OPENI = TABLES / "NLMCXR_reports.tgz"
+VINDR = TABLES / "vinbigdata-train.csv.gz"
+real_tables = pytest.mark.skipif(not PADCHEST.exists(), reason="no torchxrayvision wheel here")
+
+
+@pytest.fixture(scope="module")
+def padchest() -> list[SourceStudy]:
+    return list(read_padchest(PADCHEST))
+
+
+@real_tables
+def test_padchest_gives_frontal_studies_that_a_physician_labelled(padchest: list[SourceStudy]) -> None:
+    assert 20_000 < len(padchest) < 39_053
+    terms = Counter(term for study in padchest for term in study.terms)
+    assert set(terms) <= set(TERMS)
+    assert terms["cardiomegaly"] > 1000
+    assert terms["pleural effusion left"] > 100 < terms["pleural effusion right"]
+
+
+@real_tables
+def test_every_text_is_one_that_the_grammar_takes(padchest: list[SourceStudy]) -> None:
+    texts = {(study.findings, study.impression) for study in [*padchest, *read_openi(OPENI)]}
+    for findings, impression in texts:
+        text = str(ReportText(findings, (), impression))
+        assert parse(text) == ReportText(findings, (), impression)
+
+
+@real_tables
+def test_a_patient_is_in_one_split(padchest: list[SourceStudy]) -> None:
+    splits: dict[str, set[str]] = {}
+    for study in padchest:
+        splits.setdefault(study.patient, set()).add(study.split)
+    assert all(len(found) == 1 for found in splits.values())
+    shares = Counter(study.split for study in padchest)
+    assert 0.88 < shares["train"] / shares.total() < 0.92
+
+
+@real_tables
+def test_images_are_prepared_and_what_is_corrupt_is_told(padchest: list[SourceStudy], tmp_path: Path) -> None:
+    images, output = tmp_path / "images", tmp_path / "out"
+    for number, study in enumerate(padchest[:12]):
+        path = images / study.image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = render(number, 128).image
+        if number < 10:
+            Image.fromarray(pixels.astype(np.uint16) * 100).save(path)
+        elif number == 10:
+            path.write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    options = ["--table", str(PADCHEST), "--images", str(images), "--output", str(output), "--size", "64"]
+    main(["padchest", *options, "--limit", "12"])
+    prepared = sorted((output / "images").glob("*.png"))
+    assert len(prepared) == 10
+    with Image.open(prepared[0]) as image:
+        assert (image.mode, image.size) == ("L", (64, 64))
+        assert np.asarray(image).max() > 200  # stretched from 16 bits
+    rows = [row for split in ("train", "validation", "test") for row in _rows(output / f"{split}.csv")]
+    assert len(rows) == 10
+    assert {row["reason"] for row in _rows(output / "skipped.csv")} >= {"there is no such file"}
+    assert json.loads((output / "summary.json").read_text())["counts"]["skipped"] == 2
+
+    before = {path: path.stat().st_mtime_ns for path in prepared}
+    main(["padchest", *options, "--limit", "12"])  # goes on where it stopped: nothing is prepared again
+    assert {path: path.stat().st_mtime_ns for path in prepared} == before
+
+
+@real_tables
+def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None:
+    found = list(read_vindr(VINDR))
+    assert len(found) == 15_000
+    boxed = [one for one in found if one.found]
+    normal = [one for one in found if not one.found]
+    assert len(boxed) > 1000 < len(normal)
+    images, output = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for one in boxed[:3]:
+        Image.effect_noise((3500, 3500), 40).save(images / one.image)
+    table = tmp_path / "first.csv"
+    wanted = {one.image.removesuffix(".png") for one in boxed[:3]}
+    table.write_text(_only(VINDR, wanted))
+    main(["vindr", "--table", str(table), "--images", str(images), "--output", str(output), "--size", "256"])
+    rows = _rows(output / "boxes.csv")
+    assert len(rows) == sum(len(one.found) for one in boxed[:3])
+    for row in rows:
+        assert row["term"] in TERMS
+        assert 0 <= float(row["xmin"]) < float(row["xmax"]) <= 1
+        centre = (float(row["xmin"]) + float(row["xmax"])) / 2
+        if row["term"].endswith((" left", " right")):
+            assert row["term"].endswith(" right") == (centre < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("collection", "header", "row", "expected"),
+    [
+        ("padchest", "ImageID,PatientID", "a,b", "no column ImageDir"),
+        (
+            "padchest",
+            "ImageID,ImageDir,PatientID,Projection,MethodLabel,LabelsLocalizationsBySentence",
+            "a.png,0,p,PA,Physician,[unclosed",
+            "row 2, column LabelsLocalizationsBySentence",
+        ),
+        ("vindr", "image_id", "a", "no column class_name"),
+        (
+            "vindr",
+            "image_id,class_name,rad_id,x_min,y_min,x_max,y_max",
+            "a,Cardiomegaly,R1,50,50,10,60",
+            "row 2: the box is inverted",
+        ),
+    ],
+)
+def test_a_bad_table_is_told_by_row_and_column(
+    tmp_path: Path, collection: str, header: str, row: str, expected: str
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"{header}\n{row}\n")
+    reader = read_padchest if collection == "padchest" else read_vindr
+    with pytest.raises(BadTable, match=expected):
+        list(reader(table))
+
+
+def test_a_missing_image_folder_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="There is no folder"):
+        main(["padchest", "--table", "t", "--images", str(tmp_path / "none"), "--output", str(tmp_path)])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _only(table: Path, images: set[str]) -> str:
+    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+    return "\n".join([lines[0], *(line for line in lines if line.partition(",")[0] in images)]) + "\n"

@@ -1,0 +1,1 @@
+"""Public collections of radiographs, brought into the two tables that training reads."""
