@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,13 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from shared.report import Report
+
+
+class Split(StrEnum):
+    """The names in training.splits.SPLITS, known here without importing it."""
+
+    HELDOUT = "heldout"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,6 +97,37 @@ def analyze(
         _print_report(report.model_dump(mode="json"))
         if overlay:
             console.print(f"Overlay: {overlay}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id")] = "",
+    split: Annotated[Split, typer.Option(help="Phantoms to read; none of them was trained on")] = Split.HELDOUT,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many of them")] = 500,
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the reports here, for training.metrics")] = None,
+) -> None:
+    """Score a model on computer-drawn phantoms, read by the worker's own code. EMX_MODEL is the default model."""
+    with errors.status("Loading the model"):
+        from transformers.utils import logging
+
+        from shared.settings import settings
+        from training.metrics import printed
+        from training.splits import read_split
+        from worker.loading import ModelError
+
+        logging.disable_progress_bar()
+        chosen = settings()
+    try:
+        predictions = read_split(
+            model or chosen.model, split, count, adapter=chosen.adapter, quantisation=chosen.quantisation
+        )
+    except ModelError as error:
+        raise _refused(error) from None
+    if output:
+        listed = ",\n".join(prediction.model_dump_json() for prediction in predictions)
+        output.write_text(f"[{listed}]\n", encoding="utf-8")
+    printed(predictions, json)
 
 
 def _read_here(data: bytes) -> "Report":

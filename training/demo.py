@@ -21,12 +21,13 @@ from transformers import Gemma3ForConditionalGeneration
 
 from shared.grammar import MalformedReport, parse
 from training.architecture import Manifest, build_processor, demo_config, random_model, save_checkpoint
+from training.baselines import best_constant_report, most_frequent_report
 from training.evaluation import PhantomReader
 from training.lessons import Batch, CellHead, Lessons, losses
-from training.metrics import Prediction, best_constant_report, most_frequent_report, score
 from training.model_card import Made, Measured, model_card
 from training.phantom_cache import SIZE, cached_phantoms
 from training.phantoms import held_out_seeds, render, training_seeds
+from training.scoring import Prediction, score
 
 NAME = "explainmyxray-demo"
 BATCH = 16

@@ -8,9 +8,9 @@ from PIL import Image
 from rich.progress import track
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration, Gemma3Processor
 
-from training.metrics import Prediction
 from training.phantoms import render
 from training.reports import report_of
+from training.scoring import Prediction
 from training.tokenizer import PROMPT
 
 _BATCH = 50

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from training.metrics import Scores
+from training.scoring import Scores
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ last five right or left. The other findings of the vocabulary it has never seen.
 ## Figures
 
 {scores.studies} phantoms of seeds that it was never trained on, greedy decoding by transformers, without a
-grammar, the saved bf16 weights in fp32 arithmetic. `training/metrics.py` defines each figure. The constants are
+grammar, the saved bf16 weights in fp32 arithmetic. `training/scoring.py` defines each figure. The constants are
 the best that can be said without looking: the most frequent set of findings, and the set of terms with the
 highest micro-F1 on the training phantoms, both with mean boxes.
 

@@ -7,15 +7,9 @@ import pytest
 
 from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, ReportText, parse
-from training.metrics import (
-    Counts,
-    Prediction,
-    best_constant_report,
-    intersection_over_union,
-    most_frequent_report,
-    pair,
-    score,
-)
+from training.baselines import best_constant_report, most_frequent_report
+from training.intervals import bootstrap
+from training.scoring import Counts, Prediction, combine, intersection_over_union, pair, score, tally
 
 HERE = LocBox(100, 100, 200, 200)
 HALF_OVER = LocBox(100, 150, 200, 250)  # IoU with HERE: 50 / 150
@@ -110,3 +104,21 @@ def test_the_command_reads_a_results_file(tmp_path: Path) -> None:
     told = json.loads(subprocess.check_output([*command, "--json"], text=True))
     assert told["micro"]["f1"] == told["match_accuracy"] == 1
     assert "nodule left" in subprocess.check_output(command, text=True)
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_studies() -> None:
+    right, wrong = text(("nodule left", HERE)), text(("nodule right", HERE))
+    mixed = [study(right, right), study(right, wrong), study(text(), text()), study(right, "no report")]
+    few, many = ([tally(one) for one in mixed * repeats] for repeats in (5, 100))
+    scores = combine(many).summary()
+    for name, (low, high) in bootstrap(many).items():
+        assert low <= scores[name] <= high  # type: ignore[operator]
+    for name, (low, high) in bootstrap(few).items():
+        narrow_low, narrow_high = bootstrap(many)[name]
+        assert high - low >= narrow_high - narrow_low
+    low, high = bootstrap(many)["parse_rate"]
+    assert 0.68 < low < 0.75 < high < 0.82  # the binomial's own interval for 300 of 400 is 0.708 to 0.792
+
+
+def test_nothing_has_no_intervals() -> None:
+    assert bootstrap([]) == {}
