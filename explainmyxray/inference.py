@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shared.imaging import decode
+from shared.imaging import BadImage, decode
 from shared.report import Report
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel
@@ -113,10 +113,25 @@ def _bytes(image: XRay) -> bytes:
     if isinstance(image, str | Path):
         return Path(image).read_bytes()
     # Pixels take the same way as files, so that they mean the same.
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    picture = _picture(image) if isinstance(image, np.ndarray) else image
     stream = io.BytesIO()
-    picture.save(stream, format="PNG")
+    try:
+        picture.save(stream, format="PNG", compress_level=1, exif=picture.getexif())
+    except (OSError, ValueError) as error:  # a mode that PNG hasn't, pixels that can't be loaded, or none
+        raise BadImage(f"This PIL image can't be read ({error}): convert it to L, I;16 or RGB.") from None
     return stream.getvalue()
+
+
+def _picture(pixels: npt.NDArray[Any]) -> Image.Image:
+    kind = f"{pixels.dtype.name}, {pixels.ndim}-dimensional"
+    if kind == "uint16, 2-dimensional":
+        return Image.fromarray(pixels.astype(np.uint16))  # in this machine's byte order
+    if kind == "uint8, 2-dimensional" or (kind == "uint8, 3-dimensional" and pixels.shape[2] == 3):
+        return Image.fromarray(pixels)
+    raise BadImage(
+        f"An array of {pixels.dtype} with shape {pixels.shape} can't be read: give uint8 or uint16 of shape "
+        "(height, width), or uint8 of shape (height, width, 3)."
+    )
 
 
 def _explanation(answer: Report | StudyFault) -> Explanation:

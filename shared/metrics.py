@@ -22,7 +22,9 @@ DELIVERIES = Counter(
 STUDIES_IN_HAND = Gauge("emx_studies_in_hand", "Studies that this worker holds")
 TOKENS = Counter("emx_generated_tokens_total", "Tokens that this worker has written")
 ACCELERATOR_MEMORY = Gauge(
-    "emx_accelerator_memory_bytes", "Accelerator memory of this worker's process", ["device", "kind"]
+    "emx_accelerator_memory_bytes",
+    "Accelerator memory by kind: allocated, reserved and peak of this process, total of the device",
+    ["device", "kind"],
 )
 LAST_ROUND = Gauge("emx_reconcile_last_success_timestamp_seconds", "When reconciling last got through")
 

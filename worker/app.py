@@ -5,16 +5,19 @@ One process holds one model. Each of the pool's threads takes one job and waits 
 
 import logging
 import socket
+import sys
 import uuid
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_init, worker_shutting_down
+from celery.signals import celeryd_after_setup, celeryd_init, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
 from shared.metrics import serve_metrics
 from shared.queue import READ, READ_QUEUES, celery_app
 from shared.settings import settings
+from shared.store import StoreError
+from worker.loading import ModelError
 from worker.reading import Desk
 
 log = logging.getLogger("emx.worker")
@@ -33,18 +36,34 @@ def _name(instance: Any = None, **_: Any) -> None:
     instance.hostname = f"worker-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
 
 
-@worker_init.connect
+@celeryd_after_setup.connect
 def _load(**_: Any) -> None:
-    """Load the model once, before the first message is taken."""
+    """Load the model once, after logging was set up, and before the first message is taken.
+
+    Celery logs what a signal's receiver raises, and goes on; a worker without a model must not.
+    """
     global _desk
-    _desk = Desk.open(settings())
-    serve_metrics(settings().metrics_host, settings().metrics_port)
+    try:
+        _desk = Desk.open(settings())
+        serve_metrics(settings().metrics_host, settings().metrics_port)
+    except (ModelError, StoreError) as error:
+        log.critical("The worker can't start. %s", error)
+        sys.exit(1)
+    except Exception:
+        log.critical("The worker can't start.", exc_info=True)
+        sys.exit(1)
 
 
 @worker_shutting_down.connect
 def _shut(**_: Any) -> None:
     if _desk:
         _desk.close()
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    if _desk:
+        _desk.leave()
 
 
 @app.task(name=READ)

@@ -1,6 +1,5 @@
 """How a model writes boxes, and the grammar that it is held to."""
 
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -50,7 +49,7 @@ class LocDialect:
             eos: the tokens that end a report.
             vocabulary: the width of the model's logits, which may exceed the tokenizer's vocabulary.
 
-        Raises UnknownDialect if the location tokens are missing or not consecutive.
+        Raises UnknownDialect if the location tokens are missing, not consecutive, or more than the model has.
         """
         self.eos, self.vocabulary = eos, vocabulary
         ids = tokenizer.convert_tokens_to_ids([f"<loc{n:04d}>" for n in range(LOC_BINS)])
@@ -58,15 +57,13 @@ class LocDialect:
         # A tokenizer answers with None, or with its unknown token, for what it doesn't know.
         if self.first is None or ids != list(range(self.first, self.first + LOC_BINS)):
             raise UnknownDialect("the tokenizer has no 1,024 consecutive location tokens")
+        if len(tokenizer) > vocabulary:
+            raise UnknownDialect(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary}")
         self._tokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(eos))
-
-    @cached_property
-    def _fresh(self) -> LLMatcher:
         lark = grammar(loc=f"<[{self.first}-{self.first + LOC_BINS - 1}]>")
-        matcher = LLMatcher(self._tokenizer, lark)
-        if matcher.is_error():
-            raise UnknownDialect(f"the report grammar can't be compiled: {matcher.get_error()}")
-        return matcher
+        self._fresh = LLMatcher(self._tokenizer, lark)
+        if self._fresh.is_error():
+            raise UnknownDialect(f"the report grammar can't be compiled: {self._fresh.get_error()}")
 
     def matcher(self) -> LLMatcher:
         return self._fresh.deep_copy()

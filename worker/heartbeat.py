@@ -1,5 +1,7 @@
 """Keeps the leases of the jobs in hand, as long as the engine gets on, and learns of cancellations."""
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -7,59 +9,73 @@ from dataclasses import dataclass, field
 
 from shared.index import Index
 
-_ALIVE_SECONDS = 15
+log = logging.getLogger("emx.worker")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Hold:
-    token: str
+    job: str
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class Heartbeat:
-    """One thread. ``progress`` counts the engine's steps: when it stands still for ``hang`` seconds with jobs in
-    hand, the leases are left to lapse, so that another worker takes them."""
+    """One thread, which also shows that this worker is alive.
+
+    Parameters:
+        lease: seconds; it beats five times in each.
+        hang: seconds. When ``progress`` stands still for so long with jobs in hand, their leases are left to
+            lapse, so that another worker takes them.
+        progress: counts the engine's steps.
+        name: of this worker.
+    """
 
     def __init__(self, index: Index, lease: float, hang: float, progress: Callable[[], int], name: str) -> None:
         self._index, self._lease, self._hang, self._progress, self._name = index, lease, hang, progress, name
         self._holds: dict[str, _Hold] = {}
         self._lock = threading.Lock()
-        self._seen = (progress(), time.monotonic())
+        self._seen, self._seen_at = progress(), time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     def hold(self, job: str, token: str) -> threading.Event:
         """Keep this lease from now on. The event is set when the job is cancelled or the lease is lost."""
+        hold = _Hold(job)
         with self._lock:
-            if not self._holds:
-                self._seen = (self._progress(), time.monotonic())
-            self._holds[job] = _Hold(token)
-            return self._holds[job].cancelled
+            self._holds[token] = hold
+        return hold.cancelled
 
-    def let_go(self, job: str) -> None:
+    def let_go(self, token: str) -> None:
         with self._lock:
-            self._holds.pop(job, None)
-
-    @property
-    def hung(self) -> bool:
-        return bool(self._holds) and time.monotonic() - self._seen[1] > self._hang
+            self._holds.pop(token, None)
 
     def close(self) -> None:
+        """Returns when the thread has ended."""
         self._stop.set()
+        self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._lease / 5):
-            if self._progress() != self._seen[0]:
-                self._seen = (self._progress(), time.monotonic())
-            if not self.hung:
+        while True:
+            try:
                 self._beat()
+            except Exception:  # without a heartbeat, every job in hand would be taken for dead
+                log.exception("a heartbeat failed")
+            if self._stop.wait(self._lease / 5):
+                return
 
     def _beat(self) -> None:
-        self._index.worker_alive(self._name, _ALIVE_SECONDS)
         with self._lock:
             holds = dict(self._holds)
-        cancelled = self._index.asked_to_cancel(list(holds))
-        for job, hold in holds.items():
-            if job in cancelled or not self._index.extend_lease(job, hold.token):
+        if self._hung(bool(holds)):
+            return
+        self._index.worker_alive(self._name, math.ceil(self._lease))
+        cancelled = self._index.asked_to_cancel([hold.job for hold in holds.values()])
+        for token, hold in holds.items():
+            if hold.job in cancelled or not self._index.extend_lease(hold.job, token):
                 hold.cancelled.set()
+
+    def _hung(self, busy: bool) -> bool:
+        progress, now = self._progress(), time.monotonic()
+        if progress != self._seen or not busy:
+            self._seen, self._seen_at = progress, now
+        return now - self._seen_at > self._hang

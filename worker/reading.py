@@ -4,7 +4,12 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from redis.exceptions import RedisError
 
 from shared.imaging import BadImage, decode
 from shared.ledger import Ledger, Started, finish, hand_back, start
@@ -21,8 +26,10 @@ from worker.loading import load_model
 from worker.study import Study, StudyFault
 
 log = logging.getLogger("emx.worker")
-_STORE_PATIENCE = 600.0
-"""Seconds for which a finished report is held while the store is away."""
+T = TypeVar("T")
+
+_PATIENCE = 600.0
+"""Seconds for which a job in hand waits while the store or Redis is away."""
 
 
 @dataclass
@@ -48,15 +55,20 @@ class Desk:
         log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
         name = uuid.uuid4().hex[:8]
         heartbeat = Heartbeat(ledger.index, settings.lease, settings.hang, lambda: engine.progress, name)
-        ledger.index.worker_alive(name, 15)
         return cls(ledger, Batcher(engine), heartbeat)
 
     def close(self) -> None:
+        """Take no more jobs in hand; those in hand are read."""
         self.closing = True
+
+    def leave(self) -> None:
+        """End the threads, once no job is in hand."""
+        self.batcher.close()
+        self.heartbeat.close()
 
     def read(self, job: str) -> None:
         """Take the job in hand and bring it to its outcome. Whoever else has it, or had it, wins quietly."""
-        started = start(self.ledger, job, token=uuid.uuid4().hex)
+        started = self._patiently(lambda: self._start(job))
         if started is None:
             return
         if self.closing:
@@ -67,19 +79,28 @@ class Desk:
         try:
             outcome = self._outcome(started, cancelled)
             if outcome:
-                self._finish(job, outcome)
+                self._patiently(lambda: finish(self.ledger, job, outcome))
                 _observe(started, outcome)
         finally:
             STUDIES_IN_HAND.dec()
-            self.heartbeat.let_go(job)
+            self.heartbeat.let_go(started.token)
             self.ledger.index.release_lease(job, started.token)
 
+    def _start(self, job: str) -> Started | None:
+        token = uuid.uuid4().hex
+        try:
+            return start(self.ledger, job, token)
+        except Exception:
+            self.ledger.index.release_lease(job, token)  # else trying again would find the job taken
+            raise
+
     def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:
-        """None when the job was cancelled: whoever cancelled it has written that."""
+        """None when the job was cancelled, or its lease lost: its outcome is somebody else's affair."""
         began = time.perf_counter()
         settings = self.ledger.settings
         try:
-            decoded = decode(self.ledger.input(started.request), settings.max_upload_bytes, settings.max_pixels)
+            data = self._patiently(lambda: self.ledger.input(started.request))
+            decoded = decode(data, settings.max_upload_bytes, settings.max_pixels)
         except BadImage as error:
             return self._failure(started, "bad-image", str(error))
         except NotFound:
@@ -91,7 +112,7 @@ class Desk:
             decode_seconds=time.perf_counter() - began,
             cancelled=cancelled,
         )
-        answer = self.batcher.read(study, alone=started.alone)
+        answer = self.batcher.read(study, alone=False)
         if isinstance(answer, Report):
             return Outcome(
                 kind="report",
@@ -111,17 +132,16 @@ class Desk:
             finished_at=self.ledger.store.now(),
         )
 
-    def _finish(self, job: str, outcome: Outcome) -> None:
-        """Patient with the store: a report that was paid for is worth some waiting."""
-        give_up, pause = time.monotonic() + _STORE_PATIENCE, 0.2
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        """A report that was paid for is worth some waiting, and a message not taken now would be missed."""
+        give_up, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
-                finish(self.ledger, job, outcome)
-                return
-            except StoreError:
+                return operation()
+            except (StoreError, RedisError) as error:
                 if time.monotonic() > give_up:
                     raise
-                log.warning("the store is away; trying again in %.1f s", pause)
+                log.warning("the store or Redis is away (%s); trying again in %.1f s", type(error).__name__, pause)
                 time.sleep(pause)
                 pause = min(pause * 2, 10)
 
@@ -141,10 +161,9 @@ def _observe(started: Started, outcome: Outcome) -> None:
 
 
 def _observe_accelerator() -> None:
-    import torch
-
     for number in range(torch.cuda.device_count()):
         device = f"cuda:{number}"
         ACCELERATOR_MEMORY.labels(device, "allocated").set(torch.cuda.memory_allocated(number))
         ACCELERATOR_MEMORY.labels(device, "reserved").set(torch.cuda.memory_reserved(number))
         ACCELERATOR_MEMORY.labels(device, "peak").set(torch.cuda.max_memory_allocated(number))
+        ACCELERATOR_MEMORY.labels(device, "total").set(torch.cuda.mem_get_info(number)[1])

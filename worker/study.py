@@ -53,6 +53,9 @@ class StudyFault:
     message: str
 
 
+GRAMMAR_FAULT = StudyFault("grammar", "The report could not be held to its grammar.")
+
+
 @dataclass(frozen=True)
 class Reading:
     """What the model wrote.
@@ -61,6 +64,8 @@ class Reading:
         text: as written, byte for byte.
         parsed: the text in parts, without locations that the model hadn't finished when it was cut short.
         cut_short: whether the token budget ended the report before the model did.
+        prompt_tokens: length of the prompt, image tokens included.
+        tokens: the text's, and the one that ended the turn.
         prefill_seconds, generate_seconds: of the batch in which the study was read.
     """
 
@@ -68,7 +73,7 @@ class Reading:
     parsed: ReportText
     cut_short: bool
     prompt_tokens: int
-    generated_tokens: int
+    tokens: tuple[int, ...]
     prefill_seconds: float
     generate_seconds: float
 
@@ -88,7 +93,7 @@ def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Re
         timings=Timings(
             decode=study.decode_seconds, prefill=reading.prefill_seconds, generate=reading.generate_seconds
         ),
-        tokens=TokenCounts(prompt=reading.prompt_tokens, generated=reading.generated_tokens),
+        tokens=TokenCounts(prompt=reading.prompt_tokens, generated=len(reading.tokens)),
         created_at=datetime.now(UTC),
     )
 

@@ -21,7 +21,8 @@ def draw(image: Image.Image, report: Report) -> Image.Image:
     taken: list[tuple[float, float, float, float]] = []
     for place in report.locations:
         box = place.box
-        pen.rectangle((box.xmin, box.ymin, box.xmax - 1, box.ymax - 1), outline=place.colour, width=width)
+        corner = (max(box.xmax - 1, box.xmin), max(box.ymax - 1, box.ymin))  # a box may be thinner than a pixel
+        pen.rectangle((box.xmin, box.ymin, *corner), outline=place.colour, width=width)
     for place in report.locations:
         taken.append(_label(pen, canvas.size, place, font, taken))
     small = ImageFont.load_default(size=max(10, scale // 64))

@@ -40,7 +40,10 @@ class Batcher:
         self._thread.start()
 
     def read(self, study: Study, alone: bool = False) -> Report | StudyFault:
-        """Wait for a study's report. ``alone``: without batch-mates. Raises BatcherClosed after ``close``."""
+        """Wait for a study's report. ``alone``: without batch-mates. Raises BatcherClosed after ``close``.
+
+        A batch that fails as a whole is read again study by study; one that fails alone too has a fault.
+        """
         ticket = _Ticket(study, alone)
         with self._changed:
             if self._closed:
@@ -78,14 +81,11 @@ class Batcher:
         try:
             answers = self._engine.read([ticket.study for ticket in batch])
         except Exception:
-            log.exception("a batch of %d failed; each of its studies is tried alone", len(batch))
-            answers = [self._alone(ticket) for ticket in batch]
+            log.exception("a batch of %d failed", len(batch))
+            if len(batch) > 1:  # it may be too much together, or the fault of one
+                for ticket in batch:
+                    self._answer([ticket])
+                return
+            answers = [StudyFault("engine", "The engine failed on this study.")]
         for ticket, answer in zip(batch, answers, strict=True):
             ticket.answer.set_result(answer)
-
-    def _alone(self, ticket: _Ticket) -> Report | StudyFault:
-        try:
-            return self._engine.read([ticket.study])[0]
-        except Exception:
-            log.exception("study %s failed alone", ticket.study.id)
-            return StudyFault("engine", "The engine failed on this study.")

@@ -12,7 +12,7 @@ from worker.engine.constraint import Constraint, GrammarFailure, smallest_budget
 from worker.engine.runner import Runner
 from worker.engine.sequence import Sequence
 from worker.loading import LoadedModel, ModelError
-from worker.study import Reading, Study, StudyFault, report_of
+from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault, report_of
 
 log = logging.getLogger("emx.engine")
 
@@ -36,7 +36,7 @@ class Engine:
 
     @property
     def progress(self) -> int:
-        """Forward passes so far; it stands still when idle, and when a forward hangs."""
+        """Steps so far (see ``Runner``); it stands still when idle, and when a forward hangs."""
         return self._runner.progress
 
     def read(self, studies: Studies[Study]) -> list[Report | StudyFault]:
@@ -50,9 +50,12 @@ class Engine:
         """What the model writes of each study, in order. What befalls a whole batch (memory) is raised."""
         sequences = [self._begun(study) for study in studies]
         waiting, running = deque(sequences), list[Sequence]()
-        while running := self._schedule(running, waiting):
-            logits = self._runner.run(running)
-            self._postprocess(running, logits)
+        try:
+            while running := self._schedule(running, waiting):
+                logits = self._runner.run(running)
+                self._postprocess(running, logits)
+        finally:
+            self._runner.release()
         return [sequence.outcome(self._runner.prompt_tokens) for sequence in sequences]
 
     def _begun(self, study: Study) -> Sequence:
@@ -94,7 +97,7 @@ class Engine:
                 sequence.tokens.append(sequence.constraint.take(token))
             except GrammarFailure:
                 log.error("the grammar failed for %s", sequence.study.id)
-                sequence.fault = StudyFault("grammar", "The report could not be held to its grammar.")
+                sequence.fault = GRAMMAR_FAULT
 
 
 def _drop_cancelled(sequences: list[Sequence]) -> None:

@@ -1,10 +1,12 @@
 """The model's forward pass over a static batch."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from worker.engine.sequence import Sequence
@@ -17,7 +19,8 @@ class Runner:
     All rows have the same prompt, hence the same length at every step: no padding and no attention mask.
 
     Attributes:
-        progress: forward passes so far.
+        progress: steps so far: a step is one forward of the decoder, or one layer of a prefill, which on a CPU
+            may take minutes for a large batch.
         prompt_tokens: length of the prompt, image tokens included.
     """
 
@@ -25,10 +28,15 @@ class Runner:
         self._model, self._device = loaded.model, loaded.device
         self._processor = loaded.processor
         self._prompt = self._tokenised(loaded.prompt)
-        self._rows: list[Sequence] = []
-        self._cache = DynamicCache(config=self._model.config.get_text_config())
+        self._stacks = [stack for stack in self._model.modules() if isinstance(stack, nn.ModuleList)]
         self.progress = 0
         self.prompt_tokens = self._prompt["input_ids"].shape[1]
+        self.release()
+
+    def release(self) -> None:
+        """Forget the batch, so that nothing of a study stays in memory after its report."""
+        self._rows: list[Sequence] = []
+        self._cache = DynamicCache(config=self._model.config.get_text_config())
 
     def pixels(self, sequence: Sequence) -> Tensor:
         """The model's view of the study's image, fp32 (1, 3, side, side)."""
@@ -53,20 +61,33 @@ class Runner:
         return logits
 
     def _prefill(self, batch: list[Sequence]) -> Tensor:
+        self.release()
         self._rows = batch
-        self._cache = DynamicCache(config=self._model.config.get_text_config())
         pixels = [sequence.pixels for sequence in batch if sequence.pixels is not None]
-        out = self._model(
-            **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
-            pixel_values=torch.cat(pixels).to(self._device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with self._layers_counted():
+            out = self._model(
+                **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
+                pixel_values=torch.cat(pixels).to(self._device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         for sequence in batch:
             sequence.pixels = None
         logits: Tensor = out.logits[:, -1]
         return logits
+
+    @contextmanager
+    def _layers_counted(self) -> Iterator[None]:
+        def count(*_: object) -> None:
+            self.progress += 1
+
+        hooks = [layer.register_forward_hook(count) for stack in self._stacks for layer in stack]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _decode(self, batch: list[Sequence]) -> Tensor:
         if len(batch) < len(self._rows):

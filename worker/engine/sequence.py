@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from shared.grammar import parse
+from shared.grammar import MalformedReport, parse
 from worker.engine.constraint import Constraint
-from worker.study import Reading, Study, StudyFault
+from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault
 
 
 @dataclass(eq=False)
@@ -36,7 +36,10 @@ class Sequence:
         """The reading, once ``ended``."""
         if self.fault is not None:
             return self.fault
-        parsed = parse(self.constraint.text)
+        try:
+            parsed = parse(self.constraint.text)
+        except MalformedReport:
+            return GRAMMAR_FAULT
         # A box that the ending had to invent is no finding of the model's.
         whole = replace(parsed, locations=parsed.locations[: self.constraint.whole_boxes])
         return Reading(
@@ -44,7 +47,7 @@ class Sequence:
             parsed=whole,
             cut_short=self.constraint.cut_short,
             prompt_tokens=prompt_tokens,
-            generated_tokens=len(self.tokens),
+            tokens=tuple(self.tokens),
             prefill_seconds=self.prefill_seconds,
             generate_seconds=self.generate_seconds,
         )

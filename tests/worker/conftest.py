@@ -1,0 +1,80 @@
+"""Checkpoints of Gemma 3's architecture at its smallest, and studies to read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import Gemma3ForConditionalGeneration
+from transformers.utils import logging
+
+from shared.report import ImageFacts
+from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from worker.engine.engine import Engine
+from worker.loading import LoadedModel, load_model
+from worker.study import Study
+
+Studies = Callable[[int], list[Study]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Models so small gain nothing from threads, and lose much where other processes compute."""
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+
+
+@torch.no_grad()
+def _with_opinions(model: Gemma3ForConditionalGeneration) -> Gemma3ForConditionalGeneration:
+    """Random weights prefer their last token again, by little. Larger ones look at image and past, and differ; and
+    so that reports end, and at different lengths, full stops, line breaks and ends weigh more."""
+    for name, weight in model.named_parameters():
+        if ("language_model.layers" in name and "proj" in name) or "mm_input_projection" in name:
+            weight.mul_(8)
+    tokenizer = build_processor(model.config).tokenizer
+    for token in (".", "Ċ", "<end_of_turn>"):
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)] *= 3
+    return model
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that writes reports of many lengths, and whose sliding window is shorter than its prompt."""
+    folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
+    config.text_config.sliding_window = 16
+    manifest = Manifest(name="tiny", revision="0", max_new_tokens=200)
+    save_checkpoint(_with_opinions(random_model(0, config)), build_processor(config), manifest, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dense(checkpoint: Path) -> LoadedModel:
+    """In fp32."""
+    return load_model(checkpoint, quantisation="none")
+
+
+@pytest.fixture(scope="session", params=["none", "int4", "nf4"])
+def loaded(request: pytest.FixtureRequest, checkpoint: Path) -> LoadedModel:
+    """With each kind of weights in turn."""
+    return load_model(checkpoint, quantisation=request.param)
+
+
+@pytest.fixture
+def engine(dense: LoadedModel) -> Engine:
+    return Engine(dense)
+
+
+@pytest.fixture(scope="session")
+def studies() -> Studies:
+    """The first so many of a row of studies, 200 × 120 pixels, each of another pattern."""
+
+    def first(count: int) -> list[Study]:
+        random = np.random.default_rng(0)
+        facts = ImageFacts(width=200, height=120, media_type="image/png", sha256="0" * 64)
+        patterns = [random.integers(0, 255, (n + 2, n + 3), dtype=np.uint8) for n in range(count)]
+        images = [Image.fromarray(pattern).resize((200, 120)) for pattern in patterns]
+        return [Study(id=str(n), image=image, facts=facts) for n, image in enumerate(images)]
+
+    return first

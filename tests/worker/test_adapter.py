@@ -1,0 +1,178 @@
+"""Adapters as PEFT saves them, on a checkpoint like MedGemma's, whose vocabulary has no locations."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import Gemma3ForConditionalGeneration, Gemma3Processor, PreTrainedTokenizerFast
+
+from shared.grammar import LOC_BINS, parse
+from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from training.tokenizer import FIRST_LOC, build_tokenizer
+from worker.engine.engine import Engine
+from worker.loading import ModelError, load_model
+from worker.study import Reading, Study
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
+    pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
+]
+Studies = Callable[[int], list[Study]]
+LAYERS = r".*language_model.*\.(q_proj|v_proj|down_proj)"
+WEIGHTS = "adapter_model.safetensors"
+WAYS: dict[str, dict[str, Any]] = {
+    "whole embedding": {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "tied embedding": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+    "new rows": {"trainable_token_indices": {"embed_tokens": list(range(FIRST_LOC, FIRST_LOC + LOC_BINS))}},
+    "no rows": {},
+}
+"""How the embeddings of added tokens may be trained and saved."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without location tokens, and with a few rows more than it has tokens, as Gemma 3 has."""
+    made = json.loads(build_tokenizer().backend_tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
+    special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        extra_special_tokens=special,
+    )
+    folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
+    model = random_model(0, config)
+    model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
+    manifest = Manifest(name="base", revision="0", demo=False)
+    save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
+    return folder
+
+
+def trained(base: Path, folder: Path, rows: int = FIRST_LOC + LOC_BINS, **how: Any) -> torch.Tensor:
+    """Save an adapter with random weights; returns the logits of the model that it was "trained" on."""
+    model = Gemma3ForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    tokenizer = Gemma3Processor.from_pretrained(base).tokenizer
+    tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=LAYERS, init_lora_weights=False, **how))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    tokenizer.save_pretrained(folder)
+    with torch.inference_mode():
+        logits: torch.Tensor = adapted.eval()(input_ids=PROBE).logits
+    return logits
+
+
+PROBE = torch.tensor([[2, 3, FIRST_LOC + 5, 10, FIRST_LOC + 1000]])
+
+
+@pytest.mark.parametrize("way", ["whole embedding", "tied embedding", "new rows"])
+def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
+    way: str, base: Path, tmp_path: Path, studies: Studies
+) -> None:
+    wanted = trained(base, tmp_path / "chest", **WAYS[way])
+    (tmp_path / "chest" / "emx.json").write_text('{"name": "chest-reader", "max_new_tokens": 90}')
+    for quantisation, apart in (("none", 1e-5), ("int4", 0.4), ("nf4", 0.4)):
+        loaded = load_model(base, adapter=tmp_path / "chest", quantisation=quantisation)
+        with torch.inference_mode():
+            logits = loaded.model(input_ids=PROBE).logits
+        assert (logits - wanted).norm() / wanted.norm() < apart, quantisation
+        reading = Engine(loaded).write(studies(1))[0]
+        assert isinstance(reading, Reading)
+        parse(reading.text)
+        provenance = loaded.provenance
+        assert provenance.adapter and provenance.adapter.startswith("chest@")
+        assert (provenance.name, provenance.revision, loaded.max_new_tokens) == ("chest-reader", "0", 90)
+
+
+def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
+    checkpoint: Path, tmp_path: Path, studies: Studies
+) -> None:
+    model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    lora = get_peft_model(model, LoraConfig(r=4, target_modules=LAYERS, init_lora_weights=False))
+    lora.save_pretrained(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    weights = load_file(tmp_path / "b" / WEIGHTS)
+    save_file({name: -value for name, value in weights.items()}, tmp_path / "b" / WEIGHTS)
+    readings, names = [], []
+    for adapter in (None, tmp_path / "a", tmp_path / "b"):
+        loaded = load_model(checkpoint, adapter=adapter, quantisation="int4")
+        readings.append(Engine(loaded).write(studies(3)))
+        names.append(loaded.provenance.adapter)
+    texts = [[reading.text for reading in batch if isinstance(reading, Reading)] for batch in readings]
+    assert texts[0] != texts[1]
+    assert names[0] is None
+    assert names[1] is not None and names[2] is not None
+    assert names[1].removeprefix("a@") != names[2].removeprefix("b@")
+
+
+def test_an_embedding_padded_to_more_rows_than_tokens_fits(base: Path, tmp_path: Path) -> None:
+    wanted = trained(base, tmp_path / "a", rows=FIRST_LOC + LOC_BINS + 64, **WAYS["whole embedding"])
+    loaded = load_model(base, adapter=tmp_path / "a", quantisation="none")
+    assert loaded.dialect.vocabulary == FIRST_LOC + LOC_BINS + 64
+    with torch.inference_mode():
+        assert torch.allclose(loaded.model(input_ids=PROBE).logits, wanted, atol=1e-4)
+
+
+def refused(base: Path, adapter: Path, *words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(base, adapter=adapter, quantisation="none")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_tokens_without_embeddings_are_refused(base: Path, tmp_path: Path) -> None:
+    """PEFT and transformers would give them random rows without a word."""
+    trained(base, tmp_path / "a", **WAYS["no rows"])
+    refused(base, tmp_path / "a", "1024 tokens", "trainable_token_indices")
+
+
+def test_a_base_without_locations_needs_an_adapter(base: Path) -> None:
+    with pytest.raises(ModelError, match="adapter trained with <loc0000> to <loc1023>"):
+        load_model(base, quantisation="none")
+
+
+def test_an_adapter_for_other_layers_is_refused(base: Path, tmp_path: Path) -> None:
+    """PEFT loads what it finds a place for, here nothing, and only warns."""
+    trained(base, tmp_path / "a", **WAYS["whole embedding"])
+    weights = load_file(tmp_path / "a" / WEIGHTS)
+    moved = {name.replace("layers.", "blocks.") if "lora" in name else name: t for name, t in weights.items()}
+    save_file(moved, tmp_path / "a" / WEIGHTS)
+    refused(base, tmp_path / "a", "other layers", "checkpoint it was trained on")
+
+
+def test_an_adapter_of_another_shape_is_refused(base: Path, tmp_path: Path) -> None:
+    trained(base, tmp_path / "a", **WAYS["new rows"])
+    weights = load_file(tmp_path / "a" / WEIGHTS)
+    save_file(
+        {n: (t[:, :32].clone() if "lora_A" in n else t) for n, t in weights.items()}, tmp_path / "a" / WEIGHTS
+    )
+    refused(base, tmp_path / "a", "doesn't fit this model")
+
+
+@pytest.mark.parametrize("broken", [WEIGHTS, "adapter_config.json", "tokenizer.json"])
+def test_a_damaged_adapter_is_refused(base: Path, tmp_path: Path, broken: str) -> None:
+    trained(base, tmp_path / "a", **WAYS["new rows"])
+    file = tmp_path / "a" / broken
+    file.write_bytes(file.read_bytes()[:60])
+    refused(base, tmp_path / "a", str(tmp_path / "a"))
+
+
+def test_a_missing_adapter_is_refused(base: Path, tmp_path: Path) -> None:
+    refused(base, tmp_path / "nowhere", "no directory")
+    (tmp_path / "empty").mkdir()
+    refused(base, tmp_path / "empty", WEIGHTS, "save the adapter again")

@@ -1,0 +1,157 @@
+"""Whatever tokens a model might choose, the text is a report, and within its budget."""
+
+import json
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
+
+from shared.grammar import LOC_BINS, parse, shortest_ending
+from training.reports import corpus
+from training.tokenizer import SPECIAL_TOKENS, build_tokenizer
+from worker.dialects import LocDialect, UnknownDialect, allowed_tokens
+from worker.engine.constraint import Constraint, smallest_budget
+
+Choice = Callable[[list[int]], int]
+EOS = frozenset({4})
+
+
+def like_gemmas() -> PreTrainedTokenizerFast:
+    """A small tokenizer made as Gemma's is: spaces become ▁, bytes stand in for unknown characters, <bos> comes
+    first by itself, and the locations are added last."""
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    bytes_ = [f"<0x{n:02X}>" for n in range(256)]
+    letters = [chr(n) for n in range(33, 127)] + ["▁", "\n"]
+    trainer = BpeTrainer(
+        vocab_size=900,
+        special_tokens=[*SPECIAL_TOKENS, "<unk>", *bytes_],
+        initial_alphabet=letters,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    made = json.loads(tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] not in bytes_]
+    tokenizer = Tokenizer.from_str(json.dumps(made))
+    tokenizer.add_tokens([AddedToken(f"<loc{n:04d}>", normalized=False) for n in range(LOC_BINS)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>")
+
+
+@pytest.fixture(scope="module", params=[build_tokenizer, like_gemmas], ids=["bytes", "gemma"])
+def dialect(request: pytest.FixtureRequest) -> LocDialect:
+    tokenizer = request.param()
+    return LocDialect(tokenizer, EOS, len(tokenizer) + 7)  # a model may have more rows than there are tokens
+
+
+def write(dialect: LocDialect, budget: int, choose: Choice) -> tuple[Constraint, int]:
+    """A report by a model that chooses so among the allowed tokens, and how many tokens it took."""
+    constraint, taken = Constraint(dialect, budget), 0
+    while not constraint.finished:
+        allowed = constraint.allowed().nonzero().flatten().tolist()
+        assert allowed, constraint.text
+        constraint.take(choose(allowed))
+        taken += 1
+        assert taken <= budget
+    return constraint, taken
+
+
+@settings(max_examples=60, deadline=None)
+@given(spare=st.integers(0, 150), seed=st.integers(0, 2**32))
+def test_random_tokens_make_a_report_within_any_budget(dialect: LocDialect, spare: int, seed: int) -> None:
+    constraint, _ = write(dialect, smallest_budget(dialect) + spare, random.Random(seed).choice)
+    parse(constraint.text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(spare=st.integers(20, 150), seed=st.integers(0, 2**32))
+def test_reports_made_mostly_of_boxes_end_within_any_budget(dialect: LocDialect, spare: int, seed: int) -> None:
+    """Random tokens seldom leave the first section: here short ways there are taken."""
+    drawn = random.Random(seed)
+    ends = {dialect.encode(text)[0] for text in (".", "\n", ";", " ")}
+
+    def hurried(allowed: list[int]) -> int:
+        return drawn.choice([token for token in allowed if token in ends and drawn.random() < 0.8] or allowed)
+
+    constraint, _ = write(dialect, smallest_budget(dialect) + spare, hurried)
+    assert constraint.whole_boxes <= len(parse(constraint.text).locations)
+
+
+@pytest.mark.parametrize("extreme", [min, max])
+def test_even_a_model_that_never_ends_a_report_is_ended_by_the_grammar(
+    dialect: LocDialect, extreme: Callable[[list[int]], int]
+) -> None:
+    """Every repetition is bounded, so a budget of tens of thousands isn't used up."""
+
+    def endless(allowed: list[int]) -> int:
+        return extreme([token for token in allowed if token not in EOS] or allowed)
+
+    constraint, taken = write(dialect, 50_000, endless)
+    assert not constraint.cut_short
+    assert taken < 12_000
+    parse(constraint.text)
+
+
+def test_a_long_report_has_at_most_16_boxes_and_24_sentences(dialect: LocDialect) -> None:
+    shortest = {text: dialect.encode(text)[0] for text in ("A", ".", " ", ";")}
+
+    def greedy(allowed: list[int]) -> int:
+        """Ever another shortest sentence, ever another box."""
+        for token in (shortest[" "], shortest[";"], shortest["."], shortest["A"]):
+            if token in allowed:
+                return token
+        return min([token for token in allowed if token not in EOS] or allowed)
+
+    constraint, _ = write(dialect, 50_000, greedy)
+    report = parse(constraint.text)
+    assert len(report.locations) == 16
+    assert report.findings.count(".") == report.impression.count(".") == 12
+
+
+def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(dialect: LocDialect) -> None:
+    begun = "FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0001><loc0002><loc0003><loc0004>;"
+    letters = [token for letter in " interstitial pattern left" for token in dialect.encode(letter)]
+    budget = len(dialect.encode(begun)) + len(dialect.encode(shortest_ending(begun))) + 1
+    script = iter([*dialect.encode(begun), *letters])
+    constraint, taken = write(dialect, budget, lambda allowed: next(script, allowed[0]))
+    assert (constraint.cut_short, constraint.whole_boxes, taken) == (True, 1, budget)
+    assert [str(place.finding.label) for place in parse(constraint.text).locations] != ["cardiomegaly"]
+
+
+def test_a_box_never_ends_before_it_begins(dialect: LocDialect) -> None:
+    constraint = Constraint(dialect, 500)
+    for token in dialect.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"):
+        assert constraint.allowed()[token]
+        constraint.take(token)
+    bins = [dialect.bin(token) for token in constraint.allowed().nonzero().flatten().tolist()]
+    assert bins == list(range(501, LOC_BINS))
+    constraint.take(dialect.first + 501)
+    assert constraint.allowed().nonzero().flatten().tolist() == [dialect.first + LOC_BINS - 1]
+
+
+def test_the_mask_allows_what_the_matcher_accepts(dialect: LocDialect) -> None:
+    matcher = dialect.matcher()
+    matcher.consume_tokens(dialect.encode("FINDINGS: Clear"))
+    mask = allowed_tokens(matcher, dialect.vocabulary)
+    assert mask.shape == (dialect.vocabulary,)
+    for token in range(0, dialect.vocabulary, 13):
+        assert bool(mask[token]) == (matcher.validate_tokens([token]) == 1), token
+    assert mask.dtype == torch.bool
+
+
+def test_a_tokenizer_without_consecutive_locations_is_refused() -> None:
+    tokenizer = build_tokenizer()
+    with pytest.raises(UnknownDialect, match="the model only"):
+        LocDialect(tokenizer, EOS, len(tokenizer) - 1)
+    made = json.loads(tokenizer.backend_tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] != "<loc0100>"]
+    with pytest.raises(UnknownDialect, match="1,024"):
+        LocDialect(PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made))), EOS, 4096)

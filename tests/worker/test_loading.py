@@ -1,0 +1,193 @@
+"""Loading a checkpoint: what a report says of the model, and a sentence for each thing that may be amiss."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Gemma3Processor
+
+from worker.engine.engine import Engine
+from worker.loading import LoadedModel, ModelError, load_model
+from worker.study import Reading, Study
+
+Studies = Callable[[int], list[Study]]
+
+
+@pytest.fixture
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    """The checkpoint, to be damaged."""
+    return shutil.copytree(checkpoint, tmp_path / "model")
+
+
+def rewrite(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def refused(folder: Path, *words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(folder, quantisation="none")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_each_kind_of_weights_writes_reports(loaded: LoadedModel, studies: Studies) -> None:
+    reading = Engine(loaded).write(studies(1))[0]
+    assert isinstance(reading, Reading)
+    assert len(reading.tokens) > 30
+
+
+def test_the_cpu_gets_int4_unless_told_otherwise(checkpoint: Path) -> None:
+    assert load_model(checkpoint, device="cpu").provenance.quantisation == "int4-torch"
+
+
+def test_provenance_is_the_manifests(loaded: LoadedModel) -> None:
+    provenance = loaded.provenance
+    assert (provenance.name, provenance.revision, provenance.adapter) == ("tiny", "0", None)
+    assert (provenance.dialect, provenance.demo) == ("loc", True)
+
+
+def test_without_a_manifest_the_weights_name_themselves(copy: Path) -> None:
+    (copy / "emx.json").unlink()
+    first = load_model(copy, quantisation="none")
+    assert (first.provenance.name, first.provenance.demo) == ("model", False)
+    assert first.prompt
+    weights = load_file(copy / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(copy, quantisation="none").provenance.revision != first.provenance.revision
+
+
+def test_the_layout_of_published_checkpoints_loads(copy: Path, dense: LoadedModel) -> None:
+    """Tensors as google/gemma-3-4b-it names them, and its image processor's own file."""
+    weights = load_file(copy / "model.safetensors")
+    old = {name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()}
+    assert all(name.startswith(("language_model.model.", "vision_tower.", "multi_modal")) for name in old)
+    save_file(old, copy / "model.safetensors", metadata={"format": "pt"})
+    processor = json.loads((copy / "processor_config.json").read_text())
+    images = {**processor.pop("image_processor"), "do_convert_rgb": None, "do_pan_and_scan": None}
+    (copy / "preprocessor_config.json").write_text(json.dumps({**images, "processor_class": "Gemma3Processor"}))
+    (copy / "processor_config.json").write_text(json.dumps(processor))
+    loaded = load_model(copy, quantisation="none")
+    assert isinstance(loaded.processor, Gemma3Processor)
+    for name, value in dense.model.state_dict().items():
+        assert torch.equal(value, loaded.model.state_dict()[name]), name
+
+
+def test_images_are_resized_by_pillow_wherever_torchvision_is_installed(dense: LoadedModel) -> None:
+    assert type(dense.processor.image_processor).__name__ == "Gemma3ImageProcessorPil"
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "no directory", "nowhere", "give")
+
+
+def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr("worker.checkpoint.snapshot_download", offline)
+    with pytest.raises(ModelError, match="neither a directory here nor could it be had from the hub"):
+        load_model("somebody/some-model")
+
+
+def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
+    refused(tmp_path, "config.json", "fetch")
+
+
+def test_another_architecture_is_refused_whatever_else_is_there(copy: Path) -> None:
+    (copy / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
+    (copy / "processor_config.json").unlink()
+    refused(copy, "bert", "runs Gemma 3 with images", "medgemma-4b-it")
+
+
+def test_missing_tensors_are_counted_and_named(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    lost = [name for name in weights if "layers.1.mlp" in name and "language" in name]
+    kept = {name: value for name, value in weights.items() if name not in lost}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    refused(copy, f"lack {len(lost)} tensors", "layers.1.mlp", "fetch the checkpoint again")
+
+
+def test_truncated_weights_are_refused(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    refused(copy, "can't be loaded", "fetch them again")
+
+
+def test_absent_weights_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    refused(copy, "can't be loaded", "fetch them again")
+
+
+def test_weights_of_another_shape_are_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    rewrite(copy / "config.json", text_config={**config["text_config"], "intermediate_size": 128})
+    refused(copy, "can't be loaded")
+
+
+def test_a_damaged_config_is_refused(copy: Path) -> None:
+    (copy / "config.json").write_text("{")
+    refused(copy, "config.json")
+
+
+@pytest.mark.parametrize("lost", ["tokenizer.json", "processor_config.json"])
+def test_a_processor_in_parts_is_refused(copy: Path, lost: str) -> None:
+    (copy / lost).unlink()
+    refused(copy, "processor", "restore")
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("{", "JSON"),
+        ("[]", "object"),
+        ('["ab"]', "object"),
+        ("null", "object"),
+        ('{"max_new_tokens": "many"}', "max_new_tokens"),
+        ('{"max_new_tokens": 0}', "max_new_tokens"),
+        ('{"prompt": 3}', "prompt"),
+        ('{"demo": "perhaps"}', "demo"),
+    ],
+)
+def test_a_broken_manifest_is_refused(copy: Path, said: str, word: str) -> None:
+    (copy / "emx.json").write_text(said)
+    refused(copy, "emx.json", word)
+
+
+def test_an_unknown_dialect_is_refused(copy: Path) -> None:
+    rewrite(copy / "emx.json", dialect="box_3d")
+    refused(copy, "box_3d", "emx.json")
+
+
+def test_a_tokenizer_without_locations_is_refused(copy: Path) -> None:
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    added = [token for token in tokenizer["added_tokens"] if not token["content"].startswith("<loc")]
+    rewrite(copy / "tokenizer.json", added_tokens=added)
+    refused(copy, "can't write boxes", "adapter trained with <loc0000> to <loc1023>")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(copy: Path) -> None:
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    extra = {**tokenizer["added_tokens"][-1], "id": 2048, "content": "<extra>"}
+    rewrite(copy / "tokenizer.json", added_tokens=[*tokenizer["added_tokens"], extra])
+    refused(copy, "2049 tokens", "2048")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"device": "abacus"}, "abacus"),
+        ({"device": "cuda"}, "CUDA"),
+        ({"quantisation": "int3"}, "int3"),
+        ({"device": "meta", "quantisation": "int4"}, "CPU only"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused(checkpoint: Path, options: dict[str, str], word: str) -> None:
+    if word == "CUDA" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ModelError, match=word):
+        load_model(checkpoint, **options)

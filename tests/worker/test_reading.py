@@ -1,0 +1,262 @@
+"""From a message to an outcome, with a real ledger, a real Redis and a real engine."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from redis.exceptions import ConnectionError as RedisAway
+
+from shared.ledger import Ledger, NewJob, Reconciler, cancel, submit
+from shared.ledger.records import OpenMarker, Outcome
+from shared.store import StoreError
+from worker import reading
+from worker.engine.batcher import Batcher
+from worker.engine.engine import Engine
+from worker.heartbeat import Heartbeat
+from worker.reading import Desk
+from worker.study import Study, StudyFault
+
+
+@pytest.fixture
+def desk(ledger: Ledger, engine: Engine) -> Iterator[Desk]:
+    heartbeat = Heartbeat(ledger.index, ledger.settings.lease, 60, lambda: engine.progress, "w1")
+    made = Desk(ledger, Batcher(engine), heartbeat)
+    yield made
+    made.leave()
+
+
+def png(width: int = 90, height: int = 60) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width), dtype=np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def submitted(ledger: Ledger, data: bytes | None = None) -> str:
+    return submit(ledger, NewJob(png() if data is None else data, "image/png"))[0].id
+
+
+def outcome(ledger: Ledger, job: str) -> Outcome:
+    found = ledger.outcome(job)
+    assert found is not None
+    return found
+
+
+def settled(ledger: Ledger, job: str) -> bool:
+    """Nothing is left to do for it, and nobody holds it."""
+    return not list(ledger.store.list(f"open/{job}")) and not ledger.index.leased(job)
+
+
+def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
+    job = submitted(ledger)
+    desk.read(job)
+    found = outcome(ledger, job)
+    assert found.report
+    assert found.started_at and found.started_at <= found.finished_at
+    assert (found.report.image.width, found.report.image.height) == (90, 60)
+    assert found.report.timings.decode > 0
+    assert settled(ledger, job)
+
+
+def test_many_jobs_end_with_the_reports_that_they_would_have_alone(ledger: Ledger, desk: Desk) -> None:
+    jobs = [submitted(ledger, png(90 + 10 * n, 60)) for n in range(6)]
+    threads = [threading.Thread(target=desk.read, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n, job in enumerate(jobs):
+        again = submitted(ledger, png(90 + 10 * n, 60))
+        desk.read(again)
+        one, other = outcome(ledger, job).report, outcome(ledger, again).report
+        assert one and other
+        assert (one.findings, one.locations, one.image) == (other.findings, other.locations, other.image)
+
+
+def test_a_broken_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: Desk) -> None:
+    job = submitted(ledger, png()[:300])
+    desk.read(job)
+    failure = outcome(ledger, job).failure
+    assert failure and failure.code == "bad-image"
+    assert settled(ledger, job)
+
+
+def test_a_vanished_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: Desk) -> None:
+    job = submitted(ledger)
+    for entry in list(ledger.store.list(f"jobs/{job}/input-")):
+        ledger.store.delete(entry.key)
+    desk.read(job)
+    failure = outcome(ledger, job).failure
+    assert failure and failure.code == "no-input"
+
+
+def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
+    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "read", lambda *_: [StudyFault("not_finite", "Overflow.")])
+    job = submitted(ledger)
+    desk.read(job)
+    failure = outcome(ledger, job).failure
+    assert failure and (failure.code, failure.message) == ("not_finite", "Overflow.")
+
+
+def test_a_job_that_another_worker_leads_is_left_alone(ledger: Ledger, desk: Desk) -> None:
+    job = submitted(ledger)
+    ledger.index.take_lease(job, "theirs")
+    desk.read(job)
+    assert ledger.outcome(job) is None
+    assert ledger.index.redis.get(f"lease:{job}") == "theirs"
+
+
+def test_a_job_that_has_ended_is_not_read_again(
+    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(ledger)
+    desk.read(job)
+    first = outcome(ledger, job)
+    monkeypatch.setattr(Engine, "read", lambda *_: pytest.fail("read again"))
+    desk.read(job)
+    assert outcome(ledger, job) == first
+
+
+def test_a_closing_desk_hands_the_job_back_without_counting_a_death(ledger: Ledger, desk: Desk) -> None:
+    job = submitted(ledger)
+    desk.close()
+    desk.read(job)
+    assert ledger.outcome(job) is None
+    assert not ledger.index.leased(job)
+    assert ledger.queue.sent == [("read", job), ("read", job)]  # type: ignore[attr-defined]
+    Reconciler(ledger).round()
+    assert ledger.open_marker(job).deaths == ()
+
+
+def test_a_cancelled_job_stops_and_stays_cancelled(
+    ledger: Ledger, desk: Desk, loaded_slowly: threading.Event
+) -> None:
+    job = submitted(ledger)
+    thread = threading.Thread(target=desk.read, args=(job,))
+    thread.start()
+    assert loaded_slowly.wait(10)
+    cancel(ledger, job)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert outcome(ledger, job).kind == "cancelled"
+    assert settled(ledger, job)
+
+
+@pytest.fixture
+def loaded_slowly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Makes each step take long; set at the first."""
+    begun, run = threading.Event(), engine._runner.run
+
+    def slow(rows: Any) -> Any:
+        begun.set()
+        time.sleep(0.1)
+        return run(rows)
+
+    monkeypatch.setattr(engine._runner, "run", slow)
+    return begun
+
+
+def test_a_suspect_is_read_alone(ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submitted(ledger)
+    ledger.store.put(f"open/{job}", OpenMarker(deaths=("somebody",)).dump())
+    read, alone = desk.batcher.read, []
+
+    def noted(study: Study, **how: bool) -> Any:
+        alone.append(how)
+        return read(study, **how)
+
+    monkeypatch.setattr(desk.batcher, "read", noted)
+    desk.read(job)
+    assert alone == [{"alone": True}]
+    assert outcome(ledger, job).report
+
+
+@pytest.fixture
+def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the next so many reads and conditional writes of the store fail."""
+    left = [0]
+
+    def failing(operation: Callable[..., Any], *arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise StoreError("away")
+        return operation(*arguments)
+
+    for name in ("get", "put_if_absent"):
+        monkeypatch.setattr(ledger.store, name, partial(failing, getattr(ledger.store, name)))
+    return lambda failures: left.__setitem__(0, failures)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(reading, "start"), (Ledger, "input"), (reading, "finish")],
+    ids=["start", "input", "finish"],
+)
+def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
+    ledger: Ledger,
+    desk: Desk,
+    away: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    place: Any,
+    name: str,
+) -> None:
+    job, operation, failures = submitted(ledger), getattr(place, name), iter([1])
+
+    def interrupted(*arguments: Any) -> Any:
+        away(next(failures, 0))
+        return operation(*arguments)
+
+    monkeypatch.setattr(place, name, interrupted)
+    desk.read(job)
+    assert outcome(ledger, job).report
+    assert ledger.open_marker(job).deaths == ()
+    assert settled(ledger, job)
+
+
+def test_a_redis_that_is_away_for_a_moment_loses_no_message(
+    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, take, failing = submitted(ledger), ledger.index.take_lease, [2]
+
+    def interrupted(job: str, token: str) -> bool:
+        failing[0] -= 1
+        if failing[0] >= 0:
+            raise RedisAway
+        return take(job, token)
+
+    monkeypatch.setattr(ledger.index, "take_lease", interrupted)
+    desk.read(job)
+    assert outcome(ledger, job).report
+
+
+def test_a_store_that_stays_away_is_given_up_in_the_end(
+    ledger: Ledger, desk: Desk, away: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(ledger)
+    away(10**6)
+    monkeypatch.setattr(reading, "_PATIENCE", 0.3)
+    with pytest.raises(StoreError):
+        desk.read(job)
+    assert not ledger.index.leased(job)
+
+
+def test_opening_loads_the_model_that_the_settings_name(
+    ledger: Ledger, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "open_ledger", lambda *_: ledger)
+    changes = {"model": str(checkpoint), "quantisation": "none"}
+    desk = Desk.open(ledger.settings.model_copy(update=changes))
+    job = submitted(ledger)
+    desk.read(job)
+    desk.leave()
+    report = outcome(ledger, job).report
+    assert report and (report.model.name, report.model.quantisation) == ("tiny", "none")
+    assert ledger.index.workers() == 1

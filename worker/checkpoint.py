@@ -1,0 +1,115 @@
+"""What is read of a checkpoint before its weights: where it lies, its manifest, its shape, its processor."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from transformers import AutoConfig, Gemma3Config, Gemma3Processor
+
+MANIFEST = "emx.json"
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model"]
+
+
+class ModelError(RuntimeError):
+    """The model can't be loaded or run; the text says what to do about it."""
+
+
+class Manifest(BaseModel):
+    """What a worker must know of a model beside its weights: the file ``emx.json``, in which all is optional.
+
+    Attributes:
+        name, revision: for the reports; by default the checkpoint's name and the digest of its weights.
+        dialect: how the model writes boxes.
+        demo: whether it knows nothing but phantoms.
+        prompt: the question it was trained on.
+        max_new_tokens: budget of one report, its end-of-turn token included.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str | None = None
+    revision: str | None = None
+    dialect: str = "loc"
+    demo: bool = False
+    prompt: str = "Report this chest radiograph."
+    max_new_tokens: int = Field(512, gt=0)
+
+
+def locate(checkpoint: Path | str, revision: str | None) -> Path:
+    """The checkpoint's directory; a hub id is downloaded, or found in the local cache. Raises ModelError."""
+    path = Path(checkpoint)
+    if path.is_dir() or isinstance(checkpoint, Path) or not _HUB_ID.fullmatch(checkpoint):
+        return directory(path)
+    try:
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=_HUB_FILES))
+    except Exception as error:  # the hub client raises its own, httpx's and the system's errors
+        raise ModelError(
+            f"{checkpoint} is neither a directory here nor could it be had from the hub "
+            f"({type(error).__name__}): check the name, the network, and your access to the model."
+        ) from error
+
+
+def directory(path: Path) -> Path:
+    """Raises ModelError if there is none."""
+    if not path.is_dir():
+        raise ModelError(f"There is no directory {path}: give a checkpoint's directory or a hub id.")
+    return path.resolve()
+
+
+def read_manifest(*folders: Path) -> Manifest:
+    """What the manifests say; later folders overrule earlier ones. Raises ModelError."""
+    merged: dict[str, Any] = {}
+    for file in (folder / MANIFEST for folder in folders):
+        if file.is_file():
+            try:
+                merged |= Manifest.model_validate_json(file.read_bytes()).model_dump(exclude_unset=True)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = "".join(f"{part}: " for part in first["loc"])
+                raise ModelError(f"{file} is no manifest ({where}{first['msg']}): correct it.") from None
+    return Manifest.model_validate(merged)
+
+
+def read_config(folder: Path) -> Gemma3Config:
+    """Raises ModelError for any architecture but Gemma 3 with images."""
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, … for a damaged file
+        raise ModelError(
+            f"{folder} has no config.json that transformers can read ({error}): fetch the checkpoint again."
+        ) from error
+    if not isinstance(config, Gemma3Config):
+        raise ModelError(
+            f"{folder} holds a {config.model_type} model: this worker runs Gemma 3 with images (gemma3), such as "
+            "google/medgemma-4b-it."
+        )
+    return config
+
+
+def read_processor(folder: Path) -> Gemma3Processor:
+    """Raises ModelError."""
+    try:
+        # The backend is named, since transformers takes torchvision's wherever that is installed, and the two
+        # resize an image to slightly different pixels.
+        return Gemma3Processor.from_pretrained(folder, backend="pil")
+    except Exception as error:  # as above
+        raise ModelError(
+            f"The processor in {folder} can't be loaded ({error}): restore its tokenizer and processor files."
+        ) from error
+
+
+def revision_of(folder: Path) -> str:
+    """The commit of a hub snapshot, else the SHA-256 of the weights."""
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
