@@ -141,7 +141,7 @@ def losses(
     is_word = (batch.labels >= 0) & ~is_location
     words = F.cross_entropy(logits[is_word], batch.labels[is_word])
     if is_location.any():
-        locations = _soft_cross_entropy(logits[is_location], batch.labels[is_location] - FIRST_LOC, softness)
+        locations = soft_cross_entropy(logits[is_location], batch.labels[is_location] - FIRST_LOC, softness)
     else:
         locations = logits.new_zeros(())
     guessed = head(seen.last_hidden_state).transpose(1, 2)
@@ -149,12 +149,19 @@ def losses(
     return Losses(words, locations, cells), logits
 
 
-def _soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float) -> Tensor:
-    """Cross-entropy to a Gaussian about each true bin, less the Gaussian's own entropy: 0 is perfect."""
-    offset = torch.arange(LOC_BINS)[None, :] - bins[:, None]
+def soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float, first_location: int = FIRST_LOC) -> Tensor:
+    """Cross-entropy to a Gaussian about each true bin, less the Gaussian's own entropy: 0 is perfect.
+
+    Args:
+        logits: (locations, vocabulary), over the whole vocabulary.
+        bins: (locations,), 0 to 1023.
+        softness: the Gaussian's standard deviation, in bins.
+        first_location: id of ``<loc0000>``.
+    """
+    offset = torch.arange(LOC_BINS, device=bins.device)[None, :] - bins[:, None]
     target = F.softmax(-0.5 * (offset / softness) ** 2, dim=1)
     entropy = -(target * target.clamp_min(1e-12).log()).sum(dim=1)
-    guessed = F.log_softmax(logits, dim=1)[:, FIRST_LOC : FIRST_LOC + LOC_BINS]
+    guessed = F.log_softmax(logits, dim=1)[:, first_location : first_location + LOC_BINS]
     return (-(target * guessed).sum(dim=1) - entropy).mean()
 
 

@@ -1,0 +1,70 @@
+"""Phase 2: the adapter of phase 1 learns where findings are. The projector is unfrozen, and location tokens are
+judged by how far off they are.
+
+``python -m training.finetune_phase2 --csv data/vindr/boxes.csv --output runs/phase2 --phase1_ckpt runs/phase1``
+
+One image in ten, by its name, is kept for validation. A run that was interrupted goes on when it is started again
+with the same ``--output``, which is then what a worker takes as EMX_ADAPTER.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from training.adapting import for_locations, load_base
+from training.dataset.study import BadTable
+from training.examples import Collator, Example, read_boxes
+from training.finetuning import Recipe, finetune
+from worker.checkpoint import ModelError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    try:
+        examples = read_boxes(options.csv, options.images or options.csv.parent)
+        base, processor = load_base(options.base, options.quantisation)
+        torch.manual_seed(options.seed)
+        model, first = for_locations(base, processor, options.phase1_ckpt)
+    except (BadTable, ModelError) as error:
+        sys.exit(str(error))
+    options.output.mkdir(parents=True, exist_ok=True)
+    train = [example for example in examples if not _kept_back(example)]
+    validation = [example for example in examples if _kept_back(example)] or train[:1]
+    recipe = Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
+    losses = finetune(model, Collator(processor), train, validation, recipe, options.output, first)
+    processor.tokenizer.save_pretrained(options.output)
+    print(json.dumps({"validation_losses": losses, "adapter": str(options.output)}, indent=2))
+
+
+def _kept_back(example: Example) -> bool:
+    return hashlib.sha256(example.image.name.encode()).digest()[0] < 26
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.finetune_phase2",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--csv", type=Path, required=True, help="image, term, xmin, ymin, xmax, ymax (0 to 1)")
+    parser.add_argument("--images", type=Path, help="folder that the paths start from; default: the table's")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the adapter")
+    parser.add_argument("--phase1_ckpt", type=Path, required=True, help="folder of phase 1's adapter")
+    parser.add_argument("--base", default="google/medgemma-4b-it", help="the checkpoint of phase 1")
+    parser.add_argument("--quantisation", choices=("auto", "nf4", "none"), default="auto")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--lr", type=float, default=5e-5)
+    parser.add_argument("--batch", type=int, default=8, help="examples for each update and process")
+    parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation loss")
+    parser.add_argument("--save_every", type=int, default=200, help="updates between saved states")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
