@@ -112,7 +112,7 @@ class Desk:
             decode_seconds=time.perf_counter() - began,
             cancelled=cancelled,
         )
-        answer = self.batcher.read(study, alone=False)
+        answer = self.batcher.read(study, alone=started.alone)
         if isinstance(answer, Report):
             return Outcome(
                 kind="report",

@@ -110,7 +110,7 @@ def test_an_engine_that_was_only_slow_learns_whether_its_job_is_another_workers(
 
 def test_an_idle_engine_is_not_taken_for_hung(index: Index, heartbeat: Heartbeat, steps: Steps) -> None:
     steps.hanging = True
-    time.sleep(HANG * 2)
+    time.sleep(HANG * 3)
     assert index.workers() == 1
     taken(index, heartbeat)
     time.sleep(HANG / 2)
