@@ -38,6 +38,10 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
 
 
 def hand_back(ledger: Ledger, started: Started) -> None:
-    """At shutdown: let another worker have the job at once, without counting a death."""
-    ledger.enqueue(started.request)
+    """At shutdown: let another worker have the job at once, without counting a death.
+
+    The lease goes before the message comes: a worker that is quick would drop the message otherwise.
+    """
+    ledger.index.forget_start(started.request.id)
     ledger.index.release_lease(started.request.id, started.token)
+    ledger.enqueue(started.request)

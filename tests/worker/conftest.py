@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes reports of many lengths, and whose sliding window is shorter than its prompt."""
     folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
     config.text_config.sliding_window = 16
-    manifest = Manifest(name="tiny", revision="0", max_new_tokens=200)
+    manifest = Manifest(name="tiny", revision="0", max_new_tokens=140)
     save_checkpoint(_with_opinions(random_model(0, config)), build_processor(config), manifest, folder)
     return folder
 
