@@ -75,12 +75,12 @@ def test_a_tiny_model_learns_a_few_phantoms(phantoms: CachedPhantoms) -> None:
 
 
 def test_a_near_miss_of_a_location_costs_less_than_a_far_one(phantoms: CachedPhantoms) -> None:
-    from training.lessons import _soft_cross_entropy
+    from training.lessons import soft_cross_entropy
 
     logits = torch.full((3, 2 * FIRST_LOC), -10.0)
     for row, guess in zip(logits, (500, 505, 700), strict=True):
         row[FIRST_LOC + guess] = 10.0
-    right, near, far = (_soft_cross_entropy(row[None], torch.tensor([500]), 8.0).item() for row in logits)
+    right, near, far = (soft_cross_entropy(row[None], torch.tensor([500]), 8.0).item() for row in logits)
     assert right < near < far
 
 
