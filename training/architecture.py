@@ -6,8 +6,6 @@ loads by itself.
 
 import argparse
 import copy
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -24,30 +22,15 @@ from transformers import (
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from training.tokenizer import FIRST_LOC, PROMPT, SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
+from worker.checkpoint import MANIFEST, Manifest
 
-MANIFEST = "emx.json"
 _CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a worker must know of a checkpoint beside its weights; the file ``emx.json``.
-
-    Attributes:
-        revision: the release, or the SHA-256 of the weights.
-        dialect: how the model writes boxes.
-        demo: whether the model knows nothing but phantoms.
-        prompt: the question it was trained on.
-        max_new_tokens: more than its longest report has.
-    """
-
-    name: str
-    revision: str
-    dialect: str = "loc"
-    demo: bool = True
-    prompt: str = PROMPT
-    max_new_tokens: int = 256
+def phantom_manifest(name: str, revision: str) -> Manifest:
+    """The manifest of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
+    return Manifest(name=name, revision=revision, demo=True, prompt=PROMPT, max_new_tokens=256)
 
 
 def demo_config() -> Gemma3Config:
@@ -105,7 +88,7 @@ def save_checkpoint(
     processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _config(
@@ -170,7 +153,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="the shape for tests")
     options = parser.parse_args()
     config = tiny_config() if options.tiny else demo_config()
-    manifest = Manifest(name="explainmyxray-random", revision=f"seed-{options.seed}")
+    manifest = phantom_manifest("explainmyxray-random", f"seed-{options.seed}")
     save_checkpoint(random_model(options.seed, config), build_processor(config), manifest, options.folder)
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import nn
 from transformers import Gemma3ForConditionalGeneration
 
 from shared.grammar import MalformedReport, parse
-from training.architecture import Manifest, build_processor, demo_config, random_model, save_checkpoint
+from training.architecture import build_processor, demo_config, phantom_manifest, random_model, save_checkpoint
 from training.baselines import best_constant_report, most_frequent_report
 from training.evaluation import PhantomReader
 from training.lessons import Batch, CellHead, Lessons, losses
@@ -28,6 +28,7 @@ from training.model_card import Made, Measured, model_card
 from training.phantom_cache import SIZE, cached_phantoms
 from training.phantoms import held_out_seeds, render, training_seeds
 from training.scoring import Prediction, score
+from worker.checkpoint import MANIFEST
 
 NAME = "explainmyxray-demo"
 BATCH = 16
@@ -230,9 +231,9 @@ def main() -> None:
     lessons, watched_lessons = Lessons(phantoms, processor), Lessons(watched, processor)
     train(run, lessons, watched_lessons, options.steps, options.work, options.seed)
 
-    save_checkpoint(run.model, processor, Manifest(NAME, "unfinished"), options.output)
+    save_checkpoint(run.model, processor, phantom_manifest(NAME, "unfinished"), options.output)
     revision = _revision(options.output)
-    (options.output / "emx.json").write_text(json.dumps(asdict(Manifest(NAME, revision)), indent=2) + "\n")
+    (options.output / MANIFEST).write_text(phantom_manifest(NAME, revision).model_dump_json(indent=2) + "\n")
     (options.output / "curve.json").write_text(json.dumps(run.curve) + "\n", encoding="utf-8")
 
     measured, readings = evaluate(options.output, phantoms.texts, options.work)

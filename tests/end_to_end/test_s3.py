@@ -9,12 +9,12 @@ from PIL import Image
 
 from explainmyxray.up import System, free_port
 from shared.store.s3 import S3Store
-from training.architecture import Manifest, build_processor, demo_config, random_model, save_checkpoint
+from training.architecture import build_processor, demo_config, phantom_manifest, random_model, save_checkpoint
 
 
 def test_a_study_goes_through_s3(seaweed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = demo_config()
-    manifest = Manifest(name="random", revision="0")
+    manifest = phantom_manifest("random", "0")
     save_checkpoint(random_model(0, config), build_processor(config), manifest, tmp_path / "model")
     monkeypatch.setenv("EMX_MODEL", str(tmp_path / "model"))
     monkeypatch.setenv("EMX_STORE", f"s3+http://{seaweed}/ready")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
+from worker.checkpoint import Manifest
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +22,5 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weight.mul_(8)  # so that a report depends on the image
         for token in (".", "Ċ"):  # so that findings end, and locations follow
             model.get_input_embeddings().weight[processor.tokenizer.convert_tokens_to_ids(token)] *= 3
-    save_checkpoint(model, processor, Manifest(name="tiny", revision="0", max_new_tokens=120), folder)
+    save_checkpoint(model, processor, Manifest(name="tiny", revision="0", demo=True, max_new_tokens=120), folder)
     return folder

@@ -20,9 +20,9 @@ from transformers import (
 from shared.findings import TERMS
 from shared.grammar import LOC_BINS, LocatedFinding, LocBox, grammar
 from training.architecture import (
-    Manifest,
     build_processor,
     demo_config,
+    phantom_manifest,
     random_model,
     save_checkpoint,
     tiny_config,
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     config = tiny_config()
     save_checkpoint(
-        random_model(3, config), build_processor(config, TOKENIZER), Manifest("tiny", "seed-3"), folder
+        random_model(3, config), build_processor(config, TOKENIZER), phantom_manifest("tiny", "seed-3"), folder
     )
     return folder
 

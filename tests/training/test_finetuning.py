@@ -20,13 +20,13 @@ from transformers import PreTrainedTokenizerFast
 from shared.grammar import parse
 from shared.report import ImageFacts
 from shared.settings import ROOT
-from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
 from training.examples import IGNORED, Collator, read_boxes, read_reports
 from training.finetune_phase1 import main as phase1
 from training.finetune_phase2 import main as phase2
 from training.finetuning import STATE
 from training.tokenizer import FIRST_LOC, build_tokenizer
-from worker.checkpoint import read_processor
+from worker.checkpoint import Manifest, read_processor
 from worker.engine.engine import Engine
 from worker.loading import load_model
 from worker.study import Reading, Study
@@ -51,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
     model = random_model(0, config)
     model.resize_token_embeddings(FIRST_LOC, mean_resizing=False)
-    save_checkpoint(model, build_processor(config, tokenizer), Manifest("base", "0", demo=False), folder)
+    save_checkpoint(model, build_processor(config, tokenizer), Manifest(name="base", revision="0"), folder)
     return folder
 
 

@@ -11,7 +11,8 @@ from transformers import Gemma3ForConditionalGeneration
 from transformers.utils import logging
 
 from shared.report import ImageFacts
-from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
+from worker.checkpoint import Manifest
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, load_model
 from worker.study import Study
@@ -44,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes reports of many lengths, and whose sliding window is shorter than its prompt."""
     folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
     config.text_config.sliding_window = 16
-    manifest = Manifest(name="tiny", revision="0", max_new_tokens=140)
+    manifest = Manifest(name="tiny", revision="0", demo=True, max_new_tokens=140)
     save_checkpoint(_with_opinions(random_model(0, config)), build_processor(config), manifest, folder)
     return folder
 

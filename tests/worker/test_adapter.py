@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from transformers import Gemma3ForConditionalGeneration, Gemma3Processor, PreTrainedTokenizerFast
 
 from shared.grammar import LOC_BINS, parse
-from training.architecture import Manifest, build_processor, random_model, save_checkpoint, tiny_config
+from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
 from training.tokenizer import FIRST_LOC, build_tokenizer
+from worker.checkpoint import Manifest
 from worker.engine.engine import Engine
 from worker.loading import ModelError, load_model
 from worker.study import Reading, Study
@@ -53,7 +54,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
     model = random_model(0, config)
     model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
-    manifest = Manifest(name="base", revision="0", demo=False)
+    manifest = Manifest(name="base", revision="0")
     save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
     return folder
 
