@@ -34,7 +34,7 @@ class Standing:
     Attributes:
         started: the token of the last worker to begin it.
         lost: it was enqueued, and its message can't be there any more: either a job of the same queue that was
-            enqueued well after it has started, or the queue has been empty-handed for as long.
+            enqueued well after it has started, or the queue is empty and nobody has taken its lease.
     """
 
     leased: bool
@@ -111,10 +111,15 @@ class Index:
         return Standing(bool(leased), started, bool(enqueued), lost)
 
     def _lost(self, enqueued_at: str, queue: str) -> bool:
-        """A worker may die between taking a message from the broker and taking the lease."""
-        grace_over = float(enqueued_at) + self._overtaken_after
+        """A worker may die between taking a message from the broker and taking the lease.
+
+        Where the queue is empty, the message was taken; a living worker shows that within two lease periods.
+        """
         newest = float(self.redis.get(f"newest:{queue}") or 0)
-        return newest > grace_over or (self._now() > grace_over and self.redis.llen(queue) == 0)
+        if newest > float(enqueued_at) + self._overtaken_after:
+            return True
+        waited = self._now() - float(enqueued_at)
+        return waited > 2 * self._lease_ms / 1000 and self.redis.llen(queue) == 0
 
     def _now(self) -> float:
         """Redis's clock, the one that all processes share, in seconds of Unix time."""
