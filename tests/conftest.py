@@ -1,5 +1,6 @@
 """Real servers for the tests: Redis, SeaweedFS, a webhook receiver; each stopped by the test that started it."""
 
+import json
 import subprocess
 import sysconfig
 import time
@@ -118,3 +119,31 @@ def index(redis_url: str) -> Iterator[Index]:
 def ledger(index: Index, tmp_path: Path) -> Ledger:
     settings = Settings(lease=1.0, abandon_after=0.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
     return Ledger(DirectoryStore(tmp_path / "ledger"), index, RememberingQueue(), settings)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without location tokens, and with a few rows more than it has tokens, as Gemma 3 has."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
+    from training.tokenizer import FIRST_LOC, build_tokenizer
+    from worker.checkpoint import Manifest
+
+    made = json.loads(build_tokenizer().backend_tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
+    special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        extra_special_tokens=special,
+    )
+    folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
+    model = random_model(0, config)
+    model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
+    manifest = Manifest(name="base", revision="0")
+    save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
+    return folder

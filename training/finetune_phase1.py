@@ -18,7 +18,7 @@ import torch
 from training.adapting import for_reports, load_base
 from training.dataset.study import BadTable
 from training.examples import Collator, read_reports
-from training.finetuning import Recipe, finetune
+from training.finetuning import add_recipe_options, finetune, recipe_of
 from worker.checkpoint import ModelError
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BadTable, ModelError) as error:
         sys.exit(str(error))
     options.output.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
+    recipe = recipe_of(options)
     torch.manual_seed(options.seed)
     model = for_reports(base, options.lora_r)
     losses = finetune(model, Collator(processor), train, validation, recipe, options.output)
@@ -49,15 +49,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder that the table's paths start from")
     parser.add_argument("--validation", type=Path, help="validation table; default: validation.csv beside --csv")
     parser.add_argument("--output", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--base", default="google/medgemma-4b-it", help="checkpoint directory or hub id")
-    parser.add_argument("--quantisation", choices=("auto", "nf4", "none"), default="auto")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--lora_r", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=8, help="examples for each update and process")
-    parser.add_argument("--patience", type=int, default=3, help="epochs without a better validation loss")
-    parser.add_argument("--save_every", type=int, default=200, help="updates between saved states")
-    parser.add_argument("--seed", type=int, default=0)
+    add_recipe_options(parser, epochs=8, patience=3)
     return parser.parse_args(arguments)
 
 

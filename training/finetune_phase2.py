@@ -19,7 +19,7 @@ import torch
 from training.adapting import for_locations, load_base
 from training.dataset.study import BadTable
 from training.examples import Collator, Example, read_boxes
-from training.finetuning import Recipe, finetune
+from training.finetuning import add_recipe_options, finetune, recipe_of
 from worker.checkpoint import ModelError
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     train = [example for example in examples if not _kept_back(example)]
     validation = [example for example in examples if _kept_back(example)] or train[:1]
-    recipe = Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
+    recipe = recipe_of(options)
     losses = finetune(model, Collator(processor), train, validation, recipe, options.output, first)
     processor.tokenizer.save_pretrained(options.output)
     print(json.dumps({"validation_losses": losses, "adapter": str(options.output)}, indent=2))
@@ -55,14 +55,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder that the paths start from; default: the table's")
     parser.add_argument("--output", type=Path, required=True, help="folder of the adapter")
     parser.add_argument("--phase1_ckpt", type=Path, required=True, help="folder of phase 1's adapter")
-    parser.add_argument("--base", default="google/medgemma-4b-it", help="the checkpoint of phase 1")
-    parser.add_argument("--quantisation", choices=("auto", "nf4", "none"), default="auto")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--lr", type=float, default=5e-5)
-    parser.add_argument("--batch", type=int, default=8, help="examples for each update and process")
-    parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation loss")
-    parser.add_argument("--save_every", type=int, default=200, help="updates between saved states")
-    parser.add_argument("--seed", type=int, default=0)
+    add_recipe_options(parser, epochs=30, patience=5)
     return parser.parse_args(arguments)
 
 

@@ -4,6 +4,7 @@ A plain one over accelerate: two losses and an exact resume are its whole conten
 them in callbacks.
 """
 
+import argparse
 import math
 import random
 import sys
@@ -46,6 +47,22 @@ class Recipe:
     patience: int = 3
     save_every: int = 200
     seed: int = 0
+
+
+def add_recipe_options(parser: argparse.ArgumentParser, *, epochs: int, patience: int) -> None:
+    """The options that both phases have; ``epochs`` and ``patience`` are this phase's defaults."""
+    parser.add_argument("--base", default="google/medgemma-4b-it", help="checkpoint directory or hub id")
+    parser.add_argument("--quantisation", choices=("auto", "nf4", "none"), default="auto")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--lr", type=float, default=5e-5)
+    parser.add_argument("--batch", type=int, default=8, help="examples for each update and process")
+    parser.add_argument("--patience", type=int, default=patience, help="epochs without a better validation loss")
+    parser.add_argument("--save_every", type=int, default=200, help="updates between saved states")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    return Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
 
 
 @dataclass

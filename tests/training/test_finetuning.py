@@ -1,7 +1,6 @@
 """Both phases, for a few steps, on a tiny Gemma 3 whose vocabulary has no locations, as MedGemma's."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -14,19 +13,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from shared.grammar import parse
 from shared.report import ImageFacts
 from shared.settings import ROOT
-from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
 from training.examples import IGNORED, Collator, read_boxes, read_reports
 from training.finetune_phase1 import main as phase1
 from training.finetune_phase2 import main as phase2
 from training.finetuning import STATE
-from training.tokenizer import FIRST_LOC, build_tokenizer
-from worker.checkpoint import Manifest, read_processor
+from worker.checkpoint import read_processor
 from worker.engine.engine import Engine
 from worker.loading import load_model
 from worker.study import Reading, Study
@@ -34,25 +29,6 @@ from worker.study import Reading, Study
 pytestmark = pytest.mark.filterwarnings("ignore")
 BOXES = ("image", "term", "xmin", "ymin", "xmax", "ymax")
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = json.loads(build_tokenizer().backend_tokenizer.to_str())
-    made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
-    special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        extra_special_tokens=special,
-    )
-    folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
-    model = random_model(0, config)
-    model.resize_token_embeddings(FIRST_LOC, mean_resizing=False)
-    save_checkpoint(model, build_processor(config, tokenizer), Manifest(name="base", revision="0"), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

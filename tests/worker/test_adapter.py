@@ -1,6 +1,5 @@
 """Adapters as PEFT saves them, on a checkpoint like MedGemma's, whose vocabulary has no locations."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from transformers import Gemma3ForConditionalGeneration, Gemma3Processor, PreTrainedTokenizerFast
+from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 from shared.grammar import LOC_BINS, parse
-from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
-from training.tokenizer import FIRST_LOC, build_tokenizer
-from worker.checkpoint import Manifest
+from training.tokenizer import FIRST_LOC
 from worker.engine.engine import Engine
 from worker.loading import ModelError, load_model
 from worker.study import Reading, Study
@@ -36,27 +32,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "no rows": {},
 }
 """How the embeddings of added tokens may be trained and saved."""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint without location tokens, and with a few rows more than it has tokens, as Gemma 3 has."""
-    made = json.loads(build_tokenizer().backend_tokenizer.to_str())
-    made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
-    special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        extra_special_tokens=special,
-    )
-    folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
-    model = random_model(0, config)
-    model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
-    manifest = Manifest(name="base", revision="0")
-    save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
-    return folder
 
 
 def trained(base: Path, folder: Path, rows: int = FIRST_LOC + LOC_BINS, **how: Any) -> torch.Tensor:
