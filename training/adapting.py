@@ -10,8 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights
 from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 from shared.grammar import LOC_BINS
-from training.examples import first_location
-from worker.checkpoint import ModelError, locate, read_config, read_processor
+from worker.checkpoint import ModelError, locate, read_config, read_processor, read_weights
+from worker.dialects import first_location
 from worker.quantisation import nf4_config
 
 LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -28,16 +28,13 @@ def load_base(checkpoint: str, quantisation: str) -> tuple[Gemma3ForConditionalG
     ``quantisation``: nf4, none, or auto (nf4 where there is CUDA). Raises ModelError.
     """
     folder = locate(checkpoint, None)
-    read_config(folder)
+    config = read_config(folder)
     on_cuda = torch.cuda.is_available()
     options: dict[str, Any] = {"dtype": torch.bfloat16 if on_cuda else torch.float32}
     if quantisation == "nf4" or (quantisation == "auto" and on_cuda):
         device = "cuda" if on_cuda else "cpu"
         options |= {"quantization_config": nf4_config(device), "device_map": {"": device}}
-    try:
-        model = Gemma3ForConditionalGeneration.from_pretrained(folder, use_safetensors=True, **options)
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, … depending on what is broken
-        raise ModelError(f"The weights in {folder} can't be loaded ({error}): fetch them again.") from error
+    model = read_weights(folder, config, **options)
     model.requires_grad_(False)
     return model, read_processor(folder)
 

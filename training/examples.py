@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from shared.findings import TERMS
-from shared.grammar import LOC_BINS, LocatedFinding, LocBox, MalformedReport, ReportText, parse
+from shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
 from training.dataset.study import BadTable
 from training.lessons import prompt_ids
 from training.reports import report_of
@@ -127,12 +127,6 @@ class Collator:
             ids += tokens
             labels += tokens if trained else [IGNORED] * len(tokens)
         return ids, labels
-
-
-def first_location(tokenizer: Any) -> int | None:
-    """Id of ``<loc0000>`` where the tokenizer has all 1,024 in a row."""
-    ids = tokenizer.convert_tokens_to_ids([f"<loc{number:04d}>" for number in range(LOC_BINS)])
-    return ids[0] if ids[0] is not None and ids == list(range(ids[0], ids[0] + LOC_BINS)) else None
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:

@@ -37,6 +37,13 @@ class Dialect(Protocol):
         """The tokens of a piece of report text."""
 
 
+def first_location(tokenizer: Any) -> int | None:
+    """Id of ``<loc0000>``, where all 1,024 location tokens follow each other."""
+    ids = tokenizer.convert_tokens_to_ids([f"<loc{number:04d}>" for number in range(LOC_BINS)])
+    # A tokenizer answers with None, or with its unknown token, for what it doesn't know.
+    return ids[0] if ids[0] is not None and ids == list(range(ids[0], ids[0] + LOC_BINS)) else None
+
+
 class LocDialect:
     """``<locNNNN>`` tokens with consecutive ids, in PaliGemma's order ymin xmin ymax xmax."""
 
@@ -52,11 +59,10 @@ class LocDialect:
         Raises UnknownDialect if the location tokens are missing, not consecutive, or more than the model has.
         """
         self.eos, self.vocabulary = eos, vocabulary
-        ids = tokenizer.convert_tokens_to_ids([f"<loc{n:04d}>" for n in range(LOC_BINS)])
-        self.first = ids[0]
-        # A tokenizer answers with None, or with its unknown token, for what it doesn't know.
-        if self.first is None or ids != list(range(self.first, self.first + LOC_BINS)):
+        first = first_location(tokenizer)
+        if first is None:
             raise UnknownDialect("the tokenizer has no 1,024 consecutive location tokens")
+        self.first = first
         if len(tokenizer) > vocabulary:
             raise UnknownDialect(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary}")
         self._tokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(eos))

@@ -15,6 +15,7 @@ from worker.checkpoint import (
     read_config,
     read_manifest,
     read_processor,
+    read_weights,
     revision_of,
 )
 from worker.dialects import Dialect, LocDialect, UnknownDialect
@@ -134,18 +135,7 @@ def _weights(
     elif kind == "int4-torch":
         # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
         options = {"dtype": "auto"}
-    try:
-        model, info = Gemma3ForConditionalGeneration.from_pretrained(
-            folder, config=config, use_safetensors=True, output_loading_info=True, **options
-        )
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, … depending on what is broken
-        raise ModelError(f"The weights in {folder} can't be loaded ({error}): fetch them again.") from error
-    # transformers fills missing tensors with random numbers and only warns.
-    if lacking := sorted(info["missing_keys"]):
-        raise ModelError(
-            f"The weights in {folder} lack {len(lacking)} tensors, first {lacking[0]}: fetch the checkpoint again."
-        )
-    return model
+    return read_weights(folder, config, **options)
 
 
 def _dialect(name: str, processor: Gemma3Processor, model: Gemma3ForConditionalGeneration) -> Dialect:
