@@ -21,6 +21,17 @@ class Split(StrEnum):
     """The names in training.splits.SPLITS, known here without importing it."""
 
     HELDOUT = "heldout"
+    DEV_SITE = "dev_site"
+    UNSEEN_SITE = "unseen_site"
+
+
+class Quantisation(StrEnum):
+    """The kinds that worker.loading.load_model takes."""
+
+    AUTO = "auto"
+    INT4 = "int4"
+    NF4 = "nf4"
+    NONE = "none"
 
 
 app = typer.Typer(
@@ -103,31 +114,57 @@ def analyze(
 def evaluate(
     model: Annotated[str, typer.Option(help="Checkpoint directory or hub id")] = "",
     split: Annotated[Split, typer.Option(help="Phantoms to read; none of them was trained on")] = Split.HELDOUT,
-    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many of them")] = 500,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many of them")] = 500,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the reports here, for training.metrics")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw plots into this folder, as PNG", file_okay=False)
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Directory of a PEFT adapter")] = None,
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Of the weights")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
 ) -> None:
-    """Score a model on computer-drawn phantoms, read by the worker's own code. EMX_MODEL is the default model."""
-    with errors.status("Loading the model"):
-        from transformers.utils import logging
+    """Score a model on computer-drawn phantoms, read by the worker's own code.
 
-        from shared.settings import settings
-        from training.metrics import printed
-        from training.splits import read_split
-        from worker.loading import ModelError
+    heldout: of the site that the demo model was trained on. dev_site: of the one that choices were made on.
+    unseen_site: of one that neither training nor any choice has seen. The figures there, beside those on heldout,
+    are what zero-shot spatial generalisation means here.
 
-        logging.disable_progress_bar()
-        chosen = settings()
+    What isn't given is taken from the settings: EMX_MODEL, EMX_ADAPTER, EMX_QUANTISATION, EMX_DEVICE.
+    """
+    from shared.settings import settings
+
+    if output and not output.parent.is_dir():
+        raise _refused(f"There is no folder {output.parent}: --output can't be written there.")
+    chosen = settings()
     try:
+        from training.metrics import show
+        from training.predictions import case_of, write_predictions
+        from training.splits import read_split
+
         predictions = read_split(
-            model or chosen.model, split, count, adapter=chosen.adapter, quantisation=chosen.quantisation
+            model or chosen.model,
+            split,
+            count,
+            adapter=adapter or chosen.adapter,
+            device=device or chosen.device,
+            quantisation=quantisation or chosen.quantisation,
         )
-    except ModelError as error:
+    except ImportError as error:
+        raise _refused(
+            f"Evaluation needs more packages ({error}): pip install 'explainmyxray[training]', or "
+            ".venv/bin/pip install -r requirements-dev.txt in a clone."
+        ) from None
+    except RuntimeError as error:  # ModelError is one; importing it would load torch before its time
+        if type(error).__name__ != "ModelError":
+            raise
         raise _refused(error) from None
-    if output:
-        listed = ",\n".join(prediction.model_dump_json() for prediction in predictions)
-        output.write_text(f"[{listed}]\n", encoding="utf-8")
-    printed(predictions, json)
+    try:
+        if output:
+            write_predictions(predictions, output)
+        show([case_of(prediction) for prediction in predictions], json, plots)
+    except OSError as error:
+        raise _refused(f"{error.filename} can't be written: {error.strerror}.") from None
 
 
 def _read_here(data: bytes) -> "Report":
@@ -175,14 +212,17 @@ def _show_demo(url: str, data: Path) -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     table = Table(
-        "finding", "side", "xmin", "ymin", "xmax", "ymax", title="LOCATIONS (pixels)", title_justify="left"
+        "finding", "side", "p", "xmin", "ymin", "xmax", "ymax", title="LOCATIONS (pixels)", title_justify="left"
     )
     for place in report["locations"]:
         box = place["box"]
         corners = (f"{box[side]:.0f}" for side in ("xmin", "ymin", "xmax", "ymax"))
-        table.add_row(f"[{place['colour']}]■[/] {place['label']}", place["laterality"] or "", *corners)
+        probability = place["probability"]
+        sure = "" if probability is None else f"{probability:.2f}"
+        table.add_row(f"[{place['colour']}]■[/] {place['label']}", place["laterality"] or "", sure, *corners)
     console.print(Panel(escape(report["findings"]), title="FINDINGS", title_align="left"))
-    console.print(table if report["locations"] else "LOCATIONS: none")
+    absent = "not assessed" if report["abstained"] else "none"
+    console.print(table if report["locations"] else f"LOCATIONS: {absent}")
     console.print(Panel(escape(report["impression"]), title="IMPRESSION", title_align="left"))
     for notice in (*report["warnings"], report["disclaimer"]):
         console.print(f"[yellow]{notice}[/]")

@@ -41,7 +41,12 @@ class Location(_Frozen):
     box: Box = Field(description="Pixels of the original image")
     box_normalised: Box = Field(description="Fractions of the image's width and height, 0 to 1")
     colour: str = Field(description="#rrggbb, the finding's colour in every picture")
-    probability: float | None = Field(default=None, ge=0, le=1)
+    probability: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="What the model gave to the words that name the finding; not calibrated on patients",
+    )
     evidence: str | None = None
 
 
@@ -90,7 +95,11 @@ class Report(_Frozen):
     findings: str
     impression: str
     locations: tuple[Location, ...]
-    abstained: bool = False
+    abstained: bool = Field(
+        default=False,
+        description="The model declined to read the image, and the first warning says why; no findings and no "
+        "locations then mean nothing",
+    )
     warnings: tuple[str, ...] = ()
     image: ImageFacts
     model: ModelProvenance

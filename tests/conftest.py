@@ -6,6 +6,7 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -144,6 +145,67 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
     model = random_model(0, config)
     model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
-    manifest = Manifest(name="base", revision="0")
+    manifest = Manifest(name="base", revision="0", max_new_tokens=140)
     save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def paligemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PaliGemma at its smallest."""
+    from transformers import GemmaConfig
+
+    return _paligemma(tmp_path_factory.mktemp("paligemma") / "paligemma", GemmaConfig)
+
+
+@pytest.fixture(scope="session")
+def paligemma2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PaliGemma 2 at its smallest, with a sliding window that is shorter than its prompt."""
+    from transformers import Gemma2Config
+
+    return _paligemma(tmp_path_factory.mktemp("paligemma2") / "paligemma2", Gemma2Config, sliding_window=16)
+
+
+def _paligemma(folder: Path, text_config: Any, **more: Any) -> Path:
+    """Random weights; as published ones, its vocabulary has words, <locNNNN>, <segNNN>, <image> and spare rows."""
+    import torch
+    from transformers import (
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        PreTrainedTokenizerFast,
+        SiglipVisionConfig,
+    )
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    from training.architecture import save_checkpoint
+    from training.tokenizer import build_tokenizer
+    from worker.checkpoint import Manifest
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=build_tokenizer().backend_tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+    )
+    tokenizer.add_tokens([f"<seg{number:03d}>" for number in range(128)])
+    images = SiglipImageProcessorPil(size={"height": 32, "width": 32}, image_seq_length=16)
+    processor = PaliGemmaProcessor(images, tokenizer)
+    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    vision = SiglipVisionConfig(**shape, image_size=32, patch_size=8, num_attention_heads=1, vision_use_head=False)
+    rows = len(tokenizer) + 63
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64}
+    config = PaliGemmaConfig(
+        text_config=text_config(**shape, **heads, vocab_size=rows, **more),
+        vision_config=vision,
+        vocab_size=rows,
+        image_token_index=processor.image_token_id,
+        projection_dim=64,
+        hidden_size=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = PaliGemmaForConditionalGeneration(config)
+    manifest = Manifest(name=folder.name, revision="0", max_new_tokens=140)
+    save_checkpoint(model.eval(), processor, manifest, folder)
     return folder

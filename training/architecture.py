@@ -22,6 +22,7 @@ from transformers import (
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from training.tokenizer import FIRST_LOC, PROMPT, SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
+from worker.architectures import Model, Processor
 from worker.checkpoint import MANIFEST, Manifest
 
 _CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
@@ -34,16 +35,16 @@ def phantom_manifest(name: str, revision: str) -> Manifest:
 
 
 def demo_config() -> Gemma3Config:
-    """128 px in patches of 8, 64 image tokens, 3.4 M parameters.
+    """160 px in patches of 10, 64 image tokens, 4 M parameters.
 
     Every width that enters a linear layer is a multiple of 64, the group of torch's int4 kernels.
     """
-    return _config(image=128, patch=8, image_tokens=64, width=192, mlp=512, heads=3, layers=4)
+    return _config(image=160, patch=10, image_tokens=64, width=192, mlp=512, heads=3, vision_layers=5, layers=4)
 
 
 def tiny_config() -> Gemma3Config:
     """The same architecture at its smallest, for tests: 32 px, 4 image tokens."""
-    return _config(image=32, patch=8, image_tokens=4, width=64, mlp=64, heads=1, layers=2)
+    return _config(image=32, patch=8, image_tokens=4, width=64, mlp=64, heads=1, vision_layers=2, layers=2)
 
 
 def build_processor(config: Gemma3Config, tokenizer: PreTrainedTokenizerFast | None = None) -> Gemma3Processor:
@@ -69,6 +70,7 @@ def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForCond
         # transformers leaves the projector at zero, which would cut the vision tower off.
         projection = model.model.multi_modal_projector.mm_input_projection_weight
         nn.init.normal_(projection, std=config.vision_config.hidden_size**-0.5)
+        _order_patches(model.model.vision_tower.embeddings.position_embedding.weight)
         _order_locations(model.get_input_embeddings().weight)
     model.generation_config = GenerationConfig(
         bos_token_id=_ID["<bos>"],
@@ -79,27 +81,33 @@ def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForCond
     return model.eval()
 
 
-def save_checkpoint(
-    model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, manifest: Manifest, folder: Path
-) -> None:
+def save_checkpoint(model: Model, processor: Processor, manifest: Manifest, folder: Path) -> None:
     """Write what ``AutoProcessor`` and ``AutoModelForImageTextToText`` load, weights in bf16, and ``emx.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
 
 
 def _config(
-    *, image: int, patch: int, image_tokens: int, width: int, mlp: int, heads: int, layers: int
+    *,
+    image: int,
+    patch: int,
+    image_tokens: int,
+    width: int,
+    mlp: int,
+    heads: int,
+    vision_layers: int,
+    layers: int,
 ) -> Gemma3Config:
     vision = SiglipVisionConfig(
         image_size=image,
         patch_size=patch,
         hidden_size=width,
         intermediate_size=mlp,
-        num_hidden_layers=layers,
+        num_hidden_layers=vision_layers,
         num_attention_heads=heads,
         vision_use_head=False,
     )
@@ -131,6 +139,22 @@ def _config(
         bos_token_id=_ID["<bos>"],
         eos_token_id=_ID["<end_of_turn>"],
     )
+
+
+@torch.no_grad()
+def _order_patches(positions: torch.Tensor) -> None:
+    """Start the vision tower's positions, (patches, width), as sines and cosines of row and column.
+
+    So attention can tell near from far at once (Vaswani et al. 2017; in two dimensions, He et al. 2022).
+    """
+    patches, width = positions.shape
+    side = round(patches**0.5)
+    place = torch.arange(side) / side
+    frequency = torch.pi * 2 ** torch.linspace(0, 3, width // 4)
+    angle = place[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows, columns = axis[:, None].expand(-1, side, -1), axis[None].expand(side, -1, -1)
+    positions.copy_(torch.cat([rows, columns], dim=2).reshape(patches, width))
 
 
 @torch.no_grad()

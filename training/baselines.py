@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, ReportText, parse
-from training.scoring import term_of
+from training.tally import term_of
 
 
 def most_frequent_report(texts: Sequence[str]) -> str:

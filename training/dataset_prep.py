@@ -2,7 +2,9 @@
 
 ``python -m training.dataset_prep padchest --table TABLE.csv.gz --images DIR --output OUT``
 ``python -m training.dataset_prep openi --reports NLMCXR_reports.tgz --images DIR --output OUT``
+``python -m training.dataset_prep padchest-gr --table grounded_reports_20240819.json --images DIR --output OUT``
 ``python -m training.dataset_prep vindr --table train.csv --images DIR --output OUT``
+``python -m training.dataset_prep boxes --table boxes.csv --images DIR --output OUT``
 
 OUT gets ``images/``, one CSV for each split, ``skipped.csv`` with the reason for each image that was left out, and
 ``summary.json``. Run again after an interruption, it goes on where it stopped.
@@ -24,12 +26,25 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
+from training.dataset.box_table import read_box_table
 from training.dataset.boxes import COLUMNS as BOX_COLUMNS
-from training.dataset.boxes import BoxedImage, read_vindr
+from training.dataset.boxes import BoxedImage
 from training.dataset.images import CorruptImage, prepare
 from training.dataset.openi import read_openi
 from training.dataset.padchest import read_padchest
+from training.dataset.padchest_gr import read_padchest_gr
 from training.dataset.study import SPLITS, BadTable, SourceStudy
+from training.dataset.vindr import read_vindr
+
+READ_REPORTS: dict[str, Callable[[Path], Iterator[SourceStudy]]] = {
+    "padchest": read_padchest,
+    "openi": read_openi,
+}
+READ_BOXES: dict[str, Callable[[Path], Iterator[BoxedImage]]] = {
+    "padchest-gr": read_padchest_gr,
+    "vindr": read_vindr,
+    "boxes": read_box_table,
+}
 
 COLUMNS = ("image", "findings", "impression", "terms")
 """Of a phase 1 table: path below OUT, two sections of text, terms with ``;`` between them."""
@@ -54,7 +69,7 @@ def prepare_reports(studies: Sequence[SourceStudy], images: Path, output: Path, 
 
 def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size: int) -> Counter[str]:
     """Images and the phase 2 table: a row for each box in fractions of the image, or one without a box."""
-    names = [f"images/{one.image}" for one in found]
+    names = [f"images/{Path(one.image).with_suffix('.png')}" for one in found]
     reasons = _prepare_images([images / one.image for one in found], [output / name for name in names], size)
     skipped = [(one.image, reason) for one, reason in zip(found, reasons, strict=True) if reason]
     rows: list[tuple[object, ...]] = []
@@ -72,12 +87,10 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
 def _box_rows(one: BoxedImage, name: str, original: Path) -> list[tuple[object, ...]]:
     with Image.open(original) as opened:
         width, height = opened.size
-    rows: list[tuple[object, ...]] = []
-    for term, box in one.terms(width):
-        if box.xmax > width or box.ymax > height:
-            raise BadTable(f"a box of {term} reaches beyond the image of {width}×{height} pixels")
-        fractions = (box.xmin / width, box.ymin / height, box.xmax / width, box.ymax / height)
-        rows.append((name, term, *(f"{value:.5f}" for value in fractions)))
+    rows: list[tuple[object, ...]] = [
+        (name, term, *(f"{value:.5f}" for value in (box.xmin, box.ymin, box.xmax, box.ymax)))
+        for term, box in one.terms(width, height)
+    ]
     return rows or [(name, "", "", "", "", "")]
 
 
@@ -114,13 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"There is no folder {options.images}: give the one with the collection's images.")
     options.output.mkdir(parents=True, exist_ok=True)
     try:
-        if options.collection == "vindr":
-            found = list(islice(read_vindr(options.table), options.limit))
+        if options.collection in READ_BOXES:
+            found = list(islice(READ_BOXES[options.collection](options.table), options.limit))
             counted = prepare_boxes(found, options.images, options.output, options.size)
         else:
-            read: Callable[[Path], Iterator[SourceStudy]]
-            read = read_padchest if options.collection == "padchest" else read_openi
-            studies = list(islice(read(options.table), options.limit))
+            studies = list(islice(READ_REPORTS[options.collection](options.table), options.limit))
             counted = prepare_reports(studies, options.images, options.output, options.size)
     except BadTable as error:
         sys.exit(str(error))
@@ -141,7 +152,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     helps = {
         "padchest": "PadChest's label table; its texts are for phase 1",
         "openi": "the Indiana University reports, for phase 1",
+        "padchest-gr": "PadChest-GR's boxes, for phase 2",
         "vindr": "VinDr-CXR's boxes, for phase 2",
+        "boxes": "boxes of your own (image, label, xmin, ymin, xmax, ymax in pixels), for phase 2",
     }
     for name, text in helps.items():
         one = collections.add_parser(name, help=text)

@@ -1,258 +1,280 @@
-"""Makes the demo model, from nothing to a checkpoint with its card.
+"""Makes the demo model, from nothing to a checkpoint with its adapter, its guard and its card.
 
-``python -m training.demo --output models/demo --steps 3000 --cache runs/phantoms --seed 0``
+``python -m training.demo --output models/demo``
+
+Seven steps, each of which goes on where it stopped when the command is given again, and is passed over once it is
+done: *vision*, *captions* and *reports* pre-train a base on phantoms of site alpha; *phase1* and *phase2* are this
+project's own fine-tuning scripts on it; *guard* learns what the base has seen; *card* measures all and writes it
+down.
+``--until STEP`` stops after a step.
 """
 
 import argparse
-import hashlib
 import json
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
-from transformers import Gemma3ForConditionalGeneration
+from safetensors import safe_open
 
-from shared.grammar import MalformedReport, parse
+from shared.grammar import LocatedFinding
+from training import finetune_phase1, finetune_phase2
+from training.abstention import decline
 from training.architecture import build_processor, demo_config, phantom_manifest, random_model, save_checkpoint
-from training.baselines import best_constant_report, most_frequent_report
-from training.evaluation import PhantomReader
-from training.lessons import Batch, CellHead, Lessons, losses
+from training.baselines import best_constant_report
+from training.dense import DenseHeads
+from training.figures import figures
+from training.finetuning import CURVE, STATE
+from training.guarding import fit_guard
+from training.intervals import Interval, bootstrap
+from training.lessons import Lessons
 from training.model_card import Made, Measured, model_card
-from training.phantom_cache import SIZE, cached_phantoms
-from training.phantoms import held_out_seeds, render, training_seeds
-from training.scoring import Prediction, score
-from worker.checkpoint import MANIFEST
+from training.phantom_cache import CachedPhantoms, cached_phantoms
+from training.phantom_tables import write_collection
+from training.phantoms import SiteName, render, training_seeds
+from training.predictions import Prediction, case_of, write_predictions
+from training.pretraining import BATCH, Run, Stage, caption, pretrain
+from training.reports import report_of
+from training.scoring import Scores, combine, score
+from training.splits import read_phantoms, read_split
+from training.tally import tally
+from worker.checkpoint import MANIFEST, revision_of
 
 NAME = "explainmyxray-demo"
-BATCH = 16
-PEAK_RATE = 8e-4
-WARM_UP_STEPS = 100
-SOFTNESS = (40.0, 8.0)
-"""Bins that a true location is spread over, at the start and at the end (8 bins are one pixel)."""
 
-VALIDATION_BLOCK = 99
-"""Block of training seeds that the learning curve is watched on; no other run uses it."""
+WATCHED_BLOCK, PHASE_BLOCK, PHASE_WATCHED_BLOCK = 99, 1, 98
+"""Blocks of training seeds: what learning curves are watched on, what the phases learn from and are watched on."""
 
+WATCHED_SITES: tuple[SiteName, ...] = ("alpha", "beta")
+
+VISION = Stage("vision", steps=985, rate=1.2e-3, dense=1.0)
+CAPTIONS = Stage("captions", steps=650, rate=1.2e-3, dense=0.5, softness=(24.0, 6.0), decay=0.5)
+REPORTS = Stage("reports", steps=330, rate=1.0e-3, dense=0.3, softness=(10.0, 6.0), decay=0.7)
+PHANTOMS, WATCHED = 30_000, 500
+PHASE_PHANTOMS, PHASE_WATCHED = 2_400, 200
+GUARD_PHANTOMS = 4_000
 HELD_OUT = 500
-LARGE, LARGE_COUNT = 512, 200
-SAMPLE_SIZE = 1024
-_REPORT_EVERY, _SAVE_EVERY = 50, 150.0
+SAMPLE_SIZE, SAMPLES_TRIED = 1024, 16
+PHASE1 = ("--epochs", "1", "--lr", "3e-4", "--lora_r", "16", "--batch", "16")
+PHASE2 = ("--epochs", "1", "--lr", "3e-4", "--batch", "16")
 
 
-@dataclass
-class Run:
-    """Everything that a run needs to go on after it was interrupted.
+@dataclass(frozen=True)
+class Folders:
+    """Where things lie: the checkpoint, the run's own files, rendered phantoms, real radiographs to decline."""
 
-    Attributes:
-        elapsed: seconds of training so far.
-        curve: one entry for each 50 steps.
-    """
+    output: Path
+    work: Path
+    cache: Path
+    radiographs: Path | None
 
-    model: Gemma3ForConditionalGeneration
-    head: CellHead
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    elapsed: float = 0.0
-    curve: list[dict[str, float]] = field(default_factory=list)
+    @property
+    def adapter(self) -> Path:
+        return self.output / "adapter"
 
-    @classmethod
-    def begin(cls, seed: int) -> "Run":
-        config = demo_config()
-        torch.manual_seed(seed)
-        model, head = random_model(seed, config), CellHead(config.vision_config.hidden_size)
-        parameters = [*model.parameters(), *head.parameters()]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
-            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-        ]
-        return cls(model, head, torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98)))
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "state.part"
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "head": self.head.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "elapsed": self.elapsed,
-                "curve": self.curve,
-            },
-            part,
-        )
-        part.rename(folder / "state.pt")
-        (folder / "curve.json").write_text(json.dumps(self.curve, indent=1) + "\n", encoding="utf-8")
-
-    def restore(self, folder: Path) -> None:
-        state = torch.load(folder / "state.pt", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed, self.curve = state["step"], state["elapsed"], state["curve"]
+    @property
+    def collection(self) -> Path:
+        return self.work / "collection"
 
 
-def train(run: Run, lessons: Lessons, watched: Lessons, steps: int, work: Path, seed: int) -> None:
-    """Train until ``run.step`` reaches ``steps``, saving the state every few minutes."""
-    batches = _forever(lessons, np.random.default_rng([seed, run.step]))
-    columns = (
-        TextColumn("Training"), BarColumn(), TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
+def vision(folders: Folders, seed: int) -> None:
+    """The tower alone, on masks and boxes."""
+    run = _begun(VISION, seed)
+    lessons, watched = (Lessons(phantoms, build_processor(demo_config())) for phantoms in _phantoms(folders, seed))
+    pretrain(run, lessons, watched, folders.work, seed)
+
+
+def captions(folders: Folders, seed: int) -> None:
+    """The whole model, on bare lists of findings."""
+    run = _begun(VISION, seed)
+    run.restore(folders.work)
+    run = Run(run.model, run.heads, CAPTIONS)
+    processor = build_processor(demo_config())
+    lessons, watched = (Lessons(phantoms, processor, caption) for phantoms in _phantoms(folders, seed))
+    pretrain(run, lessons, watched, folders.work, seed + 1)
+
+
+def reports(folders: Folders, seed: int) -> None:
+    """The whole model, on whole reports, so that it has their words; then the base is written."""
+    run = _begun(CAPTIONS, seed)
+    run.restore(folders.work)
+    run = Run(run.model, run.heads, REPORTS)
+    processor = build_processor(demo_config())
+    lessons, watched = (Lessons(phantoms, processor, _report) for phantoms in _phantoms(folders, seed))
+    pretrain(run, lessons, watched, folders.work, seed + 2)
+    save_checkpoint(run.model, processor, phantom_manifest(NAME, "unfinished"), folders.output)
+    manifest = phantom_manifest(NAME, revision_of(folders.output)).model_copy(update={"adapter": "adapter"})
+    text = manifest.model_dump_json(indent=2, exclude_none=True)
+    (folders.output / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def phase1(folders: Folders, seed: int) -> None:
+    """Report text, by the script that MedGemma is trained with."""
+    train = cached_phantoms(training_seeds(PHASE_PHANTOMS, PHASE_BLOCK), folders.cache)
+    validation = cached_phantoms(training_seeds(PHASE_WATCHED, PHASE_WATCHED_BLOCK), folders.cache)
+    write_collection(folders.collection, train, validation)
+    finetune_phase1.main(
+        ["--csv", str(folders.collection / "train.csv"), "--images", str(folders.collection),
+         "--output", str(folders.work / "phase1"), "--base", str(folders.output), "--seed", str(seed), *PHASE1]
     )  # fmt: skip
-    recent: list[tuple[float, float, float]] = []
-    saved, clock = time.monotonic(), time.monotonic()
-    with Progress(*columns) as progress:
-        bar = progress.add_task("train", total=steps, completed=run.step, step=run.step, loss=math.nan)
-        while run.step < steps:
-            recent.append(_step(run, next(batches), run.step / steps))
-            if run.step % _REPORT_EVERY == 0:
-                run.curve.append(_entry(run, recent, watched))
-                progress.update(bar, step=run.step, loss=run.curve[-1]["words"])
-                progress.console.print(json.dumps(run.curve[-1]), soft_wrap=True)
-                recent.clear()
-            now = time.monotonic()
-            run.elapsed, clock = run.elapsed + now - clock, now
-            progress.update(bar, completed=run.step)
-            if now - saved > _SAVE_EVERY:
-                run.save(work)
-                saved = now
-    run.save(work)
 
 
-def _step(run: Run, batch: Batch, done: float) -> tuple[float, float, float]:
-    """One update; ``done`` is the share of the run that is over, 0 to 1."""
-    rate = PEAK_RATE * min(1.0, (run.step + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * _cosine(done))
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    run.model.train()
-    loss, _ = losses(run.model, run.head, batch, _softness(done))
-    run.optimizer.zero_grad()
-    loss.total.backward()
-    nn.utils.clip_grad_norm_([*run.model.parameters(), *run.head.parameters()], 1.0)
-    run.optimizer.step()
-    run.step += 1
-    return loss.words.item(), loss.locations.item(), loss.cells.item()
+def phase2(folders: Folders, seed: int) -> None:
+    """Locations, likewise; the adapter is put beside the base."""
+    output = folders.work / "phase2"
+    finetune_phase2.main(
+        ["--csv", str(folders.collection / "boxes.csv"),
+         "--output", str(output), "--phase1_ckpt", str(folders.work / "phase1"), "--base", str(folders.output),
+         "--seed", str(seed), *PHASE2]
+    )  # fmt: skip
+    shutil.rmtree(folders.adapter, ignore_errors=True)
+    shutil.copytree(output, folders.adapter, ignore=shutil.ignore_patterns(STATE, "*.part", CURVE, "README.md"))
+    for file in folders.adapter.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
 
 
-@torch.no_grad()
-def _entry(run: Run, recent: list[tuple[float, float, float]], watched: Lessons) -> dict[str, float]:
-    """A point of the learning curve: mean losses of late, and how the watched phantoms are read."""
-    words, locations, cells = np.mean(recent, axis=0)
-    run.model.eval()
-    batch = watched.batch(np.arange(len(watched.phantoms)))
-    loss, _ = losses(run.model, run.head, batch, SOFTNESS[1])
-    return {
-        "step": run.step,
-        "minutes": round(run.elapsed / 60, 2),
-        "words": round(float(words), 4),
-        "locations": round(float(locations), 4),
-        "cells": round(float(cells), 4),
-        "watched_words": round(loss.words.item(), 4),
-        "watched_locations": round(loss.locations.item(), 4),
+def guard(folders: Folders, seed: int) -> None:
+    """What the base has seen, so that it can decline the rest. Thresholds may look at site beta, not at gamma."""
+    seen = cached_phantoms(training_seeds(GUARD_PHANTOMS, seed * 10), folders.cache)
+    watched = (
+        cached_phantoms(training_seeds(WATCHED, WATCHED_BLOCK), folders.cache, site) for site in WATCHED_SITES
+    )
+    fit_guard(folders.output, seen, watched).save(folders.output)
+
+
+def card(folders: Folders, seed: int) -> None:
+    """Measure the shipped model as the worker serves it, choose the sample image, and write the card."""
+    heldout = read_split(folders.output, "heldout", HELD_OUT)
+    write_predictions(heldout, folders.work / "heldout.json")
+    readings = {
+        "held out, int4": heldout,
+        "held out, fp32": read_split(folders.output, "heldout", HELD_OUT, quantisation="none"),
+        "site beta, int4": read_split(folders.output, "dev_site", HELD_OUT),
+        "unseen site gamma, int4": read_split(folders.output, "unseen_site", HELD_OUT),
     }
-
-
-def evaluate(folder: Path, training_texts: list[str], work: Path) -> tuple[Measured, list[Prediction]]:
-    """Score the saved checkpoint and the constants on held-out phantoms; the readings go to ``work``."""
-    reader = PhantomReader(folder)
-    readings = reader.read_phantoms(held_out_seeds(HELD_OUT), SIZE)
-    large = reader.read_phantoms(held_out_seeds(LARGE_COUNT), LARGE)
-    for name, predictions in (("results", readings), (f"results-{LARGE}", large)):
-        listed = [prediction.model_dump() for prediction in predictions]
-        (work / f"{name}.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    constants = [
-        score(reading.model_copy(update={"prediction": text}) for reading in readings)
-        for text in (most_frequent_report(training_texts), best_constant_report(training_texts))
+    columns = {name: _scored(predictions) for name, predictions in readings.items()}
+    texts = [str(report_of(seen)) for seen in map(_phantoms(folders, seed)[1].findings, range(WATCHED))]
+    constant = best_constant_report(texts)
+    told = [
+        study.model_copy(update={"prediction": constant, "probabilities": [], "tokens": None}) for study in heldout
     ]
-    return Measured(score(readings), score(large), LARGE, *constants), readings
+    measured = Measured(columns, _scored(told)[0], decline(folders.output, folders.radiographs))
+    sample = _choose_sample(folders.output, heldout)
+    Image.fromarray(render(sample, SAMPLE_SIZE).image).save(folders.output / "sample.png", optimize=True)
+    text = model_card(_made(folders, seed), measured, sample, SAMPLE_SIZE)
+    (folders.output / "README.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
-def choose_sample(folder: Path, readings: list[Prediction]) -> int:
-    """A held-out seed that shows 2 or 3 findings well: the best of those that were read best."""
-    ranked = sorted(readings, key=_worst_match, reverse=True)[:16]
-    large = PhantomReader(folder).read_phantoms([int(reading.id) for reading in ranked], SAMPLE_SIZE)
+def _scored(predictions: Sequence[Prediction]) -> tuple[Scores, dict[str, Interval]]:
+    tallies = [tally(case_of(study)) for study in predictions]
+    return combine(tallies), bootstrap(figures(tallies), len(tallies))
+
+
+def _choose_sample(model: Path, readings: Sequence[Prediction]) -> int:
+    """A held-out seed that shows 2 findings or more well: of those read best, the best when drawn large."""
+    ranked = sorted(readings, key=_worst_match, reverse=True)[:SAMPLES_TRIED]
+    large = read_phantoms(model, [int(one.id) for one in ranked], "alpha", size=SAMPLE_SIZE)
     return int(max(large, key=_worst_match).id)
 
 
 def _worst_match(reading: Prediction) -> float:
     """Lowest IoU of a study with 2 or more findings that were all told; else -1."""
-    try:
-        told = len(parse(reading.prediction).locations)
-    except MalformedReport:
-        return -1.0
+    case = case_of(reading)
     scores = score([reading])
-    if told < 2 or scores.exact_findings < 1:
+    if len(case.told.locations) < 2 or scores.exact_findings < 1:
         return -1.0
     return min(scores.term_iou.values())
 
 
-def _forever(lessons: Lessons, random: np.random.Generator) -> Iterator[Batch]:
-    while True:
-        yield from lessons.batches(BATCH, random)
-
-
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _softness(done: float) -> float:
-    wide, narrow = SOFTNESS
-    return wide * (narrow / wide) ** min(done, 1.0)
-
-
-def _revision(folder: Path) -> str:
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=3000, help=f"updates, of {BATCH} phantoms each")
-    parser.add_argument("--cache", type=Path, default=Path("runs/phantoms"), help="folder of rendered phantoms")
-    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the run's own files")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--phantoms", type=int, default=20_000)
-    parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
-    options = parser.parse_args()
-
-    processor = build_processor(demo_config())
-    phantoms = cached_phantoms(training_seeds(options.phantoms, options.seed), options.cache)
-    watched = cached_phantoms(training_seeds(100, VALIDATION_BLOCK), options.cache)
-    run = Run.begin(options.seed)
-    if options.resume:
-        run.restore(options.work)
-    lessons, watched_lessons = Lessons(phantoms, processor), Lessons(watched, processor)
-    train(run, lessons, watched_lessons, options.steps, options.work, options.seed)
-
-    save_checkpoint(run.model, processor, phantom_manifest(NAME, "unfinished"), options.output)
-    revision = _revision(options.output)
-    (options.output / MANIFEST).write_text(phantom_manifest(NAME, revision).model_dump_json(indent=2) + "\n")
-    (options.output / "curve.json").write_text(json.dumps(run.curve) + "\n", encoding="utf-8")
-
-    measured, readings = evaluate(options.output, phantoms.texts, options.work)
-    sample = choose_sample(options.output, readings)
-    Image.fromarray(render(sample, SAMPLE_SIZE).image).save(options.output / "sample.png", optimize=True)
-    made = Made(
-        command=f"python -m training.demo --output {options.output} --steps {options.steps}"
-        f" --phantoms {options.phantoms} --seed {options.seed}",
-        seed=options.seed,
-        parameters=run.model.num_parameters(),
-        phantoms=options.phantoms,
-        minutes=run.elapsed / 60,
-        steps=run.step,
-        seen=run.step * BATCH,
+def _made(folders: Folders, seed: int) -> Made:
+    minutes = {}
+    curves = {}
+    for stage in (VISION, CAPTIONS, REPORTS):
+        curves[stage.name] = json.loads((folders.work / f"{stage.name}-curve.json").read_text())
+        minutes[stage.name] = curves[stage.name][-1]["minutes"]
+    for phase in ("phase1", "phase2"):
+        curves[phase] = json.loads((folders.work / phase / CURVE).read_text())
+        minutes[phase] = curves[phase][-1]["minutes"]
+    (folders.output / "curve.json").write_text(json.dumps(curves) + "\n", encoding="utf-8")
+    seen = {
+        "vision": f"{VISION.steps * BATCH:,} phantoms, of {PHANTOMS:,} different ones; masks and boxes",
+        "captions": f"{CAPTIONS.steps * BATCH:,}, of the same; lists of findings with boxes",
+        "reports": f"{REPORTS.steps * BATCH:,}, of the same; whole reports",
+        "phase1": f"{PHASE_PHANTOMS:,} others, `{' '.join(PHASE1)}`; report text",
+        "phase2": f"the same {PHASE_PHANTOMS:,}, `{' '.join(PHASE2)}`; whole reports with boxes",
+    }
+    return Made(
+        command=f"python -m training.demo --output {folders.output}" + (f" --seed {seed}" if seed else ""),
+        seed=seed,
+        base_parameters=_weights(folders.output / "model.safetensors"),
+        adapter_parameters=_weights(folders.adapter / "adapter_model.safetensors"),
+        stages=[(name, text, minutes[name]) for name, text in seen.items()],
         threads=torch.get_num_threads(),
     )
-    card = model_card(made, measured, sample, SAMPLE_SIZE)
-    (options.output / "README.md").write_text(card, encoding="utf-8")
-    print(card)
+
+
+def _weights(file: Path) -> int:
+    with safe_open(file, framework="pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+
+
+STEPS: dict[str, Callable[[Folders, int], None]] = {
+    "vision": vision,
+    "captions": captions,
+    "reports": reports,
+    "phase1": phase1,
+    "phase2": phase2,
+    "guard": guard,
+    "card": card,
+}
+
+
+def _report(findings: Sequence[LocatedFinding]) -> str:
+    return str(report_of(findings))
+
+
+def _begun(stage: Stage, seed: int) -> Run:
+    config = demo_config()
+    torch.manual_seed(seed)
+    return Run(random_model(seed, config), DenseHeads(config.vision_config.hidden_size), stage)
+
+
+def _phantoms(folders: Folders, seed: int) -> tuple[CachedPhantoms, CachedPhantoms]:
+    """Those to learn from, and those to watch."""
+    return (
+        cached_phantoms(training_seeds(PHANTOMS, seed * 10), folders.cache),
+        cached_phantoms(training_seeds(WATCHED, WATCHED_BLOCK), folders.cache),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder of the run's own files")
+    parser.add_argument("--cache", type=Path, default=Path("runs/phantoms"), help="folder of rendered phantoms")
+    parser.add_argument("--radiographs", type=Path, help="folder of real radiographs that the model must decline")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--until", choices=STEPS, default=list(STEPS)[-1], help="stop after this step")
+    options = parser.parse_args(arguments)
+    folders = Folders(options.output, options.work, options.cache, options.radiographs)
+    done = folders.work / "done.json"
+    finished: list[str] = json.loads(done.read_text()) if done.exists() else []
+    for name, step in STEPS.items():
+        if name not in finished:
+            print(f"Step {name}", flush=True)
+            step(folders, options.seed)
+            finished.append(name)
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.write_text(json.dumps(finished) + "\n", encoding="utf-8")
+        if name == options.until:
+            break
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 from rich.progress import track
-from transformers import AutoProcessor, Gemma3ForConditionalGeneration, Gemma3Processor
 
 from training.phantoms import render
 from training.reports import report_of
 from training.scoring import Prediction
 from training.tokenizer import PROMPT
+from worker.architectures import architecture_of, prompt_ids
+from worker.checkpoint import read_config, read_processor, read_weights
 
 _BATCH = 50
 _LONGEST = 160
@@ -22,26 +23,28 @@ class PhantomReader:
     """A checkpoint with its processor, in fp32 arithmetic on the weights as saved."""
 
     def __init__(self, folder: Path) -> None:
-        self.processor: Gemma3Processor = AutoProcessor.from_pretrained(folder)
-        self.model = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        self._prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPT}]}],
-            add_generation_prompt=True,
-        )
+        config = read_config(folder)
+        self.architecture = architecture_of(config)
+        self.processor = read_processor(folder, config)
+        self.model = read_weights(folder, config, dtype=torch.float32).eval()
+        self._prompt = prompt_ids(self.architecture, self.processor, PROMPT)
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """The report text of each image; nothing keeps it to the grammar."""
-        inputs = self.processor(
-            images=[[image] for image in images],
-            text=[self._prompt] * len(images),
-            return_tensors="pt",
-            add_special_tokens=False,
+        prompts = self._prompt.expand(len(images), -1)
+        length = prompts.shape[1]
+        pictures = [image.convert("RGB") for image in images]
+        written = self.model.generate(
+            input_ids=prompts,
+            token_type_ids=self.architecture.token_types(self.processor, prompts, length),
+            attention_mask=torch.ones_like(prompts),
+            pixel_values=self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"],
+            max_new_tokens=_LONGEST,
+            do_sample=False,
         )
-        written = self.model.generate(**inputs, max_new_tokens=_LONGEST, do_sample=False)
-        answers = written[:, inputs["input_ids"].shape[1] :]
-        texts = self.processor.tokenizer.batch_decode(answers)
-        return [text.split("<end_of_turn>")[0] for text in texts]
+        texts = self.processor.tokenizer.batch_decode(written[:, length:])
+        return [text.split(self.architecture.end(self.processor))[0] for text in texts]
 
     def read_phantoms(self, seeds: Iterable[int], size: int) -> list[Prediction]:
         """Truth and prediction for each seed, rendered at ``size`` pixels."""

@@ -4,22 +4,21 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
+from shared.imaging import MEDIA_TYPES, BadImage, decode
 from training.dataset.study import BadTable
-from training.lessons import prompt_ids
 from training.reports import report_of
+from training.tokenizer import PROMPT
+from worker.architectures import Architecture, Processor, prompt_ids
 
 IGNORED = -100
 """A label that torch's cross-entropy passes over."""
-
-_END = "<end_of_turn>"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a Gemma 3 model takes.
+    """What a model takes.
 
     Attributes:
         pixel_values: (batch, 3, size, size) float32.
@@ -63,7 +62,8 @@ def read_reports(table: Path, images: Path) -> list[Example]:
     for number, row in _rows(table, ("image", "findings", "impression")):
         report = ReportText(row["findings"], (), row["impression"])
         if not _parses(report):
-            raise BadTable(f"{table}, row {number}: findings or impression break the report grammar.")
+            column = "impression" if _parses(ReportText(report.findings, (), "None.")) else "findings"
+            raise BadTable(f"{table}, row {number}, column {column}: the text breaks the report grammar.")
         answer = (
             (f"FINDINGS: {report.findings}\n", True),
             ("LOCATIONS: none", False),
@@ -79,26 +79,32 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
     paths: dict[str, Path] = {}
     for number, row in _rows(table, ("image", "term", "xmin", "ymin", "xmax", "ymax")):
         name = row["image"]
-        paths.setdefault(name, images / name)
+        if name not in paths:
+            paths[name] = _image(images / name, table, number)
         located = found.setdefault(name, [])
-        if not located:
-            _image(paths[name], table, number)
         if row["term"]:
             located.append(_located(row, table, number))
-    return [Example(paths[name], ((str(report_of(located)), True),)) for name, located in found.items()]
+    reports = {name: report_of(located) for name, located in found.items()}
+    for name, report in reports.items():
+        if not _parses(report):
+            raise BadTable(f"{table}: image {name} has more boxes ({len(report.locations)}) than a report holds.")
+    return [Example(paths[name], ((str(report), True),)) for name, report in reports.items()]
 
 
 class Collator:
     """Turns examples into batches for one model.
 
     Parameters:
-        processor: of a Gemma 3 checkpoint; with ``<locNNNN>`` tokens where the examples have boxes.
+        processor: with ``<locNNNN>`` tokens where the examples have boxes.
+
+    Raises BadTable for an image that turns out to be damaged.
     """
 
-    def __init__(self, processor: Any) -> None:
-        self._processor, self._tokenizer = processor, processor.tokenizer
-        self._prompt = prompt_ids(processor).tolist()
-        self._image_token = self._tokenizer.image_token_id
+    def __init__(self, architecture: Architecture, processor: Processor) -> None:
+        self._architecture, self._processor = architecture, processor
+        self._tokenizer = processor.tokenizer
+        self._prompt: list[int] = prompt_ids(architecture, processor, PROMPT)[0].tolist()
+        self._end = architecture.end(processor)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         answers = [self._answer(example) for example in examples]
@@ -113,7 +119,7 @@ class Collator:
         return Batch(
             pixel_values=pixels,
             input_ids=input_ids,
-            token_type_ids=(input_ids == self._image_token).long(),
+            token_type_ids=self._architecture.token_types(self._processor, input_ids, len(self._prompt)),
             attention_mask=torch.tensor(mask),
             labels=torch.tensor(labels),
         )
@@ -121,7 +127,7 @@ class Collator:
     def _answer(self, example: Example) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         labels: list[int] = []
-        pieces = (*example.answer, (_END, True))
+        pieces = (*example.answer, (self._end, True))
         for text, trained in pieces:
             tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
             ids += tokens
@@ -130,14 +136,20 @@ class Collator:
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
+    number = 1
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
+        with table.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets begin a table with a BOM
             reader = csv.DictReader(stream)
             if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
                 raise BadTable(f"{table} has no column {', '.join(lacking)}: make it with training.dataset_prep.")
-            yield from enumerate(reader, start=2)
-    except (OSError, UnicodeDecodeError) as error:
+            for number, row in enumerate(reader, start=2):
+                if None in row or None in row.values():
+                    raise BadTable(f"{table}, row {number}: it has more or fewer cells than there are columns.")
+                yield number, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadTable(f"{table} can't be read ({error}).") from None
+    if number == 1:
+        raise BadTable(f"{table} has no rows: make it with training.dataset_prep.")
 
 
 def _parses(report: ReportText) -> bool:
@@ -148,9 +160,16 @@ def _parses(report: ReportText) -> bool:
 
 
 def _image(path: Path, table: Path, number: int) -> Path:
-    if not path.is_file():
-        raise BadTable(f"{table}, row {number}, column image: there is no file {path}.")
-    return path
+    """The path, if an image begins there. That it is whole shows when it is decoded."""
+    try:
+        with Image.open(path, formats=list(MEDIA_TYPES)):
+            return path
+    except UnidentifiedImageError:
+        raise BadTable(f"{table}, row {number}, column image: {path} is no PNG or JPEG image.") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        if not path.is_file():
+            raise BadTable(f"{table}, row {number}, column image: there is no file {path}.") from None
+        raise BadTable(f"{table}, row {number}, column image: {path} can't be read ({error}).") from None
 
 
 def _located(row: dict[str, str], table: Path, number: int) -> LocatedFinding:
@@ -160,11 +179,18 @@ def _located(row: dict[str, str], table: Path, number: int) -> LocatedFinding:
         xmin, ymin, xmax, ymax = (float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax"))
     except ValueError:
         raise BadTable(f"{table}, row {number}: xmin, ymin, xmax, ymax must be numbers.") from None
-    if not (0 <= xmin < xmax <= 1 and 0 <= ymin < ymax <= 1):
-        raise BadTable(f"{table}, row {number}: the box is inverted, empty or outside 0 to 1.")
+    for axis, low, high in (("x", xmin, xmax), ("y", ymin, ymax)):
+        if not 0 <= low < high <= 1:
+            raise BadTable(
+                f"{table}, row {number}, columns {axis}min and {axis}max: the box is inverted, empty or outside "
+                f"the image, which reaches from 0 to 1 ({low:g} and {high:g})."
+            )
     return LocatedFinding(*TERMS[row["term"]], LocBox.of_fractions(ymin, xmin, ymax, xmax))
 
 
 def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    """As the worker sees it."""
+    try:
+        return decode(path.read_bytes(), max_bytes=512 * 2**20).image.convert("RGB")
+    except (OSError, BadImage) as error:
+        raise BadTable(f"{path} can't be used ({error}).") from None

@@ -18,25 +18,25 @@ import torch
 from training.adapting import for_reports, load_base
 from training.dataset.study import BadTable
 from training.examples import Collator, read_reports
-from training.finetuning import add_recipe_options, finetune, recipe_of
+from training.finetuning import BadOption, add_recipe_options, finetune, folder_of, recipe_of
 from worker.checkpoint import ModelError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     try:
+        recipe, output = recipe_of(options), folder_of(options.output)
         train = read_reports(options.csv, options.images)
         validation = read_reports(options.validation or options.csv.with_name("validation.csv"), options.images)
-        base, processor = load_base(options.base, options.quantisation)
-    except (BadTable, ModelError) as error:
+        foundation = load_base(options.base, options.quantisation, adapters=[output])
+        torch.manual_seed(options.seed)
+        model = for_reports(foundation, options.lora_r)
+        foundation.describe(output)
+        collate = Collator(foundation.architecture, foundation.processor)
+        losses = finetune(model, collate, train, validation, recipe, output)
+    except (BadOption, BadTable, ModelError) as error:
         sys.exit(str(error))
-    options.output.mkdir(parents=True, exist_ok=True)
-    recipe = recipe_of(options)
-    torch.manual_seed(options.seed)
-    model = for_reports(base, options.lora_r)
-    losses = finetune(model, Collator(processor), train, validation, recipe, options.output)
-    processor.tokenizer.save_pretrained(options.output)
-    print(json.dumps({"validation_losses": losses, "adapter": str(options.output)}, indent=2))
+    print(json.dumps({"validation_losses": losses, "adapter": str(output)}, indent=2))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

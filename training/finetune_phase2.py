@@ -19,26 +19,26 @@ import torch
 from training.adapting import for_locations, load_base
 from training.dataset.study import BadTable
 from training.examples import Collator, Example, read_boxes
-from training.finetuning import add_recipe_options, finetune, recipe_of
+from training.finetuning import BadOption, add_recipe_options, finetune, folder_of, recipe_of
 from worker.checkpoint import ModelError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     try:
+        recipe, output = recipe_of(options), folder_of(options.output)
         examples = read_boxes(options.csv, options.images or options.csv.parent)
-        base, processor = load_base(options.base, options.quantisation)
+        train = [example for example in examples if not _kept_back(example)] or examples
+        validation = [example for example in examples if _kept_back(example)] or examples[:1]
+        foundation = load_base(options.base, options.quantisation, adapters=[options.phase1_ckpt, output])
         torch.manual_seed(options.seed)
-        model, first = for_locations(base, processor, options.phase1_ckpt)
-    except (BadTable, ModelError) as error:
+        model, first = for_locations(foundation, options.phase1_ckpt)
+        foundation.describe(output)
+        collate = Collator(foundation.architecture, foundation.processor)
+        losses = finetune(model, collate, train, validation, recipe, output, first)
+    except (BadOption, BadTable, ModelError) as error:
         sys.exit(str(error))
-    options.output.mkdir(parents=True, exist_ok=True)
-    train = [example for example in examples if not _kept_back(example)]
-    validation = [example for example in examples if _kept_back(example)] or train[:1]
-    recipe = recipe_of(options)
-    losses = finetune(model, Collator(processor), train, validation, recipe, options.output, first)
-    processor.tokenizer.save_pretrained(options.output)
-    print(json.dumps({"validation_losses": losses, "adapter": str(options.output)}, indent=2))
+    print(json.dumps({"validation_losses": losses, "adapter": str(output)}, indent=2))
 
 
 def _kept_back(example: Example) -> bool:

@@ -5,9 +5,11 @@ them in callbacks.
 """
 
 import argparse
+import json
 import math
 import random
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,12 @@ from training.lessons import soft_cross_entropy
 SOFTNESS = 8.0
 """Standard deviation, in bins, of the Gaussian that a true location is spread into."""
 
-STATE = "state.pt"
+STATE, CURVE = "state.pt", "curve.json"
+"""Files in a run's folder: what it goes on from, and its learning curve."""
+
+
+class BadOption(ValueError):
+    """A run can't be as it was asked for; the text names the option."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,39 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, epochs: int, patience
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
+    """Raises BadOption for any number, of the recipe or the phase's own, that isn't above 0."""
+    for name, value in vars(options).items():
+        if isinstance(value, int | float) and name != "seed" and not 0 < value < math.inf:
+            raise BadOption(f"--{name} must be above 0, and is {value}.")
     return Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
+
+
+def folder_of(output: Path) -> Path:
+    """The adapter's folder, made where there is none. Raises BadOption."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(f"--output {output} can't be made a folder ({error.strerror}): choose another.") from None
+    return output
 
 
 @dataclass
 class Progressed:
-    """Where a run is. ``losses`` has the validation loss of each finished epoch."""
+    """Where a run is.
+
+    Attributes:
+        seconds: spent so far, also by runs that this one goes on from.
+        learned: sum of the training losses of this epoch.
+        losses: the validation loss of each finished epoch.
+        curve: for each finished epoch its losses, and the minutes until then.
+    """
 
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0
+    learned: float = 0.0
     losses: list[float] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -108,7 +138,7 @@ def finetune(
     prepared, optimizer = accelerator.prepare(model, optimizer)
     run = _Run(accelerator, parameters, optimizer, schedule)
     _resume(run, output)
-    at = run.at
+    at, clock = run.at, time.monotonic()
     with _bar(accelerator) as progress:
         bar = progress.add_task("Training", total=total, completed=at.epoch * per_epoch + at.step, loss=math.nan)
         while at.epoch < recipe.epochs and not _stalled(at, recipe.patience):
@@ -125,6 +155,9 @@ def finetune(
                 schedule.step()
                 optimizer.zero_grad()
                 at.step += 1
+                at.learned += loss.item()
+                now = time.monotonic()
+                at.seconds, clock = at.seconds + now - clock, now
                 progress.update(bar, advance=1, loss=loss.item())
                 if at.step % recipe.save_every == 0:
                     _save(run, output)
@@ -132,7 +165,11 @@ def finetune(
             at.losses.append(loss_now)
             if loss_now <= min(at.losses) and accelerator.is_main_process:
                 accelerator.unwrap_model(prepared).save_pretrained(output, save_embedding_layers=False)
-            at.epoch, at.step = at.epoch + 1, 0
+            minutes = round((at.seconds + time.monotonic() - clock) / 60, 2)
+            at.curve.append({"train": at.learned / at.step, "validation": loss_now, "minutes": minutes})
+            at.epoch, at.step, at.learned = at.epoch + 1, 0, 0.0
+            if accelerator.is_main_process:
+                (output / CURVE).write_text(json.dumps(at.curve, indent=1) + "\n", encoding="utf-8")
             progress.console.print(f"epoch {at.epoch}: validation loss {loss_now:.4f}")
             _save(run, output)
     return at.losses

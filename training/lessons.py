@@ -1,82 +1,97 @@
-"""Batches for training: phantoms with their reports as token ids, and the loss on them."""
+"""Batches of phantoms to learn from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
 from torch.nn import functional as F
-from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
+from transformers import Gemma3Processor
 
-from shared.grammar import LOC_BINS
-from training.phantom_cache import CachedPhantoms
+from shared.grammar import LOC_BINS, LocatedFinding
+from training.dense import DenseTargets
+from training.phantom_cache import MASK_CELLS, CachedPhantoms
 from training.phantoms import PHANTOM_TERMS
 from training.tokenizer import FIRST_LOC, PROMPT
+from worker.architectures import Gemma3, prompt_ids
 
 _IGNORED = -100
 _GROUP = 16
 """Batches that are drawn together and sorted by length, so that little is padded."""
 
-LOCATION_WEIGHT = 0.4
-CELL_WEIGHT = 1.0
-"""Weights of the box tokens and of the coarse masks beside the words' weight of 1."""
+Writer = Callable[[Sequence[LocatedFinding]], str]
+"""What is to be written of an image with these findings."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Answers as token ids.
+
+    Attributes:
+        input_ids: (batch, prompt + answer) int64, padded on the right.
+        token_type_ids: the same shape, 1 where an image token stands.
+        labels: (batch, answer) int64, the answer, with -100 where it is padded.
+    """
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Phantoms to learn from.
-
-    Attributes:
-        pixel_values: (batch, 3, size, size) float32, -1 to 1.
-        input_ids: (batch, prompt + answer) int64, padded on the right.
-        token_type_ids: the same shape, 1 where an image token stands.
-        labels: (batch, answer) int64, the answer, with -100 where it is padded.
-        cells: (batch, terms, cells, cells) float32, share of each patch that each term covers.
-    """
+    """Phantoms to learn from; ``pixel_values`` is (batch, 3, size, size) float32, -1 to 1."""
 
     pixel_values: Tensor
-    input_ids: Tensor
-    token_type_ids: Tensor
-    labels: Tensor
-    cells: Tensor
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Means over tokens (words, locations) and over cells, in nats."""
-
-    words: Tensor
-    locations: Tensor
-    cells: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        return self.words + LOCATION_WEIGHT * self.locations + CELL_WEIGHT * self.cells
+    dense: DenseTargets
+    words: Words | None
 
 
 class Lessons:
-    """Phantoms, tokenised once."""
+    """Phantoms, with the text that each deserves where ``write`` is given."""
 
-    def __init__(self, phantoms: CachedPhantoms, processor: Gemma3Processor) -> None:
+    def __init__(self, phantoms: CachedPhantoms, processor: Gemma3Processor, write: Writer | None = None) -> None:
         tokenizer = processor.tokenizer
         self.phantoms = phantoms
-        self.prompt = prompt_ids(processor)
-        self.image_token = tokenizer.image_token_id
-        answers = tokenizer([text + "<end_of_turn>" for text in phantoms.texts], add_special_tokens=False)
-        self.answers = [np.array(ids, np.int64) for ids in answers["input_ids"]]
-        self.pad = tokenizer.pad_token_id
+        self._prompt = prompt_ids(Gemma3(), processor, PROMPT)[0].numpy()
+        self._image_token, self._pad = tokenizer.image_token_id, tokenizer.pad_token_id
+        self.answers: list[NDArray[np.int64]] = []
+        if write:
+            end = Gemma3().end(processor)
+            texts = [write(phantoms.findings(index)) + end for index in range(len(phantoms))]
+            self.answers = [np.array(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    def batches(self, size: int, random: np.random.Generator) -> Iterator[Batch]:
-        """One pass in random order, with exposure and noise varied."""
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Without end, pass after pass, each in an order of its own, with exposure and noise varied.
+
+        Batch ``n`` depends on ``seed`` and ``n`` alone, so that a run that goes on sees what it would have seen.
+        """
+        each = max(1, len(self.phantoms) // size)
+        at = start
+        while True:
+            order = self._order(size, np.random.default_rng([seed, at // each]))
+            for number in range(at % each, each):
+                random = np.random.default_rng([seed, at // each, number])
+                yield self.batch(order[number * size : (number + 1) * size], random)
+                at += 1
+
+    def _order(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
         order = random.permutation(len(self.phantoms))
-        for at in range(0, len(order), size * _GROUP):
-            group = sorted(order[at : at + size * _GROUP], key=lambda index: len(self.answers[index]))
-            starts = range(0, len(group) - size + 1, size) or range(1)
-            for start in random.permutation(np.array(starts)):
-                yield self.batch(np.array(group[start : start + size]), random)
+        if not self.answers:
+            return order
+        span = size * _GROUP
+        groups = [
+            np.array(sorted(order[at : at + span], key=lambda index: len(self.answers[index])))
+            for at in range(0, len(order), span)
+        ]
+        batches = [group[at : at + size] for group in groups for at in range(0, len(group) - size + 1, size)]
+        if not batches:
+            return order
+        return np.concatenate([batches[number] for number in random.permutation(len(batches))])
 
     def batch(self, indices: NDArray[np.int64], random: np.random.Generator | None = None) -> Batch:
         """These phantoms; with ``random``, under another exposure.
@@ -86,67 +101,28 @@ class Lessons:
         images: NDArray[Any] = self.phantoms.images[indices].astype(np.float32) / 255
         if random:
             images = _expose(images, random)
+        pixels = torch.from_numpy(images * 2 - 1)[:, None].expand(-1, 3, -1, -1)
+        return Batch(pixels, self._dense(indices), self._words(indices) if self.answers else None)
+
+    def _dense(self, indices: NDArray[np.int64]) -> DenseTargets:
+        masks = np.zeros((len(indices), len(PHANTOM_TERMS), MASK_CELLS, MASK_CELLS), np.float32)
+        boxes = np.zeros((len(indices), len(PHANTOM_TERMS), 4), np.float32)
+        for row, index in enumerate(indices):
+            located = slice(self.phantoms.first[index], self.phantoms.first[index + 1])
+            terms = self.phantoms.terms[located]
+            masks[row, terms] = self.phantoms.masks[located].astype(np.float32) / 255
+            boxes[row, terms] = self.phantoms.boxes[located].astype(np.float32) / (LOC_BINS - 1)
+        return DenseTargets(torch.from_numpy(masks), torch.from_numpy(boxes))
+
+    def _words(self, indices: NDArray[np.int64]) -> Words:
         answers = [self.answers[index] for index in indices]
-        length = max(map(len, answers))
-        labels = np.full((len(answers), length), _IGNORED, np.int64)
+        labels = np.full((len(answers), max(map(len, answers))), _IGNORED, np.int64)
         for row, answer in zip(labels, answers, strict=True):
             row[: len(answer)] = answer
-        prompts = np.broadcast_to(self.prompt, (len(answers), len(self.prompt)))
-        input_ids = np.concatenate([prompts, np.where(labels == _IGNORED, self.pad, labels)], axis=1)
-        return Batch(
-            torch.from_numpy(images * 2 - 1)[:, None].expand(-1, 3, -1, -1),
-            torch.from_numpy(input_ids),
-            torch.from_numpy((input_ids == self.image_token).astype(np.int64)),
-            torch.from_numpy(labels),
-            torch.from_numpy(self.phantoms.cells[indices].astype(np.float32) / 255),
-        )
-
-
-class CellHead(nn.Linear):
-    """Reads from the vision tower which finding covers a patch. Helps the tower to learn; then thrown away."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, len(PHANTOM_TERMS))
-        nn.init.constant_(self.bias, -4.0)  # most cells hold nothing
-
-
-def prompt_ids(processor: Gemma3Processor) -> NDArray[np.int64]:
-    """The prompt as the model sees it, up to where the answer begins."""
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPT}]}],
-        add_generation_prompt=True,
-    )
-    text = text.replace(processor.boi_token, processor.full_image_sequence)
-    return np.array(processor.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
-
-
-def losses(
-    model: Gemma3ForConditionalGeneration, head: CellHead, batch: Batch, softness: float
-) -> tuple[Losses, Tensor]:
-    """The losses, and the logits (batch, answer, vocabulary) that they were taken from.
-
-    Args:
-        softness: standard deviation, in bins, of the Gaussian that a true location is spread into, so that a
-            near miss costs less than a far one.
-    """
-    seen = model.model.get_image_features(batch.pixel_values, return_dict=True)
-    logits = model(
-        input_ids=batch.input_ids,
-        token_type_ids=batch.token_type_ids,
-        mm_encoder_outputs={"image": seen},
-        logits_to_keep=batch.labels.shape[1] + 1,
-        use_cache=False,
-    ).logits[:, :-1]
-    is_location = batch.labels >= FIRST_LOC
-    is_word = (batch.labels >= 0) & ~is_location
-    words = F.cross_entropy(logits[is_word], batch.labels[is_word])
-    if is_location.any():
-        locations = soft_cross_entropy(logits[is_location], batch.labels[is_location] - FIRST_LOC, softness)
-    else:
-        locations = logits.new_zeros(())
-    guessed = head(seen.last_hidden_state).transpose(1, 2)
-    cells = F.binary_cross_entropy_with_logits(guessed, batch.cells.flatten(2), pos_weight=guessed.new_tensor(4.0))
-    return Losses(words, locations, cells), logits
+        prompts = np.broadcast_to(self._prompt, (len(answers), len(self._prompt)))
+        input_ids = np.concatenate([prompts, np.where(labels == _IGNORED, self._pad, labels)], axis=1)
+        is_image = (input_ids == self._image_token).astype(np.int64)
+        return Words(torch.from_numpy(input_ids), torch.from_numpy(is_image), torch.from_numpy(labels))
 
 
 def soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float, first_location: int = FIRST_LOC) -> Tensor:
@@ -166,11 +142,26 @@ def soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float, first_loca
 
 
 def _expose(images: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Another gamma, gain, offset and grain for each image."""
-    gamma, gain, offset, grain = (
-        random.uniform(low, high, (len(images), 1, 1)).astype(np.float32)
-        for low, high in ((0.85, 1.18), (0.88, 1.06), (-0.03, 0.05), (0.0, 0.015))
-    )
-    noise = random.standard_normal(images.shape, dtype=np.float32)
-    exposed: NDArray[np.float32] = np.clip(images**gamma * gain + offset + grain * noise, 0, 1)
-    return exposed
+    """Another machine for each image: gamma, gain, offset, shading, sharpness and grain.
+
+    Wider than the training site itself varies, so that other sites are less strange.
+    """
+    count, size = len(images), images.shape[-1]
+
+    def draw(low: float, high: float) -> NDArray[np.float32]:
+        return random.uniform(low, high, (count, 1, 1)).astype(np.float32)
+
+    exposed = images ** np.exp(draw(-0.45, 0.45))
+    slope = np.linspace(-1, 1, size, dtype=np.float32)
+    shading = draw(-0.10, 0.10) * slope[None, None, :] + draw(-0.10, 0.10) * slope[None, :, None]
+    exposed = exposed * (draw(0.75, 1.12) + shading * (exposed > 0)) + draw(-0.06, 0.10)
+    for image, kind in zip(exposed, random.uniform(size=count), strict=True):
+        if kind < 0.25:
+            image[:] = gaussian_filter(image, random.uniform(0.3, 0.9), truncate=3.0)
+        elif kind < 0.5:
+            smooth = gaussian_filter(image, random.uniform(0.8, 1.6), truncate=2.5)
+            image += random.uniform(0.2, 1.0) * (image - smooth)
+    # Squared, so that most have little and some have much.
+    grain = 0.05 * np.square(draw(0, 1))
+    exposed = exposed + grain * random.standard_normal(images.shape, dtype=np.float32)
+    return np.clip(exposed, 0, 1).astype(np.float32)

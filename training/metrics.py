@@ -1,58 +1,84 @@
-"""``python -m training.metrics --predictions results.json [--json]``: scores of predicted reports.
+"""``python -m training.metrics --predictions results.json [--json] [--plots DIR]``: scores of predicted reports.
 
-The file holds a list of ``{"id", "truth", "prediction"}``, both reports as text; ``training/scoring.py`` defines
-each figure.
+The file holds a list of ``training.predictions.Prediction``, as ``emx evaluate --output`` writes it; ``id``,
+``truth`` and ``prediction`` will do. ``training/figures.py`` defines each figure.
+
+*Zero-shot spatial generalisation* is no figure of its own: it is these figures on the phantoms of a site of which
+no training and no choice has ever seen an image (``emx evaluate --split unseen_site``), beside those on
+``heldout``.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from shared.grammar import MalformedReport
+from training.figures import figures
 from training.intervals import Interval, bootstrap
-from training.scoring import Prediction, Scores, combine, ratios, tally
+from training.predictions import BadPredictions, Case, read_cases
+from training.scoring import Scores, combine, ratios
+from training.tally import tally
 
 
-def table(scores: Scores, intervals: Mapping[str, Interval]) -> Table:
-    """For a terminal: a row for each finding, and the figures of the whole with their intervals below."""
-    shown = Table("finding", "n", "precision", "recall", "F1", "IoU")
+def tables(scores: Scores, intervals: Mapping[str, Interval]) -> tuple[Table, Table]:
+    """For a terminal: a row for each finding, and the figures of the whole with their intervals."""
+    findings = Table("finding", "n", "precision", "recall", "F1", "IoU", "AP50")
     for term, counts in [*scores.terms.items(), ("all (micro)", scores.micro)]:
-        iou = scores.mean_iou if term == "all (micro)" else scores.term_iou.get(term)
         told = [f"{value:.3f}" for value in ratios(counts).values()]
         known = str(counts.true_positives + counts.false_negatives)
-        shown.add_row(term, known, *told, "" if iou is None else f"{iou:.3f}")
-    summary = scores.summary()
-    figures = [f"{name} {summary[name]:.3f} ({low:.3f}–{high:.3f})" for name, (low, high) in intervals.items()]
-    shown.caption = f"{scores.studies} studies, 95 % intervals\n" + "\n".join(figures)
-    return shown
+        boxes = [f"{part[term]:.3f}" if term in part else "" for part in (scores.term_iou, scores.term_ap)]
+        findings.add_row(term, known, *told, *boxes)
+    whole = Table("figure", "value", "95 % interval", title=f"{scores.studies} studies", title_justify="left")
+    for name, (low, high) in intervals.items():
+        whole.add_row(name, f"{scores.figures[name]:.3f}", f"{low:.3f}–{high:.3f}")
+    return findings, whole
 
 
-def printed(predictions: Iterable[Prediction], as_json: bool) -> None:
-    """Judge predictions and print the scores, with bootstrap intervals."""
-    tallies = [tally(study) for study in predictions]
-    scores, intervals = combine(tallies), bootstrap(tallies)
+def show(cases: Sequence[Case], as_json: bool, plots: Path | None) -> None:
+    """Judge studies, print the scores with their intervals, and draw the plots. Raises OSError for ``plots``."""
+    tallies = [tally(case) for case in cases]
+    scores, intervals = combine(tallies), bootstrap(figures(tallies), len(tallies))
     if as_json:
-        beside = {f"{name}_ci": interval for name, interval in intervals.items()}
-        print(json.dumps({**scores.summary(), **beside}, indent=2))
+        print(json.dumps(_summary(scores, intervals), indent=2))
     else:
-        Console().print(table(scores, intervals))
+        Console().print(*tables(scores, intervals), sep="\n")
+    if plots:
+        from training.plots import draw  # matplotlib takes a second to import
+
+        for line in draw(cases, tallies, plots):
+            print(line, file=sys.stderr)
+
+
+def _summary(scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, object]:
+    """The scores with an interval right after each figure of the whole."""
+    told: dict[str, object] = {}
+    for name, value in scores.summary().items():
+        told[name] = value
+        if name in intervals:
+            told[f"{name}_ci"] = intervals[name]
+    return told
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Agreement of predicted reports with the true ones.")
+    parser = argparse.ArgumentParser(
+        description="Agreement of predicted reports with the true ones.",
+        epilog="Zero-shot spatial generalisation is these figures on a site never seen in training: "
+        "emx evaluate --split unseen_site.",
+    )
     parser.add_argument("--predictions", type=Path, required=True, metavar="RESULTS.JSON")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw plots here, as PNG")
     options = parser.parse_args()
     try:
-        printed(TypeAdapter(list[Prediction]).validate_json(options.predictions.read_bytes()), options.json)
-    except (OSError, ValidationError, MalformedReport) as error:
-        sys.exit(f"{options.predictions} can't be judged: {error}")
+        show(read_cases(options.predictions), options.json, options.plots)
+    except BadPredictions as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"The plots can't be written to {options.plots}: {error.strerror}.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,23 @@
 """The demo model's card: what it is, how it was made, and the figures as measured."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from training.abstention import Declined
+from training.intervals import Interval
 from training.scoring import Scores
+
+_FIGURES = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "mean_iou": "mean IoU of pairs",
+    "match_accuracy": "match accuracy (finding, side, IoU ≥ 0.5)",
+    "map50": "mean AP at IoU 0.5",
+    "exact_findings": "studies with all findings right",
+    "parse_rate": "reports that parse",
+    "flagged_rate": "phantoms declined",
+    "token_accuracy": "token accuracy, teacher-forced",
+}
 
 
 @dataclass(frozen=True)
@@ -10,34 +25,31 @@ class Made:
     """How a demo model was made.
 
     Attributes:
-        minutes: training time, rendering not counted.
-        seen: phantoms shown to it, repeats counted.
+        base_parameters, adapter_parameters: how many weights each has.
+        stages: (name, what it saw, minutes) of each step.
     """
 
     command: str
     seed: int
-    parameters: int
-    phantoms: int
-    minutes: float
-    steps: int
-    seen: int
+    base_parameters: int
+    adapter_parameters: int
+    stages: Sequence[tuple[str, str, float]]
     threads: int
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores on held-out phantoms: as the model sees them, at a higher resolution, and of two constants."""
+    """Scores with their intervals by column, the best constant's scores, and what was declined."""
 
-    at_model_size: Scores
-    large: Scores
-    large_size: int
-    most_frequent: Scores
-    best_constant: Scores
+    columns: Mapping[str, tuple[Scores, Mapping[str, Interval]]]
+    constant: Scores
+    strangers: Declined
 
 
 def model_card(made: Made, measured: Measured, sample_seed: int, sample_size: int) -> str:
     """The card in Markdown, with the metadata block that model hubs read."""
-    scores = measured.at_model_size
+    heldout = next(iter(measured.columns.values()))[0]
+    declined = measured.strangers
     return f"""---
 license: mit
 library_name: transformers
@@ -48,12 +60,14 @@ tags: [chest-radiograph, synthetic, research]
 # ExplainMyXray demo model
 
 **Research software, not for clinical use. This model knows computer-drawn phantoms only; it knows nothing about
-real radiographs.** It is here so that the whole system can be tried without a download. What it says about a
-real image means nothing.
+real radiographs.** It is here so that the whole system can be tried without a download. It declines most images
+that are no phantoms; where it doesn't, what it says of them means nothing.
 
-A `Gemma3ForConditionalGeneration` of {made.parameters / 1e6:.2f} million parameters (SigLIP tower at 128 px,
-64 image tokens, 1,024 location tokens, bf16), with random beginnings and no pretrained part. Given an image and
-the prompt in `emx.json`, it writes FINDINGS, LOCATIONS and IMPRESSION, and a box for each finding.
+A base of {made.base_parameters / 1e6:.2f} million parameters (`Gemma3ForConditionalGeneration`: SigLIP tower at
+160 px, 64 image tokens, 1,024 location tokens, bf16, from random weights), and in `adapter/` a LoRA adapter of
+{made.adapter_parameters / 1e6:.2f} million, with the projector and the location rows, kept apart as MedGemma's
+would be. `guard.safetensors` holds what declines strange images. Given an image and the prompt in `emx.json`, it
+writes FINDINGS, LOCATIONS and IMPRESSION, and a box for each finding.
 
 ## How it was made
 
@@ -61,38 +75,41 @@ the prompt in `emx.json`, it writes FINDINGS, LOCATIONS and IMPRESSION, and a bo
 {made.command}
 ```
 
-Trained from scratch by `training/demo.py` (seed {made.seed}): {made.phantoms:,} procedural chest phantoms
-(`training/phantoms.py`), {made.steps:,} steps, {made.seen:,} samples, {made.minutes:.0f} minutes on
-{made.threads} CPU threads. The targets come from `training/reports.py`. While it learned, a second head read from
-the vision tower which finding covers each patch; that head isn't part of the checkpoint.
+Seed {made.seed}, {made.threads} CPU threads. Steps, each with its own checkpoints:
 
-The phantoms show none to three of: cardiomegaly, pleural effusion, pneumothorax, consolidation, nodule, mass, the
-last five right or left. The other findings of the vocabulary it has never seen.
+| step | learned from | minutes |
+|---|---|---|
+{_stage_rows(made.stages)}
+
+*vision* teaches the tower masks and boxes through heads that are thrown away; *captions* teaches the whole base to
+write a bare list of findings; *phase1* and *phase2* are `training.finetune_phase1` and `training.finetune_phase2`,
+the scripts that MedGemma is trained with. `curve.json` has the learning curves. All phantoms are of site *alpha*.
 
 ## Figures
 
-{scores.studies} phantoms of seeds that it was never trained on, greedy decoding by transformers, without a
-grammar, the saved bf16 weights in fp32 arithmetic. `training/scoring.py` defines each figure. The constants are
-the best that can be said without looking: the most frequent set of findings, and the set of terms with the
-highest micro-F1 on the training phantoms, both with mean boxes.
+As the worker serves it. 95 % intervals by bootstrap over studies; `training/figures.py` defines each figure. The
+constant is the best that can be said without looking: the set of terms with the highest micro-F1 on training
+phantoms, with their mean boxes.
 
-| | model | model, {measured.large_size} px | most frequent set | best constant |
-|---|---|---|---|---|
-{_rows(measured)}
+| | {" | ".join(measured.columns)} | best constant |
+|---|{"---|" * (len(measured.columns) + 1)}
+{_figure_rows(measured)}
 
-{measured.large_size} px: {measured.large.studies} of the same phantoms, drawn larger and then scaled down by the
-processor, as an uploaded image is.
+Held out, in the first column's setting, by finding:
 
 | finding | n | precision | recall | F1 | mean IoU |
 |---|---|---|---|---|---|
-{_term_rows(scores)}
+{_term_rows(heldout)}
+
+Of {declined.shown.total()} images that are no phantoms it declined {declined.declined.total()}
+({declined.rate:.1%}): {_declined(declined)}.
 
 ## Limits
 
 - Phantoms are no patients. Nothing here says anything about performance on radiographs.
-- A held-out phantom comes from the same generator as those it learned from; these figures say that it learned
-  the generator, no more.
-- One finding of a kind on each side, at most three in all; an image with more is outside what it has seen.
+- A held-out phantom comes from the same generator as those it learned from, and the unseen site from the same
+  anatomy under other physics; the figures say that it learned the generator, no more.
+- One finding of a kind on each side, at most four in all; an image with more is outside what it has seen.
 
 `sample.png` is the held-out phantom of seed {sample_seed}, drawn at {sample_size} px. It was **chosen for
 showing** among those that the model reads well; it is not typical.
@@ -101,21 +118,22 @@ License: MIT.
 """
 
 
-def _rows(measured: Measured) -> str:
-    columns = (measured.at_model_size, measured.large, measured.most_frequent, measured.best_constant)
-    rows = {
-        "parse rate": [scores.parse_rate for scores in columns],
-        "findings all right": [scores.exact_findings for scores in columns],
-        "micro precision": [scores.micro.precision for scores in columns],
-        "micro recall": [scores.micro.recall for scores in columns],
-        "micro F1": [scores.micro.f1 for scores in columns],
-        "macro F1": [scores.macro_f1 for scores in columns],
-        "mean IoU of pairs": [scores.mean_iou for scores in columns],
-        "match accuracy (IoU >= 0.5)": [scores.match_accuracy for scores in columns],
-    }
-    return "\n".join(
-        f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |" for name, row in rows.items()
-    )
+def _stage_rows(stages: Sequence[tuple[str, str, float]]) -> str:
+    return "\n".join(f"| {name} | {seen} | {minutes:.0f} |" for name, seen, minutes in stages)
+
+
+def _figure_rows(measured: Measured) -> str:
+    rows = []
+    for name, title in _FIGURES.items():
+        cells = []
+        for scores, intervals in measured.columns.values():
+            low, high = intervals.get(name, (None, None))
+            value = scores.figures.get(name)
+            told = "" if value is None else f"{value:.3f}"
+            cells.append(told if low is None else f"{told} ({low:.3f}–{high:.3f})")
+        constant = measured.constant.figures.get(name)
+        rows.append(f"| {title} | {' | '.join(cells)} | {'' if constant is None else f'{constant:.3f}'} |")
+    return "\n".join(rows)
 
 
 def _term_rows(scores: Scores) -> str:
@@ -124,3 +142,7 @@ def _term_rows(scores: Scores) -> str:
         f"{counts.recall:.3f} | {counts.f1:.3f} | {scores.term_iou.get(term, 0):.3f} |"
         for term, counts in scores.terms.items()
     )
+
+
+def _declined(found: Declined) -> str:
+    return ", ".join(f"{group} {found.declined[group]} of {count}" for group, count in found.shown.items())

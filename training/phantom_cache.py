@@ -1,9 +1,9 @@
 """Phantoms on disk: rendered once by every core, then read as arrays."""
 
-import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,80 +11,82 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from shared import findings, grammar
-from training import phantoms, reports
-from training.phantoms import PHANTOM_TERMS, render, term_ranks
-from training.reports import report_of
+from shared.findings import BY_LABEL
+from shared.grammar import LocatedFinding, LocBox
+from training.phantoms import PHANTOM_TERMS, SIZE, SiteName, fingerprint, render, term_ranks
 
-SIZE = 128
-"""Side of a cached image, pixels: what the demo model sees."""
-
-CELLS = 16
-"""Cells along each side of the coarse masks: the demo model's patches."""
+MASK_CELLS = 32
+"""Cells along each side of the coarse masks."""
 
 _SHARD = 500
 
 
 @dataclass(frozen=True)
 class CachedPhantoms:
-    """Many phantoms with their reports.
+    """Many phantoms with what is known of them. ``first[i]`` to ``first[i + 1]`` are the findings of image i.
 
     Attributes:
         images: (n, SIZE, SIZE) uint8.
-        cells: (n, terms, CELLS, CELLS) uint8, 255 times the share of each cell that each term of
-            ``PHANTOM_TERMS`` covers.
-        texts: the report of each.
+        first: (n + 1,) int64.
+        terms: (findings,) int64, ranks in ``PHANTOM_TERMS``.
+        boxes: (findings, 4) int64, location bins, ymin xmin ymax xmax.
+        masks: (findings, MASK_CELLS, MASK_CELLS) uint8, 255 times the share of each cell that is covered.
     """
 
     images: NDArray[np.uint8]
-    cells: NDArray[np.uint8]
-    texts: list[str]
+    first: NDArray[np.int64]
+    terms: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    masks: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.images)
+
+    def findings(self, index: int) -> tuple[LocatedFinding, ...]:
+        """In the vocabulary's order, right before left."""
+        located = range(self.first[index], self.first[index + 1])
+        named = ((PHANTOM_TERMS[self.terms[one]], self.boxes[one].tolist()) for one in located)
+        return tuple(LocatedFinding(BY_LABEL[label], side, LocBox(*box)) for (label, side), box in named)
 
 
-def cached_phantoms(seeds: range, folder: Path, title: str = "Rendering phantoms") -> CachedPhantoms:
+def cached_phantoms(seeds: range, folder: Path, site: SiteName = "alpha") -> CachedPhantoms:
     """The phantoms of these seeds; what the folder lacks is rendered first, with a progress bar."""
     folder.mkdir(parents=True, exist_ok=True)
-    version = _version()
+    version = fingerprint()[:10]
     shards = [seeds[at : at + _SHARD] for at in range(0, len(seeds), _SHARD)]
-    paths = [folder / f"{version}-{shard.start}-{shard.stop}.npz" for shard in shards]
+    paths = [folder / f"{version}-{site}-{shard.start}-{shard.stop}.npz" for shard in shards]
     missing = [(shard, path) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
     if missing:
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            jobs = pool.map(_render_shard, *zip(*missing, strict=True))
-            for _ in track(jobs, description=title, total=len(missing)):
+            jobs = pool.map(partial(_render_shard, site=site), *zip(*missing, strict=True))
+            for _ in track(jobs, description=f"Rendering phantoms of {site}", total=len(missing)):
                 pass
     loaded = [np.load(path) for path in paths]
+    counts = np.concatenate([shard["counts"] for shard in loaded])
     return CachedPhantoms(
-        np.concatenate([shard["images"] for shard in loaded]),
-        np.concatenate([shard["cells"] for shard in loaded]),
-        [str(text) for shard in loaded for text in shard["texts"]],
+        images=np.concatenate([shard["images"] for shard in loaded]),
+        first=np.concatenate([[0], np.cumsum(counts)]),
+        terms=np.concatenate([shard["terms"] for shard in loaded]),
+        boxes=np.concatenate([shard["boxes"] for shard in loaded]),
+        masks=np.concatenate([shard["masks"] for shard in loaded]),
     )
 
 
-def _render_shard(seeds: range, path: Path) -> None:
-    drawn = [render(seed, SIZE) for seed in seeds]
-    cells = np.zeros((len(drawn), len(PHANTOM_TERMS), CELLS, CELLS), np.uint8)
-    for row, phantom in zip(cells, drawn, strict=True):
-        side = SIZE // CELLS
-        shares = phantom.masks.reshape(-1, CELLS, side, CELLS, side).mean(axis=(2, 4))
-        row[term_ranks(phantom.findings)] = (shares * 255).round()
-    part = path.with_suffix(".part")
+def _render_shard(seeds: range, path: Path, site: SiteName) -> None:
+    drawn = [render(seed, SIZE, site) for seed in seeds]
+    located = [one for phantom in drawn for one in phantom.findings]
+    side = SIZE // MASK_CELLS
+    masks = np.concatenate([phantom.masks for phantom in drawn])
+    shares = masks.reshape(-1, MASK_CELLS, side, MASK_CELLS, side).mean(axis=(2, 4))
+    boxes = [(one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax) for one in located]
+    part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
         np.savez_compressed(
             file,
             images=np.stack([phantom.image for phantom in drawn]),
-            cells=cells,
-            texts=np.array([str(report_of(phantom.findings)) for phantom in drawn]),
+            counts=np.array([len(phantom.findings) for phantom in drawn]),
+            terms=np.array(term_ranks(located), np.int64),
+            boxes=np.array(boxes, np.int64).reshape(-1, 4),
+            masks=(shares * 255).round().astype(np.uint8),
         )
-    part.rename(path)
-
-
-def _version() -> str:
-    """A digest of the code that decides what a phantom and its report are."""
-    digest = hashlib.sha256()
-    for module in (phantoms, reports, findings, grammar):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()[:10]
+    part.replace(path)

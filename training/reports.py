@@ -22,8 +22,13 @@ _ORDER = {finding.label: rank for rank, finding in enumerate(FINDINGS)}
 
 def report_of(findings: Sequence[LocatedFinding]) -> ReportText:
     """The report of these findings, in the vocabulary's order and right before left."""
-    located = tuple(sorted(findings, key=_rank))
+    located = in_order(findings)
     return ReportText(_findings(located), located, _impression(located))
+
+
+def in_order(findings: Sequence[LocatedFinding]) -> tuple[LocatedFinding, ...]:
+    """In the vocabulary's order, right before left, from top to bottom."""
+    return tuple(sorted(findings, key=_rank))
 
 
 def corpus() -> Iterator[str]:
@@ -70,6 +75,8 @@ def _sentence(located: LocatedFinding) -> str:
             return f"There is a {side} pneumothorax."
         case "nodule" | "mass" as label:
             return f"There is a {label} in the {side} {_zone(located.box)} zone."
+        case "interstitial pattern":
+            return f"There is an interstitial pattern in the {side} lung."
         case "rib fracture" | "hiatal hernia":
             return f"There is a {_sided(located.finding, side)}."
         case _ if side:

@@ -5,8 +5,8 @@ from typing import Any
 
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
+from worker.architectures import Model, Processor
 from worker.checkpoint import ModelError
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -16,9 +16,7 @@ _ROWS = "embed_tokens.token_adapter.trainable_tokens_delta"
 """How the name of single saved rows of it ends."""
 
 
-def adapted(
-    model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, adapter: Path, *, merge: bool
-) -> Gemma3ForConditionalGeneration:
+def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -> Model:
     """The model with the adapter's weights, and the processor, in place, with its tokenizer where it has one.
 
     ``merge``: add the adapter to the weights, instead of computing it beside them. Raises ModelError.
@@ -58,7 +56,7 @@ def _tokenizer(kind: Any, adapter: Path) -> Any:
         ) from error
 
 
-def _wrapped(model: Gemma3ForConditionalGeneration, adapter: Path) -> PeftModel:
+def _wrapped(model: Model, adapter: Path) -> PeftModel:
     try:
         config = PeftConfig.from_pretrained(str(adapter))
         config.inference_mode = True

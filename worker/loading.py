@@ -5,20 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
 
 from shared.report import ModelProvenance
+from worker.architectures import Architecture, Config, Model, Processor, architecture_of
 from worker.checkpoint import (
     ModelError,
     directory,
     locate,
+    name_of,
     read_config,
     read_manifest,
     read_processor,
     read_weights,
+    require_base,
     revision_of,
 )
 from worker.dialects import Dialect, LocDialect, UnknownDialect
+from worker.guard import Guard
 from worker.quantisation import Quantisation, nf4_config, to_int4
 
 ENGINE = "transformers-static-batch"
@@ -31,15 +34,18 @@ class LoadedModel:
     Attributes:
         model: in evaluation mode, on ``device``.
         max_new_tokens: the budget of one report, its end-of-turn token included.
+        guard: what declines images unlike those of training; None reads everything.
     """
 
-    model: Gemma3ForConditionalGeneration
-    processor: Gemma3Processor
+    model: Model
+    processor: Processor
+    architecture: Architecture
     dialect: Dialect
     provenance: ModelProvenance
     prompt: str
     max_new_tokens: int
     device: torch.device
+    guard: Guard | None = None
 
 
 def load_model(
@@ -50,13 +56,14 @@ def load_model(
     device: str = "auto",
     quantisation: str = "auto",
 ) -> LoadedModel:
-    """Load a Gemma 3 checkpoint with its processor.
+    """Load a checkpoint of Gemma 3 with images, or of PaliGemma, with its processor.
 
     Parameters:
         checkpoint: a directory, or a hub id such as ``google/medgemma-4b-it``, which is downloaded on first use
             and taken from the local cache when offline.
-        adapter: directory written by PEFT. Where it holds a tokenizer or an ``emx.json``, these replace the
-            checkpoint's.
+        adapter: directory written by PEFT; by default the one that the checkpoint's ``emx.json`` names. Where it
+            holds a tokenizer or an ``emx.json``, these replace the checkpoint's. Where that says what the adapter
+            was trained on, the checkpoint must be it.
         revision: commit, branch or tag on the hub.
         device: ``auto`` (CUDA if there is one), or what ``torch.device`` takes.
         quantisation: ``int4`` (torch's CPU kernels), ``nf4`` (bitsandbytes), ``none`` (fp32), or ``auto``: nf4 on
@@ -67,10 +74,12 @@ def load_model(
     target = _device(device)
     kind = _quantisation(quantisation, target)
     folder = locate(checkpoint, revision)
-    adapter_folder = None if adapter is None else directory(Path(adapter))
+    adapter_folder = _adapter(folder, adapter)
+    if adapter_folder is not None:
+        require_base(adapter_folder, checkpoint, folder)
     manifest = read_manifest(folder, *([adapter_folder] if adapter_folder else []))
     config = read_config(folder)
-    processor = read_processor(folder)
+    processor = read_processor(folder, config)
     model = _weights(folder, config, kind, target)
     if adapter_folder is not None:
         from worker.adapter import adapted  # PEFT takes two seconds to import
@@ -83,9 +92,10 @@ def load_model(
     return LoadedModel(
         model=model,
         processor=processor,
+        architecture=architecture_of(config),
         dialect=_dialect(manifest.dialect, processor, model),
         provenance=ModelProvenance(
-            name=manifest.name or (folder.name if Path(checkpoint).is_dir() else str(checkpoint)),
+            name=name_of(checkpoint, folder, manifest),
             revision=manifest.revision or revision_of(folder),
             adapter=f"{adapter_folder.name}@{revision_of(adapter_folder)[:12]}" if adapter_folder else None,
             quantisation=kind,
@@ -96,7 +106,15 @@ def load_model(
         prompt=manifest.prompt,
         max_new_tokens=manifest.max_new_tokens,
         device=target,
+        guard=Guard.load(folder),
     )
+
+
+def _adapter(folder: Path, chosen: Path | str | None) -> Path | None:
+    if chosen is not None:
+        return directory(Path(chosen))
+    own = read_manifest(folder).adapter
+    return directory(folder / own) if own else None
 
 
 def _device(name: str) -> torch.device:
@@ -122,9 +140,7 @@ def _quantisation(name: str, device: torch.device) -> Quantisation:
     return kinds[name]
 
 
-def _weights(
-    folder: Path, config: Gemma3Config, kind: Quantisation, device: torch.device
-) -> Gemma3ForConditionalGeneration:
+def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:
     options: dict[str, Any] = {"dtype": torch.float32}
     if kind == "nf4-bitsandbytes":
         options = {
@@ -138,7 +154,7 @@ def _weights(
     return read_weights(folder, config, **options)
 
 
-def _dialect(name: str, processor: Gemma3Processor, model: Gemma3ForConditionalGeneration) -> Dialect:
+def _dialect(name: str, processor: Processor, model: Model) -> Dialect:
     if name != LocDialect.name:
         raise ModelError(
             f"This model writes boxes in the dialect {name!r}, and this version knows only {LocDialect.name!r}: "

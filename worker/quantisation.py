@@ -25,7 +25,7 @@ and 425 | 261 for 512; with AVX-512 186 | 281 for 512 and 658 | 477 for 1,000. D
 """
 
 DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
-"""Parts of Gemma 3 that stay unquantised: they run once a study, or decide between neighbouring locations."""
+"""Parts of a model that stay unquantised: they run once a study, or decide between neighbouring locations."""
 
 
 class Int4Linear(nn.Module):

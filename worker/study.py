@@ -23,6 +23,10 @@ CUT_SHORT_WARNING = (
 )
 
 
+NOT_READ = ReportText("This image was not read.", (), "No impression.")
+"""What stands in the place of a report that the model declined to write."""
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """One radiograph to read.
@@ -67,6 +71,9 @@ class Reading:
         prompt_tokens: length of the prompt, image tokens included.
         tokens: the text's, and the one that ended the turn.
         prefill_seconds, generate_seconds: of the batch in which the study was read.
+        declined: why the model abstained; None where it read the image.
+        token_probabilities: of each of ``tokens`` among those that the grammar allowed; empty where not known.
+        probabilities: of each of ``parsed.locations`` (see ``worker.confidence``); empty where not known.
     """
 
     text: str
@@ -76,6 +83,31 @@ class Reading:
     tokens: tuple[int, ...]
     prefill_seconds: float
     generate_seconds: float
+    declined: str | None = None
+    token_probabilities: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+
+def declined(distance: float, threshold: float) -> str:
+    """Why an image isn't read, for people."""
+    return (
+        "Not read: this image is unlike those that the model was trained on "
+        f"(distance {distance:.0f}; at most {threshold:.0f} are read)."
+    )
+
+
+def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Reading:
+    """A reading without findings, that says why there is none."""
+    return Reading(
+        text=str(NOT_READ),
+        parsed=NOT_READ,
+        cut_short=False,
+        prompt_tokens=prompt_tokens,
+        tokens=(),
+        prefill_seconds=prefill_seconds,
+        generate_seconds=0.0,
+        declined=reason,
+    )
 
 
 def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Report:
@@ -83,10 +115,20 @@ def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Re
     warnings = [DEMO_WARNING] if provenance.demo else []
     if reading.cut_short:
         warnings.append(CUT_SHORT_WARNING)
+    if reading.declined:
+        warnings.insert(0, reading.declined)
     return Report(
         findings=reading.parsed.findings,
         impression=reading.parsed.impression,
-        locations=tuple(_location(located, study.facts) for located in reading.parsed.locations),
+        locations=tuple(
+            _location(located, study.facts, probability)
+            for located, probability in zip(
+                reading.parsed.locations,
+                reading.probabilities or [None] * len(reading.parsed.locations),
+                strict=True,
+            )
+        ),
+        abstained=reading.declined is not None,
         warnings=tuple(warnings),
         image=study.facts,
         model=provenance,
@@ -98,7 +140,7 @@ def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Re
     )
 
 
-def _location(located: LocatedFinding, facts: ImageFacts) -> Location:
+def _location(located: LocatedFinding, facts: ImageFacts, probability: float | None) -> Location:
     box, normalised = boxes_on(located.box, facts.width, facts.height)
     return Location(
         label=located.finding.label,
@@ -108,14 +150,16 @@ def _location(located: LocatedFinding, facts: ImageFacts) -> Location:
         box=box,
         box_normalised=normalised,
         colour=located.finding.colour,
+        # Four digits: the ones behind them depend on how large a batch the study was read in.
+        probability=None if probability is None else round(probability, 4),
     )
 
 
 def boxes_on(box: LocBox, width: int, height: int) -> tuple[Box, Box]:
     """A box in location bins as pixels of the original (width × height) and as fractions of it.
 
-    Gemma 3's processor stretches an image of any shape to its square without padding, so each axis maps back by
-    its own scale. Bins end on the image's edges, so that no box reaches beyond it.
+    The processors of Gemma 3 and PaliGemma stretch an image of any shape to a square without padding, so each
+    axis maps back by its own scale. Bins end on the image's edges, so that no box reaches beyond it.
     """
     ymin, xmin, ymax, xmax = box.fractions()
     normalised = Box(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

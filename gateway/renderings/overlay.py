@@ -27,6 +27,8 @@ def draw(image: Image.Image, report: Report) -> Image.Image:
         taken.append(_label(pen, canvas.size, place, font, taken))
     small = ImageFont.load_default(size=max(10, scale // 64))
     notice = f"{_NOTICE}; demo model" if report.model.demo else _NOTICE
+    if report.abstained:
+        notice = f"NOT READ. {notice}"
     pen.text(
         (8, canvas.height - 6), notice, fill="white", font=small, anchor="ls", stroke_width=2, stroke_fill="black"
     )

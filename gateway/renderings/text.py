@@ -8,6 +8,7 @@ def as_text(report: Report) -> str:
     located = [
         f"  {place.label}{f', {place.laterality}' if place.laterality else ''}: "
         f"x {place.box.xmin:.0f}–{place.box.xmax:.0f}, y {place.box.ymin:.0f}–{place.box.ymax:.0f}"
+        f"{'' if place.probability is None else f' ({100 * place.probability:.0f} %)'}"
         for place in report.locations
     ]
     lines = [
@@ -15,7 +16,7 @@ def as_text(report: Report) -> str:
         f"  {report.findings}",
         "",
         "LOCATIONS",
-        *(located or ["  none"]),
+        *(located or ["  not assessed" if report.abstained else "  none"]),
         "",
         "IMPRESSION",
         f"  {report.impression}",

@@ -99,7 +99,8 @@ function showReport({ id, report }) {
   $("provenance").textContent = `${name} ${revision.slice(0, 12)} · ${quantisation}`;
   $("warnings").replaceChildren(...report.warnings.map((text) => element("li", text)));
   $("locations").replaceChildren(...report.locations.map(locationLine));
-  if (!report.locations.length) $("locations").append(element("li", "none"));
+  if (!report.locations.length) $("locations").append(element("li", report.abstained ? "not assessed" : "none"));
+  $("report").classList.toggle("abstained", report.abstained);
   $("links").replaceChildren(
     ...[["overlay.png", "Overlay PNG"], ["report.txt", "Text"], ["", "JSON"]].map(([part, text]) => {
       const link = element("a", text);
@@ -133,7 +134,8 @@ function locationLine(location, number) {
   swatch.append(shape("rect", { width: 1, height: 1, fill: location.colour }));
   const { xmin, ymin, xmax, ymax } = location.box;
   const corners = [xmin, ymin, xmax, ymax].map(Math.round);
-  const place = element("span", `(${corners.join(", ")}) px`);
+  const sure = location.probability == null ? "" : ` · ${Math.round(location.probability * 100)} %`;
+  const place = element("span", `(${corners.join(", ")}) px${sure}`);
   place.className = "small";
   line.append(swatch, title(location), " ", place);
   line.tabIndex = 0;

@@ -49,11 +49,17 @@ def test_explain_answers_with_the_finished_report(client: httpx.Client) -> None:
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real radiographs here")
-def test_real_radiographs_get_reports_and_overlays_at_full_resolution(client: httpx.Client) -> None:
+def test_real_radiographs_are_declined_by_the_demo_model_and_shown_at_full_resolution(
+    client: httpx.Client,
+) -> None:
     for name, size in (("00000001_000.png", (512, 512)), ("covid-19-pneumonia-58-prior.jpg", (2373, 2373))):
         accepted = client.post("/v1/jobs", files={"file": (name, (REAL / name).read_bytes())})
         where = accepted.headers["location"]
-        assert wait(client, where)["state"] == "succeeded"
+        job = wait(client, where)
+        assert job["state"] == "succeeded"
+        assert job["report"]["abstained"] and not job["report"]["locations"]
+        assert "unlike those that the model was trained on" in job["report"]["warnings"][0]
+        assert "not assessed" in client.get(f"{where}/report.txt").text
         assert Image.open(io.BytesIO(client.get(f"{where}/overlay.png").content)).size == size
 
 

@@ -75,6 +75,7 @@ def read_by_a_worker(gateway: Running, job: str) -> Report:
                 box=Box(xmin=40, ymin=30, xmax=70, ymax=55),
                 box_normalised=Box(xmin=0.5, ymin=0.5, xmax=0.875, ymax=55 / 60),
                 colour=finding.colour,
+                probability=0.816,
             ),
         ),
         image=ImageFacts(width=80, height=60, media_type="image/png", sha256="0" * 64),
@@ -114,7 +115,7 @@ def test_a_study_is_accepted_polled_and_shown(gateway: Running) -> None:
     overlay = Image.open(io.BytesIO(gateway.client.get(f"{where}/overlay.png").content))
     assert overlay.size == (80, 60)
     assert overlay.getpixel((69, 40)) == tuple(bytes.fromhex(report.locations[0].colour[1:]))
-    assert "pleural effusion, left" in gateway.client.get(f"{where}/report.txt").text
+    assert "pleural effusion, left: x 40–70, y 30–55 (82 %)" in gateway.client.get(f"{where}/report.txt").text
     assert gateway.client.get(f"{where}/input").content.startswith(b"\x89PNG")
     problem(gateway.client.post(f"{where}/cancel"), 409, "already-ended")
     assert gateway.client.delete(where).status_code == 204

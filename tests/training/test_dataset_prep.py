@@ -13,11 +13,11 @@ from PIL import Image
 
 from shared.findings import TERMS
 from shared.grammar import ReportText, parse
-from training.dataset.boxes import read_vindr
 from training.dataset.openi import read_openi
 from training.dataset.padchest import read_padchest
 from training.dataset.study import BadTable, SourceStudy
-from training.dataset_prep import main
+from training.dataset.vindr import read_vindr
+from training.dataset_prep import READ_BOXES, READ_REPORTS, main
 from training.phantoms import render
 
 _FOUND = importlib.util.find_spec("torchxrayvision")  # its tables alone: importing it takes torchvision
@@ -130,6 +130,18 @@ def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None
             "a,Cardiomegaly,R1,50,50,10,60",
             "row 2: the box is inverted",
         ),
+        ("boxes", "image,label,xmin", "a,nodule,1", "no column ymin"),
+        ("boxes", "image,label,xmin,ymin,xmax,ymax", "a,unicorn,1,1,2,2", "row 2, column label: 'unicorn'"),
+        ("boxes", "image,label,xmin,ymin,xmax,ymax", "a,nodule,1,1,x,2", "row 2: xmin, ymin, xmax and ymax"),
+        ("boxes", "image,label,xmin,ymin,xmax,ymax", "a,nodule,5,1,2,2", "row 2: the box is inverted"),
+        ("padchest-gr", "{", "", "can't be read"),
+        ("padchest-gr", '[{"ImageID": "a.png"}]', "", "study 1: 'findings' is missing"),
+        (
+            "padchest-gr",
+            '[{"ImageID": "a", "findings": [{"abnormal": true, "labels": ["mass"], "boxes": [[1, 2]]}]}]',
+            "",
+            "study 1, boxes",
+        ),
     ],
 )
 def test_a_bad_table_is_told_by_row_and_column(
@@ -137,9 +149,54 @@ def test_a_bad_table_is_told_by_row_and_column(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text(f"{header}\n{row}\n")
-    reader = read_padchest if collection == "padchest" else read_vindr
+    reader = {**READ_REPORTS, **READ_BOXES}[collection]
     with pytest.raises(BadTable, match=expected):
         list(reader(table))
+
+
+def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_path: Path) -> None:
+    def finding(abnormal: bool, labels: list[str], boxes: list[list[float]]) -> dict[str, object]:
+        return {"sentence_en": "…", "abnormal": abnormal, "labels": labels, "boxes": boxes, "extra_boxes": boxes}
+
+    heart, effusion, scar = [0.3, 0.5, 0.7, 0.8], [0.1, 0.7, 0.3, 0.9], [0.2, 0.2, 0.3, 0.3]
+    studies = [
+        {"ImageID": "a.png", "findings": [finding(True, ["cardiomegaly"], [heart]),
+                                          finding(True, ["loculated pleural effusion"], [effusion]),
+                                          finding(False, ["pneumothorax"], [])]},
+        {"ImageID": "normal.png", "findings": [finding(False, ["pleural effusion"], [])]},
+        {"ImageID": "other.png", "findings": [finding(True, ["surgery neck"], [scar])]},
+    ]  # fmt: skip
+    table, images, output = tmp_path / "grounded.json", tmp_path / "images", tmp_path / "out"
+    table.write_text(json.dumps(studies))
+    images.mkdir()
+    for study in studies:
+        Image.effect_noise((200, 400), 40).save(images / str(study["ImageID"]))
+    main(["padchest-gr", "--table", str(table), "--images", str(images), "--output", str(output)])
+    rows = _rows(output / "boxes.csv")
+    assert [(row["image"], row["term"]) for row in rows] == [
+        ("images/a.png", "cardiomegaly"),
+        ("images/a.png", "pleural effusion right"),
+        ("images/normal.png", ""),
+    ]
+    assert [float(rows[1][side]) for side in ("xmin", "ymin", "xmax", "ymax")] == effusion
+
+
+def test_a_table_of_ones_own_may_use_synonyms_and_pixels(tmp_path: Path) -> None:
+    table, images, output = tmp_path / "boxes.csv", tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for name in ("one.jpg", "two.png", "wide.png"):
+        Image.effect_noise((200, 400), 40).convert("RGB").save(images / name)
+    table.write_text(
+        "image,label,xmin,ymin,xmax,ymax\none.jpg,Lung nodule,150,100,170,120\ntwo.png,,,,,\n"
+        "wide.png,cardiomegaly,10,10,300,50\n"
+    )
+    main(["boxes", "--table", str(table), "--images", str(images), "--output", str(output)])
+    rows = _rows(output / "boxes.csv")
+    assert [(row["image"], row["term"], row["xmin"], row["ymax"]) for row in rows] == [
+        ("images/one.png", "nodule left", "0.75000", "0.30000"),
+        ("images/two.png", "", "", ""),
+    ]
+    assert _rows(output / "skipped.csv")[0]["reason"].startswith("a box of cardiomegaly reaches beyond the image")
 
 
 def test_a_missing_image_folder_is_told_at_once(tmp_path: Path) -> None:

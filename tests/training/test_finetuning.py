@@ -1,33 +1,52 @@
-"""Both phases, for a few steps, on a tiny Gemma 3 whose vocabulary has no locations, as MedGemma's."""
+"""Both phases, for a few steps, on a tiny Gemma 3 without locations, as MedGemma, and on a tiny PaliGemma."""
 
 import csv
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
-from shared.grammar import parse
+from shared.grammar import LOC_BINS, parse
 from shared.report import ImageFacts
 from shared.settings import ROOT
+from training.dataset.study import BadTable
 from training.examples import IGNORED, Collator, read_boxes, read_reports
 from training.finetune_phase1 import main as phase1
 from training.finetune_phase2 import main as phase2
 from training.finetuning import STATE
-from worker.checkpoint import read_processor
+from training.tokenizer import PROMPT
+from worker.architectures import architecture_of
+from worker.checkpoint import (
+    MANIFEST,
+    Base,
+    ModelError,
+    read_config,
+    read_manifest,
+    read_processor,
+    read_weights,
+)
 from worker.engine.engine import Engine
 from worker.loading import load_model
 from worker.study import Reading, Study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BOXES = ("image", "term", "xmin", "ymin", "xmax", "ymax")
+REPORTS = ("image", "findings", "impression")
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -45,9 +64,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reports.append((f"{number}.png", f"There is fluid on the {side}.", f"Effusion on the {side}."))
         at = (0.6, 0.5, 0.9, 0.9) if side == "left" else (0.1, 0.5, 0.4, 0.9)
         boxes.append((f"{number}.png", f"pleural effusion {side}", *at))
-    _table(folder / "train.csv", ("image", "findings", "impression"), reports[:10])
-    _table(folder / "validation.csv", ("image", "findings", "impression"), reports[10:])
-    _table(folder / "boxes.csv", ("image", "term", "xmin", "ymin", "xmax", "ymax"), [*boxes, boxes[0]][:12])
+    _table(folder / "train.csv", REPORTS, reports[:10])
+    _table(folder / "validation.csv", REPORTS, reports[10:])
+    _table(folder / "boxes.csv", BOXES, [*boxes, boxes[0]][:12])
     return folder
 
 
@@ -62,30 +81,132 @@ def phase1_options(base: Path, data: Path, output: Path, *more: str) -> list[str
     return [*(str(part) for pair in named.items() for part in pair), *fixed, *more]
 
 
-def test_both_phases_teach_a_model_and_the_worker_reads_with_it(base: Path, data: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "phase1", tmp_path / "phase2"
-    phase1(phase1_options(base, data, first, "--epochs", "6"))
+def phase2_options(base: Path, data: Path, output: Path, before: Path, *more: str) -> list[str]:
+    named = {"--csv": data / "boxes.csv", "--output": output, "--base": base, "--phase1_ckpt": before}
+    fixed = ["--batch", "4", "--lr", "0.01", "--quantisation", "none"]
+    return [*(str(part) for pair in named.items() for part in pair), *fixed, *more]
+
+
+@pytest.fixture(scope="module", params=["base", "paligemma"])
+def either(request: pytest.FixtureRequest) -> Path:
+    """A checkpoint of each architecture in turn."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(either: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of both phases' adapters."""
+    folder = tmp_path_factory.mktemp("runs")
+    first, second = folder / "phase1", folder / "phase2"
+    phase1(phase1_options(either, data, first, "--epochs", "4"))
+    phase2(phase2_options(either, data, second, first, "--epochs", "4"))
+    return first, second
+
+
+def test_both_phases_teach_a_model(trained: tuple[Path, Path]) -> None:
+    first, second = trained
     losses = progressed(first)["losses"]
     assert losses[-1] < losses[0]
     assert all("lora" in name for name in load_file(first / WEIGHTS))  # text layers alone
-
-    named = {"--csv": data / "boxes.csv", "--output": second, "--base": base, "--phase1_ckpt": first}
-    fixed = ["--batch", "4", "--lr", "0.01", "--quantisation", "none", "--epochs", "6"]
-    phase2([*(str(part) for pair in named.items() for part in pair), *fixed])
     losses = progressed(second)["losses"]
     assert min(losses[1:]) < losses[0]
-    names = set(load_file(second / WEIGHTS))
-    assert any("multi_modal_projector" in name for name in names)
-    assert any("trainable_tokens" in name for name in names)
-    assert not any("vision_tower" in name for name in names)
+    weights = load_file(second / WEIGHTS)
+    assert any("multi_modal_projector" in name for name in weights)
+    assert [len(rows) for name, rows in weights.items() if "trainable_tokens" in name] == [LOC_BINS]
+    assert not any("vision_tower" in name for name in weights)
 
-    for quantisation in ("none", "int4", "nf4"):
-        loaded = load_model(base, adapter=second, quantisation=quantisation)
-        facts = ImageFacts(width=40, height=40, media_type="image/png", sha256="0" * 64)
-        study = Study(id="1", image=Image.open(data / "0.png"), facts=facts)
-        (reading,) = Engine(loaded).write([study])
-        assert isinstance(reading, Reading)
-        parse(reading.text)
+
+@pytest.mark.parametrize("quantisation", ["none", "int4", "nf4"])
+def test_the_worker_reads_with_what_was_trained(
+    either: Path, trained: tuple[Path, Path], data: Path, quantisation: str
+) -> None:
+    loaded = load_model(either, adapter=trained[1], quantisation=quantisation)
+    facts = ImageFacts(width=40, height=40, media_type="image/png", sha256="0" * 64)
+    study = Study(id="1", image=Image.open(data / "0.png"), facts=facts)
+    (reading,) = Engine(loaded).write([study])
+    assert isinstance(reading, Reading)
+    parse(reading.text)
+
+
+def test_plain_peft_computes_what_the_worker_computes(
+    either: Path, trained: tuple[Path, Path], data: Path
+) -> None:
+    loaded = load_model(either, adapter=trained[1], quantisation="none")
+    model = AutoModelForImageTextToText.from_pretrained(either, dtype=torch.float32)
+    if len(loaded.processor.tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(loaded.processor.tokenizer))
+    plain = PeftModel.from_pretrained(model, trained[1]).eval()
+    batch = Collator(loaded.architecture, loaded.processor)(read_boxes(data / "boxes.csv", data)[:2])
+    inputs = {name: value for name, value in vars(batch).items() if name != "labels"}
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(**inputs).logits, plain(**inputs).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_names_its_base_and_no_path_of_this_machine(
+    either: Path, trained: tuple[Path, Path], data: Path
+) -> None:
+    weights = hashlib.sha256((either / "model.safetensors").read_bytes()).hexdigest()
+    for folder in trained:
+        base = read_manifest(folder).base
+        assert base == Base(name=either.name, sha256=weights)
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == either.name
+        for file in folder.iterdir():
+            content = file.read_bytes()
+            for path in (either, folder, data):
+                assert str(path.parent).encode() not in content, (file, path)
+
+
+def test_an_adapter_of_other_weights_of_the_same_shape_is_refused(
+    either: Path, trained: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(either, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    said = rf"phase1 was trained on {either.name} \(weights [0-9a-f]{{12}}\), and this is {either.name} \(weights"
+    with pytest.raises(SystemExit, match=said):
+        phase2(phase2_options(other, data, tmp_path / "out", trained[0]))
+    with pytest.raises(SystemExit, match=said):  # a run can't go on with another base either
+        phase1(phase1_options(other, data, trained[0]))
+    with pytest.raises(ModelError, match=said.replace("phase1", "phase2")):
+        load_model(other, adapter=trained[1], quantisation="none")
+
+
+def test_an_answer_sees_nothing_that_comes_after_it(either: Path, data: Path) -> None:
+    config = read_config(either)
+    processor, model = read_processor(either, config), read_weights(either, config, dtype=torch.float32).eval()
+    batch = Collator(architecture_of(config), processor)(read_reports(data / "train.csv", data)[:2])
+    answer = batch.input_ids.shape[1] - batch.labels.shape[1]
+
+    def logits(changed: int | None = None) -> torch.Tensor:
+        inputs = {name: value.clone() for name, value in vars(batch).items() if name != "labels"}
+        if changed is not None:
+            inputs["input_ids"][:, changed] += 1
+        with torch.inference_mode():
+            found: torch.Tensor = model(**inputs).logits
+        return found
+
+    whole = logits()
+    for place in (answer, answer + 5, answer + 20):
+        changed = logits(place)
+        assert torch.equal(changed[:, :place], whole[:, :place])
+        assert not torch.equal(changed[:, place + 1], whole[:, place + 1])
+    sees_the_whole_prompt = not torch.equal(logits(answer - 1)[:, answer - 3], whole[:, answer - 3])
+    assert sees_the_whole_prompt == (config.model_type == "paligemma")
+
+
+def test_paligemma_is_taught_in_the_form_its_own_processor_writes(paligemma: Path, data: Path) -> None:
+    config = read_config(paligemma)
+    processor = read_processor(paligemma, config)
+    example = read_boxes(data / "boxes.csv", data)[0]
+    batch = Collator(architecture_of(config), processor)([example])
+    text = "".join(piece for piece, _ in example.answer)
+    image = Image.open(example.image).convert("RGB")
+    theirs = processor(images=image, text=f"<image>{PROMPT}", suffix=text, return_tensors="pt")
+    for name in ("input_ids", "token_type_ids", "attention_mask", "pixel_values"):
+        assert torch.equal(getattr(batch, name), theirs[name]), name
+    assert torch.equal(batch.labels, theirs["labels"][:, -batch.labels.shape[1] :])
 
 
 def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
@@ -108,9 +229,10 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tm
         torch.testing.assert_close(one[name], other[name])
 
 
-def test_the_loss_falls_on_the_answer_and_not_on_what_a_table_cannot_know(base: Path, data: Path) -> None:
-    processor = read_processor(base)
-    batch = Collator(processor)(read_reports(data / "train.csv", data)[:2])
+def test_the_loss_falls_on_the_answer_and_not_on_what_a_table_cannot_know(either: Path, data: Path) -> None:
+    config = read_config(either)
+    processor, architecture = read_processor(either, config), architecture_of(config)
+    batch = Collator(architecture, processor)(read_reports(data / "train.csv", data)[:2])
     tokenizer = processor.tokenizer
     answer = batch.input_ids[0, -batch.labels.shape[1] :]
     assert tokenizer.decode(answer).startswith(
@@ -118,32 +240,144 @@ def test_the_loss_falls_on_the_answer_and_not_on_what_a_table_cannot_know(base: 
     )
     trained = tokenizer.decode(answer[batch.labels[0] != IGNORED])
     assert "LOCATIONS" not in trained
-    assert trained.endswith("<end_of_turn>")
+    assert trained.endswith(architecture.end(processor))
+
+
+def refused(command: Callable[[list[str]], None], options: list[str], *words: str) -> None:
+    """With one sentence, which Python prints, and status 1."""
+    with pytest.raises(SystemExit) as caught:
+        command(options)
+    for word in words:
+        assert word in str(caught.value.code)
+    assert "\n" not in str(caught.value.code)
+
+
+@pytest.fixture
+def broken(data: Path, tmp_path: Path) -> Path:
+    """The folder of images, with some that aren't."""
+    folder = shutil.copytree(data, tmp_path / "data")
+    (folder / "text.png").write_text("no image")
+    (folder / "empty.png").touch()
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:20])
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("columns", "row", "expected"),
+    ("columns", "row", "words"),
     [
-        (("image", "term"), ("0.png", "mass left"), "no column xmin"),
-        (BOXES, ("none.png", "", "", "", "", ""), "row 2, column image"),
-        (BOXES, ("0.png", "gout", "0", "0", "1", "1"), "row 2, column term"),
-        (BOXES, ("0.png", "mass left", "0.5", "0", "0.2", "1"), "row 2: the box is inverted"),
-        (BOXES, ("0.png", "mass left", "a", "0", "1", "1"), "row 2: xmin, ymin, xmax, ymax must be numbers"),
+        (("image", "term"), ("0.png", "mass left"), ("no column xmin, ymin, xmax, ymax",)),
+        (BOXES, None, ("has no rows",)),
+        (BOXES, ("0.png", "mass left", "0", "0", "1"), ("row 2", "more or fewer cells")),
+        (BOXES, ("0.png", "mass left", "0", "0", "1", "1", "1"), ("row 2", "more or fewer cells")),
+        (BOXES, ("none.png", "", "", "", "", ""), ("row 2, column image", "there is no file", "none.png")),
+        (BOXES, ("text.png", "", "", "", "", ""), ("row 2, column image", "text.png is no PNG or JPEG")),
+        (BOXES, ("empty.png", "", "", "", "", ""), ("row 2, column image", "empty.png is no PNG or JPEG")),
+        (BOXES, ("cut.png", "", "", "", "", ""), ("row 2, column image", "cut.png")),
+        (BOXES, ("0.png", "gout", "0", "0", "1", "1"), ("row 2, column term",)),
+        (BOXES, ("0.png", "mass left", "0.5", "0", "0.2", "1"), ("row 2, columns xmin and xmax", "inverted")),
+        (BOXES, ("0.png", "mass left", "0", "-0.1", "1", "1"), ("row 2, columns ymin and ymax", "-0.1")),
+        (BOXES, ("0.png", "mass left", "0", "0", "640", "1"), ("row 2, columns xmin and xmax", "outside", "640")),
+        (BOXES, ("0.png", "mass left", "0", "nan", "1", "1"), ("row 2, columns ymin and ymax", "nan")),
+        (BOXES, ("0.png", "mass left", "a", "0", "1", "1"), ("row 2", "must be numbers")),
+        (REPORTS, ("0.png", "all well", "Normal."), ("row 2, column findings",)),
+        (REPORTS, ("0.png", "All is well.", "normal"), ("row 2, column impression",)),
     ],
 )
-def test_a_bad_table_is_refused_before_anything_is_trained(
-    base: Path, data: Path, tmp_path: Path, columns: tuple[str, ...], row: tuple[str, ...], expected: str
+def test_a_bad_table_is_refused_before_the_model_is_loaded(
+    broken: Path, tmp_path: Path, columns: tuple[str, ...], row: tuple[str, ...] | None, words: tuple[str, ...]
 ) -> None:
-    table = tmp_path / "boxes.csv"
-    _table(table, columns, [row])
-    with pytest.raises(ValueError, match=expected):
-        read_boxes(table, data)
+    table = broken / "bad.csv"
+    _table(table, columns, [row] if row else [])
+    nowhere = tmp_path / "no-model"
+    if columns == REPORTS:
+        refused(phase1, [*phase1_options(nowhere, broken, tmp_path / "out"), "--csv", str(table)], *words)
+    else:
+        options = phase2_options(nowhere, broken, tmp_path / "out", nowhere, "--csv", str(table))
+        refused(phase2, options, str(table), *words)
 
 
-def test_an_adapter_of_another_base_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    named = {"--csv": data / "boxes.csv", "--output": tmp_path / "out", "--base": base, "--phase1_ckpt": tmp_path}
-    with pytest.raises(SystemExit, match="holds no adapter of phase 1"):
-        phase2([str(part) for pair in named.items() for part in pair])
+def test_every_row_is_looked_at_before_training(base: Path, broken: Path, tmp_path: Path) -> None:
+    (broken / "9.png").unlink()
+    refused(phase1, phase1_options(base, broken, tmp_path / "out"), "train.csv, row 11, column image", "9.png")
+
+
+def test_a_table_written_by_a_spreadsheet_is_read(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_bytes(b"\xef\xbb\xbf" + (data / "boxes.csv").read_bytes())
+    assert read_boxes(tmp_path / "boxes.csv", data) == read_boxes(data / "boxes.csv", data)
+
+
+def test_more_boxes_than_a_report_holds_are_refused(data: Path, tmp_path: Path) -> None:
+    _table(tmp_path / "boxes.csv", BOXES, [("0.png", "mass left", "0", "0", "1", "1")] * 17)
+    with pytest.raises(BadTable, match=r"0\.png has more boxes \(17\)"):
+        read_boxes(tmp_path / "boxes.csv", data)
+
+
+def test_an_image_that_ends_too_early_is_named_when_its_turn_comes(
+    base: Path, broken: Path, tmp_path: Path
+) -> None:
+    whole = (broken / "3.png").read_bytes()
+    (broken / "3.png").write_bytes(whole[: len(whole) - 40])
+    refused(phase1, phase1_options(base, broken, tmp_path / "out", "--epochs", "1"), "3.png can't be used", "cut")
+
+
+def test_images_are_seen_as_the_worker_sees_them(base: Path, tmp_path: Path) -> None:
+    """More than 8 bits are stretched; Pillow alone would cut them off."""
+    deep = np.linspace(1000, 3000, 1600).reshape(40, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    _table(tmp_path / "boxes.csv", BOXES, [("deep.png", "", "", "", "", "")])
+    config = read_config(base)
+    batch = Collator(architecture_of(config), read_processor(base, config))(
+        read_boxes(tmp_path / "boxes.csv", tmp_path)
+    )
+    assert batch.pixel_values.min() < -0.9
+    assert batch.pixel_values.max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("epochs", "0"), ("batch", "0"), ("lora_r", "0"), ("patience", "0"), ("save_every", "-1"), ("lr", "nan")],
+)
+def test_numbers_that_train_nothing_are_refused(data: Path, tmp_path: Path, option: str, value: str) -> None:
+    options = phase1_options(tmp_path / "no-model", data, tmp_path / "out", f"--{option}", value)
+    refused(phase1, options, f"--{option} must be above 0, and is {value}")
+
+
+def test_files_that_are_not_there_are_named(base: Path, broken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(phase1, phase1_options(tmp_path / "no-model", broken, out), "no directory", "no-model")
+    refused(phase1, phase1_options(base, broken, broken / "train.csv"), "--output", "train.csv", "folder")
+    refused(phase2, phase2_options(base, broken, out, tmp_path / "nowhere"), "no directory", "nowhere")
+    refused(phase2, phase2_options(base, broken, out, broken), f"{broken} holds no adapter of phase 1")
+    (broken / "validation.csv").unlink()
+    refused(phase1, phase1_options(base, broken, out), "validation.csv can't be read")
+
+
+def test_weights_that_were_cut_short_are_refused(
+    either: Path, trained: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    cut = shutil.copytree(either, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-1000])
+    refused(phase1, phase1_options(cut, data, tmp_path / "out"), f"weights in {cut} can't be loaded")
+    before = shutil.copytree(trained[0], tmp_path / "before")
+    (before / WEIGHTS).write_bytes((before / WEIGHTS).read_bytes()[:-1000])
+    options = phase2_options(either, data, tmp_path / "out", before)
+    refused(phase2, options, f"{before} holds no adapter of phase 1")
+
+
+def test_an_adapter_that_says_nothing_of_its_base_must_fit(
+    either: Path, trained: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    before = shutil.copytree(trained[0], tmp_path / "before")
+    (before / MANIFEST).unlink()
+    weights = load_file(before / WEIGHTS)
+    options = phase2_options(either, data, tmp_path / "out", before)
+    for change in (
+        {name: weight for name, weight in weights.items() if "layers.1" not in name},
+        {name.replace("layers.1", "layers.2"): weight for name, weight in weights.items()},
+        {name: weight[:, :32].clone() if "lora_A" in name else weight for name, weight in weights.items()},
+    ):
+        save_file(change, before / WEIGHTS)
+        refused(phase2, options, f"adapter in {before} isn't one of phase 1 for this base")
 
 
 def _table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]] | list[tuple[str, ...]]) -> None:

@@ -1,19 +1,49 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""Each figure against one that was worked out by hand, or by another."""
 
+from typing import Any
+
+import numpy as np
 import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
 
 from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, ReportText, parse
 from training.baselines import best_constant_report, most_frequent_report
-from training.intervals import bootstrap
-from training.scoring import Counts, Prediction, combine, intersection_over_union, pair, score, tally
+from training.calibration import Claim, bins, claims, expected_calibration_error
+from training.figures import figures
+from training.intervals import Interval, bootstrap
+from training.overlap import Pair, intersection_over_union, pair
+from training.predictions import (
+    Case,
+    ForcedTokens,
+    Prediction,
+    case_of,
+)
+from training.scoring import score
+from training.tally import Counts, tally
+from training.wording import corpus_bleu
 
 HERE = LocBox(100, 100, 200, 200)
 HALF_OVER = LocBox(100, 150, 200, 250)  # IoU with HERE: 50 / 150
 ELSEWHERE = LocBox(600, 600, 700, 700)
+
+
+FIGURES = {
+    *[
+        "micro_f1",
+        "macro_f1",
+        "mean_iou",
+        "match_accuracy",
+        "map50",
+        "exact_findings",
+        "bleu",
+        "rouge_l",
+        "parse_rate",
+        "flagged_rate",
+    ],
+    *["token_accuracy", "token_accuracy_words", "token_accuracy_locations", "token_accuracy_locations_near"],
+}
 
 
 def text(*located: tuple[str, LocBox]) -> str:
@@ -21,8 +51,13 @@ def text(*located: tuple[str, LocBox]) -> str:
     return str(ReportText("Something.", findings, "Something."))
 
 
-def study(truth: str, prediction: str) -> Prediction:
-    return Prediction(id="1", truth=truth, prediction=prediction)
+def study(truth: str, prediction: str, **more: Any) -> Prediction:
+    return Prediction(id="1", truth=truth, prediction=prediction, **more)
+
+
+def intervals(studies: list[Prediction]) -> dict[str, Interval]:
+    tallies = [tally(case_of(one)) for one in studies]
+    return bootstrap(figures(tallies), len(tallies))
 
 
 def test_overlap_of_boxes() -> None:
@@ -33,7 +68,7 @@ def test_overlap_of_boxes() -> None:
 
 
 def test_the_best_pairs_are_made_first() -> None:
-    assert pair([HERE, ELSEWHERE], [HALF_OVER, HERE]) == [1, 0]
+    assert pair([HERE, ELSEWHERE], [HALF_OVER, HERE]) == [Pair(0, 1, 1), Pair(1, 0, 0)]
     assert pair([HERE], []) == []
 
 
@@ -96,29 +131,133 @@ def test_constants_are_the_most_frequent_set_and_the_best_terms() -> None:
     assert (only.finding.label, only.laterality, only.box) == ("mass", "left", LocBox(0, 0, 150, 150))
 
 
-def test_the_command_reads_a_results_file(tmp_path: Path) -> None:
-    results = tmp_path / "results.json"
-    report = text(("nodule left", HERE))
-    results.write_text(json.dumps([{"id": "a", "truth": report, "prediction": report}]))
-    command = [sys.executable, "-m", "training.metrics", "--predictions", str(results)]
-    told = json.loads(subprocess.check_output([*command, "--json"], text=True))
-    assert told["micro"]["f1"] == told["match_accuracy"] == 1
-    assert "nodule left" in subprocess.check_output(command, text=True)
-
-
 def test_intervals_hold_the_figure_and_narrow_with_more_studies() -> None:
     right, wrong = text(("nodule left", HERE)), text(("nodule right", HERE))
-    mixed = [study(right, right), study(right, wrong), study(text(), text()), study(right, "no report")]
-    few, many = ([tally(one) for one in mixed * repeats] for repeats in (5, 100))
-    scores = combine(many).summary()
-    for name, (low, high) in bootstrap(many).items():
-        assert low <= scores[name] <= high  # type: ignore[operator]
-    for name, (low, high) in bootstrap(few).items():
-        narrow_low, narrow_high = bootstrap(many)[name]
-        assert high - low >= narrow_high - narrow_low
-    low, high = bootstrap(many)["parse_rate"]
+    tokens = ForcedTokens(words=10, right_words=9, locations=4, right_locations=0, near_locations=2)
+    mixed = [
+        study(right, right, tokens=tokens, probabilities=[0.9]),
+        study(right, wrong, tokens=tokens.model_copy(update={"right_words": 5}), probabilities=[0.5]),
+        study(text(), text(), abstained=True),
+        study(right, "no report"),
+    ]
+    many, few = intervals(mixed * 100), intervals(mixed * 5)
+    scores = score(mixed * 100)
+    assert many.keys() == few.keys() == scores.figures.keys() == FIGURES
+    for name, (low, high) in many.items():
+        assert low <= scores.figures[name] <= high
+        few_low, few_high = few[name]
+        assert few_high - few_low >= high - low
+    low, high = many["parse_rate"]
     assert 0.68 < low < 0.75 < high < 0.82  # the binomial's own interval for 300 of 400 is 0.708 to 0.792
 
 
 def test_nothing_has_no_intervals() -> None:
-    assert bootstrap([]) == {}
+    assert intervals([]) == {}
+
+
+def test_a_study_that_was_declined_is_flagged_and_tells_nothing() -> None:
+    report = text(("mass left", HERE))
+    scores = score(
+        [study(report, report, abstained=True), study(text(), text(), abstained=True), study(text(), text())]
+    )
+    assert scores.flagged_rate == pytest.approx(2 / 3)
+    assert scores.terms == {"mass left": Counts(0, 0, 1)}
+    assert scores.exact_findings == pytest.approx(1 / 3)
+    assert scores.parse_rate == 1
+    assert score([study(report, "no report", abstained=True)]).parse_rate == 0
+
+
+def test_token_accuracy_is_over_all_tokens_of_the_studies_that_have_them() -> None:
+    tokens = ForcedTokens(words=8, right_words=6, locations=4, right_locations=1, near_locations=3)
+    other = ForcedTokens(words=2, right_words=2, locations=0, right_locations=0, near_locations=0)
+    told = score(
+        [study(text(), text(), tokens=tokens), study(text(), text(), tokens=other), study(text(), text())]
+    )
+    assert told.figures["token_accuracy"] == 9 / 14
+    assert told.figures["token_accuracy_words"] == 8 / 10
+    assert told.figures["token_accuracy_locations"] == 1 / 4
+    assert told.figures["token_accuracy_locations_near"] == 3 / 4
+    assert not [name for name in score([study(text(), text())]).figures if name.startswith("token")]
+
+
+def test_wording_is_judged_as_sacrebleu_and_rouge_score_judge_it() -> None:
+    pairs = [
+        ("The heart is enlarged. There is a mass.", "The heart is enlarged. There is a nodule there."),
+        ("The lungs are clear.", "The heart size is normal. The lungs are clear."),
+    ]
+    reports = [[str(ReportText(prose, (), "Same.")) for prose in both] for both in pairs]
+    truths, told = zip(*[[f"{prose} Same." for prose in both] for both in pairs], strict=True)
+    figures = score([study(*both) for both in reports]).figures
+    assert figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(told, [truths]).score / 100)
+    scorer = RougeScorer(["rougeL"])
+    rouge = [scorer.score(truth, guess)["rougeL"].fmeasure for truth, guess in zip(truths, told, strict=True)]
+    assert figures["rouge_l"] == pytest.approx(sum(rouge) / 2)
+    assert corpus_bleu([0] * 10) == 0
+
+
+def boxed(truth: list[LocBox], told: list[LocBox], probabilities: list[float]) -> Prediction:
+    reports = [text(*[("mass left", box) for box in boxes]) for boxes in (truth, told)]
+    return study(reports[0], reports[1], probabilities=probabilities)
+
+
+def test_average_precision_of_a_curve_worked_out_by_hand() -> None:
+    studies = [
+        boxed([HERE], [HERE], [0.9]),
+        boxed([HERE], [ELSEWHERE], [0.8]),
+        boxed([HERE], [HERE], [0.7]),
+        boxed([HERE], [HALF_OVER], [0.6]),
+    ]
+    # Right, wrong, right, wrong: precision 1 at recall 1/4, then 2/3 at 2/4, and 4 true boxes.
+    assert score(studies).term_ap["mass left"] == pytest.approx(1 / 4 + 2 / 3 / 4)
+    assert score(studies).figures["map50"] == pytest.approx(1 / 4 + 2 / 3 / 4)
+
+
+def test_the_surer_box_takes_the_true_one_and_the_order_in_the_file_is_no_matter() -> None:
+    twice = boxed([HERE], [HERE, HERE], [0.2, 0.9])
+    assert score([twice]).term_ap["mass left"] == 1
+    tied = [boxed([HERE], [HERE], [0.5]), boxed([HERE], [ELSEWHERE], [0.5])]
+    assert score(tied).term_ap == score(tied[::-1]).term_ap == {"mass left": 0.25}
+
+
+def test_without_probabilities_a_curve_is_one_point() -> None:
+    studies = [boxed([HERE], [HERE], []), boxed([HERE], [ELSEWHERE], [])]
+    assert score(studies).term_ap["mass left"] == 0.5 * 0.5
+
+
+def test_map50_is_the_mean_over_terms_that_are_true_somewhere() -> None:
+    one = study(text(("mass left", HERE), ("nodule left", HERE)), text(("mass left", HERE), ("mass right", HERE)))
+    assert score([one]).figures["map50"] == 0.5
+    assert score([one]).term_ap == {"mass left": 1, "nodule left": 0}
+
+
+def test_a_bootstrap_counts_a_study_drawn_twice_as_two() -> None:
+    """Every figure of a resample is that of the studies it consists of."""
+    right, wrong = text(("nodule left", HERE)), text(("nodule right", HERE), ("mass left", HERE))
+    tokens = ForcedTokens(words=10, right_words=9, locations=4, right_locations=1, near_locations=2)
+    one, other = (
+        study(right, right, probabilities=[0.4], tokens=tokens),
+        study(right, wrong, probabilities=[0.9, 0.3]),
+    )
+    drawn = figures([tally(case_of(one)), tally(case_of(other))])
+    for name, value in score([one, one, one, other]).figures.items():
+        assert drawn[name](np.array([[3.0, 1.0]])) == pytest.approx(value), name
+
+
+def claimed(*pairs: tuple[float, bool]) -> list[Case]:
+    right, wrong = text(("mass left", HERE)), text(("mass right", HERE))
+    return [
+        case_of(study(right, right if is_right else wrong, probabilities=[probability]))
+        for probability, is_right in pairs
+    ]
+
+
+def test_calibration_error_is_the_mean_distance_over_tenths() -> None:
+    told = claims(claimed((0.92, True), (0.98, False), (0.25, False), (1.0, True)))
+    assert expected_calibration_error(told) == pytest.approx(abs((0.92 + 0.98 + 1) / 3 - 2 / 3) * 3 / 4 + 0.25 / 4)
+    assert [(tenth.claims, tenth.right) for tenth in bins(told)] == [(1, 0), (3, pytest.approx(2 / 3))]
+    assert expected_calibration_error([]) == 0
+
+
+def test_of_a_term_told_too_often_the_surest_is_the_right_one() -> None:
+    twice = case_of(boxed([HERE], [ELSEWHERE, HERE], [0.3, 0.8]))
+    assert claims([twice]) == [Claim(0.8, True), Claim(0.3, False)]

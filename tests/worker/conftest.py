@@ -1,18 +1,19 @@
-"""Checkpoints of Gemma 3's architecture at its smallest, and studies to read."""
+"""Checkpoints of each architecture at its smallest, and studies to read."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import Gemma3ForConditionalGeneration
 from transformers.utils import logging
 
 from shared.report import ImageFacts
 from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
-from worker.checkpoint import Manifest
+from worker.architectures import Model
+from worker.checkpoint import Manifest, read_config, read_processor, read_weights
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, load_model
 from worker.study import Study
@@ -28,15 +29,17 @@ def _quiet() -> None:
 
 
 @torch.no_grad()
-def _with_opinions(model: Gemma3ForConditionalGeneration) -> Gemma3ForConditionalGeneration:
+def _with_opinions(model: Model, tokenizer: Any, end: str, weight_of_ends: float) -> Model:
     """Random weights prefer their last token again, by little. Larger ones look at image and past, and differ; and
     so that reports end, and at different lengths, full stops, line breaks and ends weigh more."""
     for name, weight in model.named_parameters():
-        if ("language_model.layers" in name and "proj" in name) or "mm_input_projection" in name:
+        if ("language_model.layers" in name and "proj" in name) or "multi_modal_projector" in name:
             weight.mul_(8)
-    tokenizer = build_processor(model.config).tokenizer
-    for token in (".", "Ċ", "<end_of_turn>"):
-        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)] *= 3
+        elif "position_embedding" in name:
+            # Sines as large as these would drown what is seen; as SigLIP starts, they don't.
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / 8)
+    for token in (".", "Ċ", end):
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)] *= weight_of_ends
     return model
 
 
@@ -46,7 +49,21 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
     config.text_config.sliding_window = 16
     manifest = Manifest(name="tiny", revision="0", demo=True, max_new_tokens=140)
-    save_checkpoint(_with_opinions(random_model(0, config)), build_processor(config), manifest, folder)
+    processor = build_processor(config)
+    model = _with_opinions(random_model(0, config), processor.tokenizer, "<end_of_turn>", 3)
+    save_checkpoint(model, processor, manifest, folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["paligemma", "paligemma2"])
+def paligemma_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of PaliGemma 1 and 2."""
+    random: Path = request.getfixturevalue(request.param)
+    config = read_config(random)
+    model, processor = read_weights(random, config, dtype=torch.float32), read_processor(random, config)
+    folder = tmp_path_factory.mktemp("model") / random.name
+    manifest = Manifest(name=random.name, revision="0", max_new_tokens=140)
+    save_checkpoint(_with_opinions(model, processor.tokenizer, "<eos>", 5), processor, manifest, folder)
     return folder
 
 

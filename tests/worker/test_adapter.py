@@ -152,3 +152,17 @@ def test_a_missing_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     refused(base, tmp_path / "nowhere", "no directory")
     (tmp_path / "empty").mkdir()
     refused(base, tmp_path / "empty", WEIGHTS, "save the adapter again")
+
+
+def test_a_checkpoint_may_name_its_own_adapter_and_another_goes_before_it(base: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(base, whole)
+    trained(base, whole / "own", **WAYS["new rows"])
+    (whole / "emx.json").write_text('{"name": "whole", "adapter": "own"}')
+    assert str(load_model(whole, quantisation="none").provenance.adapter).startswith("own@")
+    trained(base, tmp_path / "other", **WAYS["new rows"])
+    loaded = load_model(whole, adapter=tmp_path / "other", quantisation="none")
+    assert str(loaded.provenance.adapter).startswith("other@")
+    shutil.rmtree(whole / "own")
+    with pytest.raises(ModelError, match="There is no directory"):
+        load_model(whole, quantisation="none")

@@ -12,10 +12,13 @@ from PIL import Image
 
 from shared.grammar import parse
 from shared.report import DEMO_WARNING, Report
+from worker.engine.constraint import Constraint
 from worker.engine.engine import Engine
 from worker.engine.runner import Runner
+from worker.engine.sequence import Sequence
+from worker.guard import Guard, features
 from worker.loading import LoadedModel, ModelError
-from worker.study import CUT_SHORT_WARNING, Reading, Study, StudyFault
+from worker.study import CUT_SHORT_WARNING, NOT_READ, Reading, Study, StudyFault, report_of
 
 Studies = Callable[[int], list[Study]]
 
@@ -35,6 +38,32 @@ def test_every_report_parses_at_every_budget(loaded: LoadedModel, studies: Studi
 def test_a_budget_below_the_shortest_report_is_refused(dense: LoadedModel) -> None:
     with pytest.raises(ModelError, match=r"emx\.json"):
         Engine(replace(dense, max_new_tokens=3))
+
+
+def test_what_the_guard_does_not_know_is_not_read_and_its_batch_mates_are(
+    dense: LoadedModel, studies: Studies
+) -> None:
+    tower = dense.model.model.vision_tower
+    pixels = [
+        Engine(dense)._runner.pixels(Sequence(study, Constraint(dense.dialect, 100))) for study in studies(4)
+    ]
+    with torch.inference_mode():
+        seen = features(tower(torch.cat(pixels)).last_hidden_state)
+    centre, second = seen[0], (seen - seen[0]).norm(dim=1).sort().values[2].item()
+    guard = Guard(centre, torch.eye(len(centre)), threshold=second)  # reads the three nearest
+    guarded = replace(dense, guard=guard)
+    plain, answers = Engine(dense).write(studies(4)), Engine(guarded).write(studies(4))
+    declined = [answer.declined for answer in answers if isinstance(answer, Reading)]
+    assert len([reason for reason in declined if reason]) == 1
+    for answer, unguarded in zip(answers, plain, strict=True):
+        assert isinstance(answer, Reading) and isinstance(unguarded, Reading)
+        assert parse(answer.text) == (NOT_READ if answer.declined else unguarded.parsed)
+    strange = declined.index(next(reason for reason in declined if reason))
+    report = Engine(guarded).read(studies(4))[strange]
+    assert isinstance(report, Report)
+    assert report.abstained and not report.locations
+    assert report.warnings[0].startswith("Not read: this image is unlike those that the model was trained on")
+    assert report.tokens.generated == 0
 
 
 @pytest.mark.parametrize("loaded", ["none", "int4"], indirect=True)
@@ -167,3 +196,47 @@ def test_progress_may_be_watched_from_another_thread(engine: Engine, studies: St
         done.join(0.05)
     assert values == sorted(values)
     assert engine.progress > values[0]
+
+
+def test_each_finding_has_the_probability_of_the_tokens_that_named_it(
+    loaded: LoadedModel, studies: Studies
+) -> None:
+    located = 0
+    for study, reading in zip(studies(6), Engine(loaded).write(studies(6)), strict=True):
+        assert isinstance(reading, Reading)
+        assert len(reading.token_probabilities) == len(reading.tokens)
+        assert all(0 < probability <= 1 for probability in reading.token_probabilities)
+        assert min(reading.token_probabilities) < 1
+        assert len(reading.probabilities) == len(reading.parsed.locations)
+        report = report_of(study, reading, loaded.provenance)
+        told = [place.probability for place in report.locations]
+        assert told == [round(probability, 4) for probability in reading.probabilities]
+        located += len(reading.probabilities)
+    assert located
+
+
+def test_a_forced_token_is_certain(dense: LoadedModel, studies: Studies) -> None:
+    engine = Engine(replace(dense, max_new_tokens=40))
+    begun, forced = engine._begun, list[bool]()
+
+    def watched(study: Study) -> Any:
+        sequence = begun(study)
+        allowed = sequence.constraint.allowed
+
+        def noting() -> torch.Tensor:
+            mask = allowed()
+            forced.append(sequence.constraint.cut_short or int(mask.sum()) == 1)
+            return mask
+
+        sequence.constraint.allowed = noting
+        return sequence
+
+    engine._begun = watched  # type: ignore[method-assign]
+    (reading,) = engine.write(studies(1))
+    assert isinstance(reading, Reading)
+    assert reading.cut_short
+    assert [p == 1 for p, certain in zip(reading.token_probabilities, forced, strict=True) if certain].count(
+        False
+    ) == 0
+    assert forced.count(True) > 10
+    assert min(reading.token_probabilities) < 0.5

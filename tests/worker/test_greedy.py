@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, PaliGemmaProcessor
 
 from worker.engine.constraint import Constraint
 from worker.engine.engine import Engine
-from worker.loading import LoadedModel
+from worker.loading import LoadedModel, load_model
 from worker.study import Reading, Study
 
 Studies = Callable[[int], list[Study]]
@@ -34,16 +37,26 @@ class Held(LogitsProcessor):
         return only
 
 
-def generated(loaded: LoadedModel, study: Study) -> tuple[list[int], Held]:
-    """The tokens that transformers writes of a study."""
-    content = [{"type": "image", "image": study.image.convert("RGB")}, {"type": "text", "text": loaded.prompt}]
-    inputs = loaded.processor.apply_chat_template(
+def prepared(loaded: LoadedModel, study: Study) -> Any:
+    """A study as its architecture's own processor puts it to the model."""
+    image = study.image.convert("RGB")
+    if isinstance(loaded.processor, PaliGemmaProcessor):
+        inputs = loaded.processor(images=image, text=f"<image>{loaded.prompt}", return_tensors="pt")
+        del inputs["labels"]  # it adds them always
+        return inputs
+    content = [{"type": "image", "image": image}, {"type": "text", "text": loaded.prompt}]
+    return loaded.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
     )
+
+
+def generated(loaded: LoadedModel, study: Study) -> tuple[list[int], Held]:
+    """The tokens that transformers writes of a study."""
+    inputs = prepared(loaded, study)
     held = Held(Constraint(loaded.dialect, loaded.max_new_tokens))
     ids = loaded.model.generate(
         **inputs,
@@ -73,6 +86,16 @@ def assert_clear_and_different(references: list[tuple[list[int], Held]]) -> None
 
 
 def test_the_engine_writes_what_generate_writes_one_study_at_a_time(loaded: LoadedModel, studies: Studies) -> None:
+    same_is_written(loaded, studies)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.parametrize("quantisation", ["none", "int4", "nf4"])
+def test_so_it_does_on_paligemma(paligemma_checkpoint: Path, studies: Studies, quantisation: str) -> None:
+    same_is_written(load_model(paligemma_checkpoint, quantisation=quantisation), studies)
+
+
+def same_is_written(loaded: LoadedModel, studies: Studies) -> None:
     references = [generated(loaded, study) for study in studies(8)]
     assert_clear_and_different(references)
     readings = Engine(loaded).write(studies(8))

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3Processor
 
+from worker.checkpoint import Manifest, base_of, require_base
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, ModelError, load_model
 from worker.study import Reading, Study
@@ -77,6 +78,54 @@ def test_the_layout_of_published_checkpoints_loads(copy: Path, dense: LoadedMode
         assert torch.equal(value, loaded.model.state_dict()[name]), name
 
 
+def test_paligemma_loads_from_the_layout_of_its_published_checkpoints(paligemma: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(paligemma, tmp_path / "paligemma-3b-pt-224")
+    weights = load_file(folder / "model.safetensors")
+    old = {name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()}
+    assert all(name.startswith(("language_model.model.", "vision_tower.", "multi_modal")) for name in old)
+    save_file(old, folder / "model.safetensors", metadata={"format": "pt"})
+    images = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    images |= {"do_convert_rgb": None, "processor_class": "PaliGemmaProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    (folder / "processor_config.json").unlink()
+    loaded = load_model(folder, quantisation="none")
+    assert type(loaded.processor.image_processor).__name__ == "SiglipImageProcessorPil"
+    assert loaded.dialect.eos == {loaded.processor.tokenizer.convert_tokens_to_ids("<eos>")}
+    for name, value in load_model(paligemma, quantisation="none").model.state_dict().items():
+        assert torch.equal(value, loaded.model.state_dict()[name]), name
+
+
+def test_only_the_decoder_of_paligemma_is_quantised(paligemma: Path) -> None:
+    for quantisation, kind in (("int4", "Int4Linear"), ("nf4", "Linear4bit")):
+        model = load_model(paligemma, quantisation=quantisation).model
+        linear = {
+            name: type(part).__name__ for name, part in model.named_modules() if "Linear" in type(part).__name__
+        }
+        assert {kind for name, kind in linear.items() if "language_model" in name} == {kind}
+        assert {kind for name, kind in linear.items() if "language_model" not in name} == {"Linear"}
+
+
+def test_an_adapter_is_known_to_belong_to_a_commit_or_to_weights(checkpoint: Path, tmp_path: Path) -> None:
+    """A hub snapshot is known by its commit, without reading its weights; a copy of it by these."""
+    snapshot = shutil.copytree(checkpoint, tmp_path / "snapshots" / "0a1b2c")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    base = base_of("somebody/model", snapshot)
+    assert base.commit == "0a1b2c"
+    (adapter / "emx.json").write_text(Manifest(base=base).model_dump_json(exclude_unset=True))
+    require_base(adapter, checkpoint, checkpoint)
+    (snapshot / "model.safetensors").unlink()
+    require_base(adapter, "somebody/model", snapshot)
+    moved = snapshot.rename(tmp_path / "snapshots" / "3d4e5f")
+    with pytest.raises(ModelError, match=r"trained on tiny \(commit 0a1b2c\), and this is tiny \(commit 3d4e5f\)"):
+        require_base(adapter, "somebody/model", moved)
+
+
+def test_a_model_without_a_chat_template_is_refused(copy: Path) -> None:
+    (copy / "chat_template.jinja").unlink()
+    refused(copy, "processor", "template")
+
+
 def test_images_are_resized_by_pillow_wherever_torchvision_is_installed(dense: LoadedModel) -> None:
     assert type(dense.processor.image_processor).__name__ == "Gemma3ImageProcessorPil"
 
@@ -101,7 +150,7 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
 def test_another_architecture_is_refused_whatever_else_is_there(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
     (copy / "processor_config.json").unlink()
-    refused(copy, "bert", "runs Gemma 3 with images", "medgemma-4b-it")
+    refused(copy, "bert", "runs Gemma 3 with images", "medgemma-4b-it", "PaliGemma")
 
 
 def test_missing_tensors_are_counted_and_named(copy: Path) -> None:

@@ -1,38 +1,17 @@
-"""Tables of boxes for phase 2, from collections that have them."""
+"""Images with boxes for phase 2, whatever collection they come from."""
 
-import csv
-import gzip
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from shared.findings import BY_LABEL, TERMS, Laterality
+from shared.findings import BY_LABEL, Laterality
 from training.dataset.study import BadTable, term
 
-VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "term", "xmin", "ymin", "xmax", "ymax")
-_AGREE = 0.4
-"""IoU from which two readers' boxes are taken for the same finding."""
-_READERS = 2
-"""Readers who must have drawn a finding."""
-
-_VINDR = {
-    "Cardiomegaly": "cardiomegaly",
-    "Pleural effusion": "pleural effusion",
-    "Pneumothorax": "pneumothorax",
-    "Consolidation": "consolidation",
-    "Atelectasis": "atelectasis",
-    "ILD": "interstitial pattern",
-    "Pulmonary fibrosis": "pulmonary fibrosis",
-    "Pleural thickening": "pleural thickening",
-}
-"""VinDr's classes that the vocabulary has; its Nodule/Mass doesn't say which of the two."""
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Pixels of the original image."""
+    """xmin < xmax and ymin < ymax, in pixels of the original image or in fractions of it."""
 
     xmin: float
     ymin: float
@@ -55,75 +34,42 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class BoxedImage:
-    """An image with the boxes that its readers agree on; without any, it is normal.
+    """An image with its boxes; without any, it is normal.
 
-    ``found``: the vocabulary's label of each box. The side is that of the box's centre, once the width is known.
+    Attributes:
+        image: path below the collection's image folder.
+        found: the vocabulary's label of each box. The side is that of the box's centre, once the width is known.
+        in_fractions: whether the boxes are in fractions of the image instead of pixels.
     """
 
     image: str
     found: tuple[tuple[str, Rectangle], ...]
+    in_fractions: bool = False
 
-    def terms(self, width: int) -> list[tuple[str, Rectangle]]:
-        """Terms with sides: the patient's right is on the image's left."""
+    def terms(self, width: int, height: int) -> list[tuple[str, Rectangle]]:
+        """Terms with sides (the patient's right is on the image's left), and boxes in fractions of the image.
+
+        Raises BadTable for a box beyond the image.
+        """
+        across, down = (1, 1) if self.in_fractions else (width, height)
         sided = []
         for label, box in self.found:
-            side: Laterality = "right" if (box.xmin + box.xmax) / 2 < width / 2 else "left"
+            part = Rectangle(box.xmin / across, box.ymin / down, box.xmax / across, box.ymax / down)
+            if part.xmax > 1 or part.ymax > 1:
+                raise BadTable(f"a box of {label} reaches beyond the image of {width}×{height} pixels")
+            side: Laterality = "right" if part.xmin + part.xmax < 1 else "left"
             known = term(BY_LABEL[label], side)
-            assert known in TERMS
-            sided.append((known, box))
+            assert known is not None
+            sided.append((known, part))
         return sided
 
 
-def read_vindr(table: Path) -> Iterator[BoxedImage]:
-    """VinDr-CXR's training annotations (Nguyen et al., Scientific Data 2022), three readers to an image.
-
-    Raises BadTable with the row of a box that isn't one.
-    """
-    by_image: defaultdict[str, list[tuple[str, str, Rectangle]]] = defaultdict(list)
-    with gzip.open(table, "rt", newline="") if table.suffix == ".gz" else table.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        if lacking := [name for name in VINDR_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise BadTable(f"{table} has no column {', '.join(lacking)}: give VinDr-CXR's annotations.")
-        for number, row in enumerate(reader, start=2):
-            drawn = by_image[row["image_id"]]
-            if row["class_name"] in _VINDR:
-                drawn.append((_VINDR[row["class_name"]], row["rad_id"], _rectangle(row, table, number)))
-    for image, drawn in by_image.items():
-        labels = dict.fromkeys(label for label, _, _ in drawn)
-        found = [
-            (label, box)
-            for label in labels
-            for box in _agreed([(reader, box) for name, reader, box in drawn if name == label])
-        ]
-        yield BoxedImage(f"{image}.png", tuple(found))
-
-
-def _rectangle(row: dict[str, str], table: Path, number: int) -> Rectangle:
+def rectangle(corners: Sequence[str | float], where: str) -> Rectangle:
+    """xmin, ymin, xmax, ymax. Raises BadTable, which names ``where`` they stand, for what is no box."""
     try:
-        box = Rectangle(*(float(row[name]) for name in VINDR_COLUMNS[3:]))
-    except ValueError:
-        raise BadTable(f"{table}, row {number}: x_min, y_min, x_max, y_max must be numbers.") from None
-    if not box.area or box.xmin < 0 or box.ymin < 0:
-        raise BadTable(f"{table}, row {number}: the box is inverted, empty or outside the image.")
+        box = Rectangle(*(float(corner) for corner in corners))
+    except (ValueError, TypeError):
+        raise BadTable(f"{where}: xmin, ymin, xmax and ymax must be four numbers.") from None
+    if not box.area > 0 or box.xmin < 0 or box.ymin < 0:
+        raise BadTable(f"{where}: the box is inverted, empty or outside the image.")
     return box
-
-
-def _agreed(drawn: Sequence[tuple[str, Rectangle]]) -> list[Rectangle]:
-    """The mean of each group of boxes that two readers or more have drawn over each other."""
-    groups: list[list[tuple[str, Rectangle]]] = []
-    for reader, box in drawn:
-        fitting = (group for group in groups if all(box.overlap(other) >= _AGREE for _, other in group))
-        group = next(fitting, None)
-        if group is None:
-            groups.append([(reader, box)])
-        else:
-            group.append((reader, box))
-    return [_mean([box for _, box in group]) for group in groups if len({r for r, _ in group}) >= _READERS]
-
-
-def _mean(boxes: Sequence[Rectangle]) -> Rectangle:
-    count = len(boxes)
-    return Rectangle(
-        sum(box.xmin for box in boxes) / count, sum(box.ymin for box in boxes) / count,
-        sum(box.xmax for box in boxes) / count, sum(box.ymax for box in boxes) / count,
-    )  # fmt: skip

@@ -58,6 +58,11 @@ def read_padchest(table: Path) -> Iterator[SourceStudy]:
                 yield study
 
 
+def finding_of(label: str) -> Finding | None:
+    """The vocabulary's finding that a label of PadChest is, or None."""
+    return _FINDING.get(label)
+
+
 def _opened(table: Path) -> IO[str]:
     try:
         if table.suffix == ".gz":
@@ -87,7 +92,7 @@ def _study(row: dict[str, str], sentences: list[list[str]]) -> SourceStudy | Non
             if label.startswith("loc ") or label in _NO_FINDING:
                 continue
             said.append(f"There is {', '.join([label, *places])}.")
-            finding = _FINDING.get(label)
+            finding = finding_of(label)
             if finding is None:
                 continue
             for side in _sides(finding, places):

@@ -29,6 +29,7 @@ class Constraint:
 
     Attributes:
         text: written so far, byte for byte.
+        pieces: what each token added to it.
         cut_short: whether the budget made the constraint write the ending.
         whole_boxes: boxes that the model itself wrote to the end.
         finished: whether the turn has ended.
@@ -41,6 +42,7 @@ class Constraint:
         self._box: list[int] = []
         self._ending: deque[int] = deque()
         self.text = ""
+        self.pieces: list[str] = []
         self.cut_short = False
         self.whole_boxes = 0
         self.finished = False
@@ -74,8 +76,10 @@ class Constraint:
         self._left -= 1
         if token in self._dialect.eos:
             self.finished = True
+            self.pieces.append("")
             return
-        self.text += self._dialect.text(token)
+        self.pieces.append(self._dialect.text(token))
+        self.text += self.pieces[-1]
         location = self._dialect.bin(token)
         if location is None:
             return

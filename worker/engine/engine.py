@@ -88,13 +88,20 @@ class Engine:
         """The best token that its constraint allows, for each row."""
         finite = logits.isfinite().all(dim=-1).tolist()
         allowed = torch.stack([sequence.constraint.allowed() for sequence in batch])
-        best = logits.masked_fill(~allowed, float("-inf")).argmax(dim=-1).tolist()
-        for sequence, is_finite, token in zip(batch, finite, best, strict=True):
+        logits = logits.masked_fill(~allowed, float("-inf"))
+        best = logits.argmax(dim=-1)
+        probabilities = logits.softmax(dim=-1).gather(1, best.unsqueeze(1)).squeeze(1)
+        for sequence, is_finite, token, probability in zip(
+            batch, finite, best.tolist(), probabilities.tolist(), strict=True
+        ):
+            if sequence.declined:
+                continue
             if not is_finite:
                 sequence.fault = StudyFault("not_finite", "The model's numbers overflowed on this image.")
                 continue
             try:
                 sequence.tokens.append(sequence.constraint.take(token))
+                sequence.probabilities.append(1.0 if sequence.constraint.cut_short else probability)
             except GrammarFailure:
                 log.error("the grammar failed for %s", sequence.study.id)
                 sequence.fault = GRAMMAR_FAULT

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutput
 
+from worker.architectures import prompt_ids
 from worker.engine.sequence import Sequence
 from worker.loading import LoadedModel
+from worker.study import declined
 
 
 class Runner:
@@ -21,16 +23,18 @@ class Runner:
     Attributes:
         progress: steps so far: a step is one forward of the decoder, or one layer of a prefill, which on a CPU
             may take minutes for a large batch.
+        prompt: ``input_ids`` and ``token_type_ids``, (1, prompt), on the model's device.
         prompt_tokens: length of the prompt, image tokens included.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._model, self._device = loaded.model, loaded.device
-        self._processor = loaded.processor
-        self._prompt = self._tokenised(loaded.prompt)
+        self._processor, self._architecture = loaded.processor, loaded.architecture
+        self._guard = loaded.guard
+        self.prompt = self._tokenised(loaded.prompt)
         self._stacks = [stack for stack in self._model.modules() if isinstance(stack, nn.ModuleList)]
         self.progress = 0
-        self.prompt_tokens = self._prompt["input_ids"].shape[1]
+        self.prompt_tokens = self.prompt["input_ids"].shape[1]
         self.release()
 
     def release(self) -> None:
@@ -64,9 +68,9 @@ class Runner:
         self.release()
         self._rows = batch
         pixels = [sequence.pixels for sequence in batch if sequence.pixels is not None]
-        with self._layers_counted():
+        with self._layers_counted(), self._watched(batch):
             out = self._model(
-                **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
+                **{name: ids.expand(len(batch), -1) for name, ids in self.prompt.items()},
                 pixel_values=torch.cat(pixels).to(self._device),
                 past_key_values=self._cache,
                 use_cache=True,
@@ -76,6 +80,25 @@ class Runner:
             sequence.pixels = None
         logits: Tensor = out.logits[:, -1]
         return logits
+
+    @contextmanager
+    def _watched(self, batch: list[Sequence]) -> Iterator[None]:
+        """Let the guard see what the vision tower makes of the images."""
+        guard = self._guard
+        if guard is None:
+            yield
+            return
+
+        def look(_: nn.Module, __: object, seen: BaseModelOutput) -> None:
+            for sequence, distance in zip(batch, guard.distances(seen.last_hidden_state).tolist(), strict=True):
+                if distance > guard.threshold:
+                    sequence.declined = declined(distance, guard.threshold)
+
+        hook = self._model.model.vision_tower.register_forward_hook(look)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @contextmanager
     def _layers_counted(self) -> Iterator[None]:
@@ -95,11 +118,9 @@ class Runner:
             self._cache.batch_select_indices(torch.tensor(kept, device=self._device))
             self._rows = batch
         tokens = torch.tensor([[sequence.tokens[-1]] for sequence in batch], device=self._device)
-        # One new token sees everything that the cache holds: sliding layers have dropped the rest. Saying so
-        # spares the building of masks, a good part of a small model's step.
         out = self._model(
             input_ids=tokens,
-            attention_mask={"full_attention": None, "sliding_attention": None},
+            attention_mask=self._architecture.sees_all,  # sliding layers have dropped what they shouldn't see
             past_key_values=self._cache,
             use_cache=True,
         )
@@ -107,13 +128,6 @@ class Runner:
         return logits
 
     def _tokenised(self, prompt: str) -> dict[str, Tensor]:
-        blank = Image.new("RGB", (64, 64))
-        content = [{"type": "image", "image": blank}, {"type": "text", "text": prompt}]
-        inputs = self._processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
-        return {name: inputs[name].to(self._device) for name in ("input_ids", "token_type_ids")}
+        ids = prompt_ids(self._architecture, self._processor, prompt)
+        types = self._architecture.token_types(self._processor, ids, prompt=ids.shape[1])
+        return {"input_ids": ids.to(self._device), "token_type_ids": types.to(self._device)}

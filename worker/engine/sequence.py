@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from shared.grammar import MalformedReport, parse
+from worker.confidence import finding_probabilities
 from worker.engine.constraint import Constraint
-from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault
+from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault, abstention
 
 
 @dataclass(eq=False)
@@ -16,7 +17,9 @@ class Sequence:
     Attributes:
         pixels: the model's input, fp32 (1, 3, side, side); None once it has been encoded.
         tokens: generated so far.
+        probabilities: of each token among those that were allowed; 1 where it was forced.
         fault: why it ended without a report.
+        declined: why the guard keeps the model from reading it.
         prefill_seconds, generate_seconds: spent so far by the batch it runs in.
     """
 
@@ -24,18 +27,22 @@ class Sequence:
     constraint: Constraint
     pixels: Tensor | None = None
     tokens: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
     fault: StudyFault | None = None
+    declined: str | None = None
     prefill_seconds: float = 0.0
     generate_seconds: float = 0.0
 
     @property
     def ended(self) -> bool:
-        return self.fault is not None or self.constraint.finished
+        return self.fault is not None or self.declined is not None or self.constraint.finished
 
     def outcome(self, prompt_tokens: int) -> Reading | StudyFault:
         """The reading, once ``ended``."""
         if self.fault is not None:
             return self.fault
+        if self.declined is not None:
+            return abstention(self.declined, prompt_tokens, self.prefill_seconds)
         try:
             parsed = parse(self.constraint.text)
         except MalformedReport:
@@ -50,4 +57,6 @@ class Sequence:
             tokens=tuple(self.tokens),
             prefill_seconds=self.prefill_seconds,
             generate_seconds=self.generate_seconds,
+            token_probabilities=tuple(self.probabilities),
+            probabilities=finding_probabilities(whole, self.constraint.pieces, self.probabilities),
         )

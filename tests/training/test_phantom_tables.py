@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.examples import read_boxes, read_reports
+from training.phantom_cache import CachedPhantoms, cached_phantoms
+from training.phantom_tables import write_collection
+from training.reports import report_of
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[CachedPhantoms, CachedPhantoms]:
+    cache = tmp_path_factory.mktemp("phantoms")
+    return cached_phantoms(range(12), cache), cached_phantoms(range(12, 16), cache)
+
+
+def test_the_phases_read_phantoms_as_any_collection(
+    drawn: tuple[CachedPhantoms, CachedPhantoms], tmp_path: Path
+) -> None:
+    write_collection(tmp_path, *drawn)
+    for split, phantoms in zip(("train", "validation"), drawn, strict=True):
+        reports = read_reports(tmp_path / f"{split}.csv", tmp_path)
+        assert len(reports) == len(phantoms)
+        for index, report in enumerate(reports):
+            assert report.answer[0][0] == f"FINDINGS: {report_of(phantoms.findings(index)).findings}\n"
+            with Image.open(report.image) as image:
+                assert image.tobytes() == phantoms.images[index].tobytes()
+    boxes = read_boxes(tmp_path / "boxes.csv", tmp_path)
+    assert len(boxes) == len(drawn[0])
+    for index, boxed in enumerate(boxes):
+        assert boxed.answer[0][0] == str(report_of(drawn[0].findings(index)))  # each box is back in its own bins
+
+
+def test_a_collection_that_is_whole_is_left_as_it_is(
+    drawn: tuple[CachedPhantoms, CachedPhantoms], tmp_path: Path
+) -> None:
+    write_collection(tmp_path, *drawn)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    write_collection(tmp_path, *drawn)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

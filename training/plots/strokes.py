@@ -1,0 +1,7 @@
+"""How lines are drawn."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+LineStyle = Literal["-"] | tuple[float, Sequence[float]]
+"""Solid, or (offset, lengths of dashes and gaps), in points."""
