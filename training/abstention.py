@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -16,12 +15,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from shared.report import ImageFacts
-from training.strangers import Stranger, strangers
+from training.reader import study_of
+from training.strangers import strangers
 from worker.checkpoint import ModelError
 from worker.engine.engine import Engine
 from worker.loading import load_model
-from worker.study import Reading, Study
+from worker.study import Reading
 
 _BATCH = 32
 
@@ -47,19 +46,14 @@ def decline(model: Path | str, radiographs: Path | None) -> Declined:
     read: list[str] = []
     for at in track(range(0, len(shown), _BATCH), "Showing strangers", console=Console(stderr=True)):
         group = shown[at : at + _BATCH]
-        for stranger, answer in zip(group, engine.write([_study(one) for one in group]), strict=True):
+        for stranger, answer in zip(
+            group, engine.write([study_of(one.name, one.image) for one in group]), strict=True
+        ):
             if isinstance(answer, Reading) and answer.declined:
                 declined[stranger.group] += 1
             else:
                 read.append(f"{stranger.group}: {stranger.name}")
     return Declined(declined, Counter(one.group for one in shown), tuple(read))
-
-
-def _study(stranger: Stranger) -> Study:
-    image = stranger.image
-    digest = hashlib.sha256(image.tobytes()).hexdigest()
-    facts = ImageFacts(width=image.width, height=image.height, media_type="image/png", sha256=digest)
-    return Study(id=stranger.name, image=image, facts=facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,12 +11,11 @@ OUT gets ``images/``, one CSV for each split, ``skipped.csv`` with the reason fo
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
@@ -34,6 +33,7 @@ from training.dataset.openi import read_openi
 from training.dataset.padchest import read_padchest
 from training.dataset.padchest_gr import read_padchest_gr
 from training.dataset.study import SPLITS, BadTable, SourceStudy
+from training.dataset.tables import write_table
 from training.dataset.vindr import read_vindr
 
 READ_REPORTS: dict[str, Callable[[Path], Iterator[SourceStudy]]] = {
@@ -61,9 +61,9 @@ def prepare_reports(studies: Sequence[SourceStudy], images: Path, output: Path, 
             for study, name in kept
             if study.split == split
         )
-        _write(output / f"{split}.csv", COLUMNS, rows)
+        write_table(output / f"{split}.csv", COLUMNS, rows)
     skipped = [(study.image, reason) for study, reason in zip(studies, reasons, strict=True) if reason]
-    _write(output / "skipped.csv", ("image", "reason"), skipped)
+    write_table(output / "skipped.csv", ("image", "reason"), skipped)
     return Counter([study.split for study, _ in kept]) + Counter({"skipped": len(skipped)})
 
 
@@ -79,8 +79,8 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
                 rows += _box_rows(one, name, images / one.image)
             except BadTable as error:
                 skipped.append((one.image, str(error)))
-    _write(output / "boxes.csv", BOX_COLUMNS, rows)
-    _write(output / "skipped.csv", ("image", "reason"), skipped)
+    write_table(output / "boxes.csv", BOX_COLUMNS, rows)
+    write_table(output / "skipped.csv", ("image", "reason"), skipped)
     return Counter({"boxes": sum(bool(row[1]) for row in rows), "skipped": len(skipped)})
 
 
@@ -110,15 +110,6 @@ def _reason(source: Path, target: Path, size: int) -> str:
     except CorruptImage as error:
         return str(error)
     return ""
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    part.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,7 @@ from training.figures import figures
 from training.finetuning import CURVE, STATE
 from training.guarding import fit_guard
 from training.intervals import Interval, bootstrap
-from training.lessons import Lessons
+from training.lessons import Lessons, Writer
 from training.model_card import Made, Measured, model_card
 from training.phantom_cache import CachedPhantoms, cached_phantoms
 from training.phantom_tables import write_collection
@@ -90,23 +90,15 @@ def vision(folders: Folders, seed: int) -> None:
 
 def captions(folders: Folders, seed: int) -> None:
     """The whole model, on bare lists of findings."""
-    run = _begun(VISION, seed)
-    run.restore(folders.work)
-    run = Run(run.model, run.heads, CAPTIONS)
-    processor = build_processor(demo_config())
-    lessons, watched = (Lessons(phantoms, processor, caption) for phantoms in _phantoms(folders, seed))
-    pretrain(run, lessons, watched, folders.work, seed + 1)
+    _go_on(folders, seed, VISION, CAPTIONS, caption, order=seed + 1)
 
 
 def reports(folders: Folders, seed: int) -> None:
     """The whole model, on whole reports, so that it has their words; then the base is written."""
-    run = _begun(CAPTIONS, seed)
-    run.restore(folders.work)
-    run = Run(run.model, run.heads, REPORTS)
-    processor = build_processor(demo_config())
-    lessons, watched = (Lessons(phantoms, processor, _report) for phantoms in _phantoms(folders, seed))
-    pretrain(run, lessons, watched, folders.work, seed + 2)
-    save_checkpoint(run.model, processor, phantom_manifest(NAME, "unfinished"), folders.output)
+    run = _go_on(folders, seed, CAPTIONS, REPORTS, _report, order=seed + 2)
+    save_checkpoint(
+        run.model, build_processor(demo_config()), phantom_manifest(NAME, "unfinished"), folders.output
+    )
     manifest = phantom_manifest(NAME, revision_of(folders.output)).model_copy(update={"adapter": "adapter"})
     text = manifest.model_dump_json(indent=2, exclude_none=True)
     (folders.output / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -236,6 +228,17 @@ STEPS: dict[str, Callable[[Folders, int], None]] = {
 
 def _report(findings: Sequence[LocatedFinding]) -> str:
     return str(report_of(findings))
+
+
+def _go_on(folders: Folders, seed: int, before: Stage, stage: Stage, write: Writer, order: int) -> Run:
+    """A stage with words, from where the one before it ended; ``order`` seeds the phantoms' order."""
+    run = _begun(before, seed)
+    run.restore(folders.work)
+    run = Run(run.model, run.heads, stage)
+    processor = build_processor(demo_config())
+    lessons, watched = (Lessons(phantoms, processor, write) for phantoms in _phantoms(folders, seed))
+    pretrain(run, lessons, watched, folders.work, order)
+    return run
 
 
 def _begun(stage: Stage, seed: int) -> Run:

@@ -1,6 +1,5 @@
 """Phantoms as a collection of radiographs: PNG files and the tables that phases 1 and 2 read."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from PIL import Image
 from rich.progress import track
 
 from training.dataset.boxes import COLUMNS as BOX_COLUMNS
+from training.dataset.tables import write_table
 from training.phantom_cache import CachedPhantoms
 from training.reports import report_of
 from training.tally import term_of
@@ -30,8 +30,8 @@ def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhan
             Image.fromarray(image).save(folder / name, compress_level=1)
         reports = (report_of(phantoms.findings(index)) for index in range(len(phantoms)))
         rows = ((name, report.findings, report.impression) for name, report in zip(names, reports, strict=True))
-        _write(folder / f"{split}.csv", REPORT_COLUMNS, rows)
-    _write(boxes, BOX_COLUMNS, _box_rows(train))
+        write_table(folder / f"{split}.csv", REPORT_COLUMNS, rows)
+    write_table(boxes, BOX_COLUMNS, _box_rows(train))
 
 
 def _box_rows(phantoms: CachedPhantoms) -> Iterable[Sequence[object]]:
@@ -42,12 +42,3 @@ def _box_rows(phantoms: CachedPhantoms) -> Iterable[Sequence[object]]:
             yield (name, term_of(one), *(f"{value:.5f}" for value in (xmin, ymin, xmax, ymax)))
         if not located:
             yield (name, "", "", "", "", "")
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    part.replace(path)

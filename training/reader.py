@@ -50,17 +50,19 @@ class Reader:
     def read(self, drawings: Sequence[Drawing]) -> list[Prediction]:
         """The predictions of at most ``batch`` phantoms."""
         with kept_image_tokens(self._loaded.model) as seen:
-            answers = self._engine.write([_study(drawing) for drawing in drawings])
+            answers = self._engine.write(
+                [study_of(str(drawing.seed), Image.fromarray(drawing.image)) for drawing in drawings]
+            )
         # A row for each: no phantom's image is refused, and none is cancelled.
         tokens = self._forcing.count(torch.cat(seen), [drawing.truth for drawing in drawings])
         return list(map(_prediction, drawings, answers, tokens))
 
 
-def _study(drawing: Drawing) -> Study:
-    digest = hashlib.sha256(drawing.image.tobytes()).hexdigest()
-    height, width = drawing.image.shape
-    facts = ImageFacts(width=width, height=height, media_type="image/png", sha256=digest)
-    return Study(id=str(drawing.seed), image=Image.fromarray(drawing.image), facts=facts)
+def study_of(name: str, image: Image.Image) -> Study:
+    """A picture that came from no file, as the engine takes it."""
+    digest = hashlib.sha256(image.tobytes()).hexdigest()
+    facts = ImageFacts(width=image.width, height=image.height, media_type="image/png", sha256=digest)
+    return Study(id=name, image=image, facts=facts)
 
 
 def _prediction(drawing: Drawing, answer: Reading | StudyFault, tokens: ForcedTokens) -> Prediction:

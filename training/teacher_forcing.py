@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from training.predictions import ForcedTokens
-from worker.architectures import Model
-from worker.engine.runner import Runner
+from worker.architectures import Model, prompt_ids
 from worker.loading import LoadedModel
 
 NEAR = 8
@@ -34,7 +33,7 @@ class TeacherForcing:
     def __init__(self, loaded: LoadedModel) -> None:
         self._model, self._dialect, self._device = loaded.model, loaded.dialect, loaded.device
         self._processor, self._architecture = loaded.processor, loaded.architecture
-        self._prompt = Runner(loaded).prompt["input_ids"]
+        self._prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).to(loaded.device)
 
     @torch.inference_mode()
     def count(self, image_tokens: Tensor, truths: Sequence[str]) -> list[ForcedTokens]:

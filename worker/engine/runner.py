@@ -23,7 +23,6 @@ class Runner:
     Attributes:
         progress: steps so far: a step is one forward of the decoder, or one layer of a prefill, which on a CPU
             may take minutes for a large batch.
-        prompt: ``input_ids`` and ``token_type_ids``, (1, prompt), on the model's device.
         prompt_tokens: length of the prompt, image tokens included.
     """
 
@@ -31,10 +30,10 @@ class Runner:
         self._model, self._device = loaded.model, loaded.device
         self._processor, self._architecture = loaded.processor, loaded.architecture
         self._guard = loaded.guard
-        self.prompt = self._tokenised(loaded.prompt)
+        self._prompt = self._tokenised(loaded.prompt)
         self._stacks = [stack for stack in self._model.modules() if isinstance(stack, nn.ModuleList)]
         self.progress = 0
-        self.prompt_tokens = self.prompt["input_ids"].shape[1]
+        self.prompt_tokens = self._prompt["input_ids"].shape[1]
         self.release()
 
     def release(self) -> None:
@@ -70,7 +69,7 @@ class Runner:
         pixels = [sequence.pixels for sequence in batch if sequence.pixels is not None]
         with self._layers_counted(), self._watched(batch):
             out = self._model(
-                **{name: ids.expand(len(batch), -1) for name, ids in self.prompt.items()},
+                **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
                 pixel_values=torch.cat(pixels).to(self._device),
                 past_key_values=self._cache,
                 use_cache=True,
