@@ -2,10 +2,10 @@
 
 ``python -m training.demo --output models/demo``
 
-Seven steps, each of which goes on where it stopped when the command is given again, and is passed over once it is
-done: *vision*, *captions* and *reports* pre-train a base on phantoms of site alpha; *phase1* and *phase2* are this
-project's own fine-tuning scripts on it; *guard* learns what the base has seen; *card* measures all and writes it
-down.
+Ten steps, each of which goes on where it stopped when the command is given again, and is passed over once it is
+done: *vision*, *captions*, *reports*, *details*, *polish* and *fresh* pre-train a base on phantoms of site alpha;
+*phase1* and *phase2* are this project's own fine-tuning scripts on it; *guard* learns what the base has seen;
+*card* measures all and writes it down.
 ``--until STEP`` stops after a step.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import safe_open
+from transformers import Gemma3ForConditionalGeneration
 
 from shared.grammar import LocatedFinding
 from training import finetune_phase1, finetune_phase2
@@ -46,15 +47,19 @@ from worker.checkpoint import MANIFEST, revision_of
 
 NAME = "explainmyxray-demo"
 
-WATCHED_BLOCK, PHASE_BLOCK, PHASE_WATCHED_BLOCK = 99, 1, 98
-"""Blocks of training seeds: what learning curves are watched on, what the phases learn from and are watched on."""
+FRESH_BLOCK, PHASE_BLOCK, PHASE_WATCHED_BLOCK, WATCHED_BLOCK = 2, 1, 98, 99
+"""Blocks of training seeds: what *fresh* and the phases learn from, what learning curves are watched on."""
 
 WATCHED_SITES: tuple[SiteName, ...] = ("alpha", "beta")
 
 VISION = Stage("vision", steps=985, rate=1.2e-3, dense=1.0)
 CAPTIONS = Stage("captions", steps=650, rate=1.2e-3, dense=0.5, softness=(24.0, 6.0), decay=0.5)
 REPORTS = Stage("reports", steps=330, rate=1.0e-3, dense=0.3, softness=(10.0, 6.0), decay=0.7)
-PHANTOMS, WATCHED = 30_000, 500
+DETAILS = Stage("details", steps=1_800, rate=1.2e-3, dense=1.0, rare=4.0, decay=0.15)
+POLISH = Stage("polish", steps=1_000, rate=1.0e-3, dense=0.5, softness=(8.0, 4.0), decay=0.7)
+FRESH = Stage("fresh", steps=900, rate=1.0e-3, dense=0.3, softness=(5.0, 3.0), decay=0.8, rare=3.0)
+PRETRAINING = (VISION, CAPTIONS, REPORTS, DETAILS, POLISH, FRESH)
+PHANTOMS, WATCHED = 50_000, 500
 PHASE_PHANTOMS, PHASE_WATCHED = 2_400, 200
 GUARD_PHANTOMS = 4_000
 HELD_OUT = 500
@@ -84,8 +89,7 @@ class Folders:
 def vision(folders: Folders, seed: int) -> None:
     """The tower alone, on masks and boxes."""
     run = _begun(VISION, seed)
-    lessons, watched = (Lessons(phantoms, build_processor(demo_config())) for phantoms in _phantoms(folders, seed))
-    pretrain(run, lessons, watched, folders.work, seed)
+    _train(run, _seen(folders, seed), None, folders, order=seed)
 
 
 def captions(folders: Folders, seed: int) -> None:
@@ -94,8 +98,32 @@ def captions(folders: Folders, seed: int) -> None:
 
 
 def reports(folders: Folders, seed: int) -> None:
-    """The whole model, on whole reports, so that it has their words; then the base is written."""
-    run = _go_on(folders, seed, CAPTIONS, REPORTS, _report, order=seed + 2)
+    """The whole model, on whole reports, so that it has their words."""
+    _go_on(folders, seed, CAPTIONS, REPORTS, _report, order=seed + 2)
+
+
+def details(folders: Folders, seed: int) -> None:
+    """The tower alone again, on what it is slow to learn: small findings are shown more often."""
+    _go_on(folders, seed, REPORTS, DETAILS, None, order=seed + 3)
+
+
+def polish(folders: Folders, seed: int) -> None:
+    """The whole model, on whole reports, until the rate has fallen to nothing; then a first base is written."""
+    run = _go_on(folders, seed, DETAILS, POLISH, _report, order=seed + 4)
+    _write_base(run, folders)
+
+
+def fresh(folders: Folders, seed: int) -> None:
+    """The same once more from that base, with new heads, on phantoms that it hasn't seen; writes the base anew."""
+    run = _begun(FRESH, seed)
+    base = Gemma3ForConditionalGeneration.from_pretrained(folders.output, dtype=torch.float32)
+    run.model.load_state_dict(base.state_dict())
+    phantoms = cached_phantoms(training_seeds(PHANTOMS, seed * 10 + FRESH_BLOCK), folders.cache)
+    _train(run, phantoms, _report, folders, order=seed + 5)
+    _write_base(run, folders)
+
+
+def _write_base(run: Run, folders: Folders) -> None:
     save_checkpoint(
         run.model, build_processor(demo_config()), phantom_manifest(NAME, "unfinished"), folders.output
     )
@@ -132,9 +160,7 @@ def phase2(folders: Folders, seed: int) -> None:
 def guard(folders: Folders, seed: int) -> None:
     """What the base has seen, so that it can decline the rest. Thresholds may look at site beta, not at gamma."""
     seen = cached_phantoms(training_seeds(GUARD_PHANTOMS, seed * 10), folders.cache)
-    watched = (
-        cached_phantoms(training_seeds(WATCHED, WATCHED_BLOCK), folders.cache, site) for site in WATCHED_SITES
-    )
+    watched = (_watched(folders, site) for site in WATCHED_SITES)
     fit_guard(folders.output, seen, watched).save(folders.output)
 
 
@@ -149,7 +175,7 @@ def card(folders: Folders, seed: int) -> None:
         "unseen site gamma, int4": read_split(folders.output, "unseen_site", HELD_OUT),
     }
     columns = {name: _scored(predictions) for name, predictions in readings.items()}
-    texts = [str(report_of(seen)) for seen in map(_phantoms(folders, seed)[1].findings, range(WATCHED))]
+    texts = [str(report_of(seen)) for seen in map(_watched(folders).findings, range(WATCHED))]
     constant = best_constant_report(texts)
     told = [
         study.model_copy(update={"prediction": constant, "probabilities": [], "tokens": None}) for study in heldout
@@ -186,7 +212,7 @@ def _worst_match(reading: Prediction) -> float:
 def _made(folders: Folders, seed: int) -> Made:
     minutes = {}
     curves = {}
-    for stage in (VISION, CAPTIONS, REPORTS):
+    for stage in PRETRAINING:
         curves[stage.name] = json.loads((folders.work / f"{stage.name}-curve.json").read_text())
         minutes[stage.name] = curves[stage.name][-1]["minutes"]
     for phase in ("phase1", "phase2"):
@@ -197,6 +223,10 @@ def _made(folders: Folders, seed: int) -> Made:
         "vision": f"{VISION.steps * BATCH:,} phantoms, of {PHANTOMS:,} different ones; masks and boxes",
         "captions": f"{CAPTIONS.steps * BATCH:,}, of the same; lists of findings with boxes",
         "reports": f"{REPORTS.steps * BATCH:,}, of the same; whole reports",
+        "details": f"{DETAILS.steps * BATCH:,}, small findings {DETAILS.rare:g} times as often; masks and boxes",
+        "polish": f"{POLISH.steps * BATCH:,}; whole reports",
+        "fresh": f"{FRESH.steps * BATCH:,}, of {PHANTOMS:,} others, small findings {FRESH.rare:g} times as often; "
+        "whole reports",
         "phase1": f"{PHASE_PHANTOMS:,} others, `{' '.join(PHASE1)}`; report text",
         "phase2": f"the same {PHASE_PHANTOMS:,}, `{' '.join(PHASE2)}`; whole reports with boxes",
     }
@@ -219,6 +249,9 @@ STEPS: dict[str, Callable[[Folders, int], None]] = {
     "vision": vision,
     "captions": captions,
     "reports": reports,
+    "details": details,
+    "polish": polish,
+    "fresh": fresh,
     "phase1": phase1,
     "phase2": phase2,
     "guard": guard,
@@ -230,15 +263,21 @@ def _report(findings: Sequence[LocatedFinding]) -> str:
     return str(report_of(findings))
 
 
-def _go_on(folders: Folders, seed: int, before: Stage, stage: Stage, write: Writer, order: int) -> Run:
-    """A stage with words, from where the one before it ended; ``order`` seeds the phantoms' order."""
+def _go_on(folders: Folders, seed: int, before: Stage, stage: Stage, write: Writer | None, order: int) -> Run:
+    """A stage from where the ones before it ended; ``order`` seeds the phantoms' order."""
     run = _begun(before, seed)
-    run.restore(folders.work)
+    for earlier in PRETRAINING[: PRETRAINING.index(before) + 1]:  # a stage without words keeps the tower alone
+        run = Run(run.model, run.heads, earlier)
+        run.restore(folders.work)
     run = Run(run.model, run.heads, stage)
-    processor = build_processor(demo_config())
-    lessons, watched = (Lessons(phantoms, processor, write) for phantoms in _phantoms(folders, seed))
-    pretrain(run, lessons, watched, folders.work, order)
+    _train(run, _seen(folders, seed), write, folders, order)
     return run
+
+
+def _train(run: Run, seen: CachedPhantoms, write: Writer | None, folders: Folders, order: int) -> None:
+    processor = build_processor(demo_config())
+    lessons, watched = Lessons(seen, processor, write), Lessons(_watched(folders), processor, write)
+    pretrain(run, lessons, watched, folders.work, order)
 
 
 def _begun(stage: Stage, seed: int) -> Run:
@@ -247,12 +286,14 @@ def _begun(stage: Stage, seed: int) -> Run:
     return Run(random_model(seed, config), DenseHeads(config.vision_config.hidden_size), stage)
 
 
-def _phantoms(folders: Folders, seed: int) -> tuple[CachedPhantoms, CachedPhantoms]:
-    """Those to learn from, and those to watch."""
-    return (
-        cached_phantoms(training_seeds(PHANTOMS, seed * 10), folders.cache),
-        cached_phantoms(training_seeds(WATCHED, WATCHED_BLOCK), folders.cache),
-    )
+def _seen(folders: Folders, seed: int) -> CachedPhantoms:
+    """Those to learn from before *fresh*."""
+    return cached_phantoms(training_seeds(PHANTOMS, seed * 10), folders.cache)
+
+
+def _watched(folders: Folders, site: SiteName = "alpha") -> CachedPhantoms:
+    """Those to watch."""
+    return cached_phantoms(training_seeds(WATCHED, WATCHED_BLOCK), folders.cache, site)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,6 +23,8 @@ _IGNORED = -100
 _GROUP = 16
 """Batches that are drawn together and sorted by length, so that little is padded."""
 
+_SMALL = [rank for rank, (label, _) in enumerate(PHANTOM_TERMS) if label in ("atelectasis", "nodule", "mass")]
+
 Writer = Callable[[Sequence[LocatedFinding]], str]
 """What is to be written of an image with these findings."""
 
@@ -65,22 +67,28 @@ class Lessons:
             texts = [write(phantoms.findings(index)) + end for index in range(len(phantoms))]
             self.answers = [np.array(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, seed: int, start: int = 0, rare: float = 1.0) -> Iterator[Batch]:
         """Without end, pass after pass, each in an order of its own, with exposure and noise varied.
+
+        A phantom that shows a small finding is seen ``rare`` times as often as another.
 
         Batch ``n`` depends on ``seed`` and ``n`` alone, so that a run that goes on sees what it would have seen.
         """
         each = max(1, len(self.phantoms) // size)
         at = start
         while True:
-            order = self._order(size, np.random.default_rng([seed, at // each]))
+            order = self._order(size, np.random.default_rng([seed, at // each]), rare)
             for number in range(at % each, each):
                 random = np.random.default_rng([seed, at // each, number])
                 yield self.batch(order[number * size : (number + 1) * size], random)
                 at += 1
 
-    def _order(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
-        order = random.permutation(len(self.phantoms))
+    def _order(self, size: int, random: np.random.Generator, rare: float) -> NDArray[np.int64]:
+        count = len(self.phantoms)
+        order = random.permutation(count)
+        if rare != 1:
+            weights = np.where(self._shows_small(), rare, 1.0)
+            order = random.choice(count, count, p=weights / weights.sum())
         if not self.answers:
             return order
         span = size * _GROUP
@@ -92,6 +100,11 @@ class Lessons:
         if not batches:
             return order
         return np.concatenate([batches[number] for number in random.permutation(len(batches))])
+
+    def _shows_small(self) -> NDArray[np.bool_]:
+        """Of each phantom, whether one of its findings is of a small kind."""
+        shown = np.concatenate([[0], np.cumsum(np.isin(self.phantoms.terms, _SMALL))])
+        return np.diff(shown[self.phantoms.first]) > 0
 
     def batch(self, indices: NDArray[np.int64], random: np.random.Generator | None = None) -> Batch:
         """These phantoms; with ``random``, under another exposure.

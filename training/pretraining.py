@@ -1,7 +1,7 @@
 """The demo model's base, from random weights: a vision tower that knows where findings are, then words for them.
 
-Two stages of one loop. *Vision* trains the tower alone on dense masks and boxes. *Captions* trains the whole model
-to write a bare list of findings with their boxes; it knows no report. That is what phases 1 and 2 are for.
+Stages of one loop, of two kinds: without words, the tower alone learns dense masks and boxes; with words, the
+whole model learns to write lists of findings, or reports.
 """
 
 import json
@@ -44,6 +44,7 @@ class Stage:
         rate: peak learning rate, in Adam's scale.
         dense: weight of the dense losses.
         decay: share of the steps, at the end, over which the rate falls to nothing; before, it stays the same.
+        rare: how many times as often a phantom with a small finding is shown.
         softness: bins that a true location is spread over at the start and at the end; None without words.
     """
 
@@ -53,6 +54,7 @@ class Stage:
     dense: float
     softness: tuple[float, float] | None = None
     decay: float = 0.0
+    rare: float = 1.0
 
     def slower(self, done: float) -> float:
         """What the rate is multiplied with when ``done``, 0 to 1, of the stage is over."""
@@ -126,7 +128,7 @@ def pretrain(run: Run, lessons: Lessons, watched: Lessons, work: Path, seed: int
         TextColumn(run.stage.name), BarColumn(), TextColumn("step {task.completed} of {task.total}"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    batches = lessons.batches(BATCH, seed, run.step)
+    batches = lessons.batches(BATCH, seed, run.step, run.stage.rare)
     recent: list[Tensor] = []
     saved = clock = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as progress:
