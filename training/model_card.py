@@ -82,7 +82,7 @@ Seed {made.seed}, {made.threads} CPU threads. Steps, each with its own checkpoin
 {_stage_rows(made.stages)}
 
 *vision* and *details* teach the tower masks and boxes through heads that are thrown away; *captions* teaches the
-whole base to write a bare list of findings, *reports*, *polish* and *fresh* whole reports; *phase1* and *phase2* are
+whole base to write a bare list of findings, *reports*, *polish* and *fresh* whole reports; *phase1*, *phase2* are
 `training.finetune_phase1` and `training.finetune_phase2`, the scripts that MedGemma is trained with. `curve.json`
 has the learning curves, and `docs/results.md` the course of the run that made these weights. All phantoms are of
 site *alpha*.
