@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from explainmyxray.benchmarks.commands import bench
+
 if TYPE_CHECKING:
     from shared.report import Report
 
@@ -41,6 +43,7 @@ app = typer.Typer(
     help="ExplainMyXray: chest radiographs in, structured reports with boxes out. Research software, not for "
     "clinical use.",
 )
+app.add_typer(bench, name="bench")
 console, errors = Console(), Console(stderr=True)
 
 

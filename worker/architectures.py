@@ -27,13 +27,15 @@ class Architecture(Protocol):
 
     Attributes:
         config, model, processor: transformers' classes.
-        sees_all: the attention mask under which one new token sees everything that the cache holds.
+        sees_all: the decoder's ``attention_mask`` that hides nothing.
+        first_position: of the prompt's first token.
     """
 
     config: Any
     model: Any
     processor: Any
     sees_all: Mapping[str, None] | None
+    first_position: int
 
     def prompt(self, processor: Processor, question: str) -> str:
         """The text before the answer, with every image token written out."""
@@ -50,13 +52,26 @@ class Architecture(Protocol):
         Returns int64 of the same shape.
         """
 
+    def image_token(self, processor: Processor) -> int:
+        """The token that stands for each of an image's places."""
+
+    def visible(self, types: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
+        """What each token of a prompt sees, in layers that see all, and in those with a sliding window.
+
+        Args:
+            types: (tokens,), as ``token_types`` gives them.
+            window: tokens that a sliding layer sees, the token itself included.
+
+        Returns two masks, bool (tokens, tokens), a row for each token that looks.
+        """
+
 
 class Gemma3:
     """Gemma 3 with images, such as MedGemma: a turn of a chat, in which the image's tokens see each other."""
 
     config, model, processor = Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
-    # Saying that there is nothing to hide spares the building of masks, a good part of a small model's step.
     sees_all: Mapping[str, None] | None = {"full_attention": None, "sliding_attention": None}
+    first_position = 0
 
     def prompt(self, processor: Processor, question: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -69,14 +84,25 @@ class Gemma3:
         return "<end_of_turn>"
 
     def token_types(self, processor: Processor, ids: Tensor, prompt: int) -> Tensor:
-        return (ids == processor.tokenizer.image_token_id).long()
+        return (ids == self.image_token(processor)).long()
+
+    def image_token(self, processor: Processor) -> int:
+        token: int = processor.tokenizer.image_token_id
+        return token
+
+    def visible(self, types: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
+        causal, near = _causal(len(types), window)
+        within_image = (types == 1)[:, None] & (types == 1)[None]
+        full = causal | within_image
+        return full, full & near
 
 
 class PaliGemma:
     """PaliGemma 1 and 2 (Beyer et al. 2024): image and question see each other as one prefix."""
 
     config, model, processor = PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
-    sees_all: Mapping[str, None] | None = None  # it makes its own masks; for one token, none
+    sees_all: Mapping[str, None] | None = None
+    first_position = 1
 
     def prompt(self, processor: Processor, question: str) -> str:
         image = processor.image_token * processor.image_seq_length
@@ -90,6 +116,22 @@ class PaliGemma:
         types = torch.zeros_like(ids)
         types[:, prompt:] = 1
         return types
+
+    def image_token(self, processor: Processor) -> int:
+        token: int = processor.image_token_id
+        return token
+
+    def visible(self, types: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
+        causal, near = _causal(len(types), window)
+        within_prompt = (types == 0)[:, None] & (types == 0)[None]
+        return causal | within_prompt, (causal & near) | within_prompt
+
+
+def _causal(tokens: int, window: int | None) -> tuple[Tensor, Tensor]:
+    """Whether a token isn't later than the one that looks, and whether it is within its window; (looks, seen)."""
+    at = torch.arange(tokens)
+    behind = at[:, None] - at[None]
+    return behind >= 0, behind < (tokens if window is None else window)
 
 
 ARCHITECTURES: tuple[Architecture, ...] = (Gemma3(), PaliGemma())

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
@@ -97,6 +98,5 @@ def allowed_tokens(matcher: LLMatcher, vocabulary: int) -> Tensor:
 
     llguidance's own torch kernel is avoided: it needs ``torch.compile``, hence a C++ compiler on each worker.
     """
-    packed = torch.frombuffer(bytearray(matcher.compute_bitmask()), dtype=torch.uint8)
-    bits = (packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8)) & 1
-    return bits.view(-1)[:vocabulary].bool()
+    packed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(packed, count=vocabulary, bitorder="little").view(np.bool_))

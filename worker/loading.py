@@ -22,9 +22,9 @@ from worker.checkpoint import (
 )
 from worker.dialects import Dialect, LocDialect, UnknownDialect
 from worker.guard import Guard
-from worker.quantisation import Quantisation, nf4_config, to_int4
+from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
 
-ENGINE = "transformers-static-batch"
+ENGINE = "continuous-batching"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +80,15 @@ def load_model(
     manifest = read_manifest(folder, *([adapter_folder] if adapter_folder else []))
     config = read_config(folder)
     processor = read_processor(folder, config)
-    model = _weights(folder, config, kind, target)
+    model = _weights(folder, config, kind, target, plain=adapter_folder is None)
     if adapter_folder is not None:
         from worker.adapter import adapted  # PEFT takes two seconds to import
 
         # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
         model = adapted(model, processor, adapter_folder, merge=kind != "nf4-bitsandbytes")
     if kind == "int4-torch":
-        to_int4(model, model.model.language_model)
+        to_int4(model.model.language_model)
+        rest_to_fp32(model)
     model = model.eval().requires_grad_(False).to(target)
     return LoadedModel(
         model=model,
@@ -140,7 +141,8 @@ def _quantisation(name: str, device: torch.device) -> Quantisation:
     return kinds[name]
 
 
-def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:
+def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device, plain: bool) -> Model:
+    """``plain``: no adapter is to be merged into the weights, so that they may be quantised as they are read."""
     options: dict[str, Any] = {"dtype": torch.float32}
     if kind == "nf4-bitsandbytes":
         options = {
@@ -151,6 +153,10 @@ def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.dev
     elif kind == "int4-torch":
         # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
         options = {"dtype": "auto"}
+        if plain:
+            from worker.streaming import Int4Config
+
+            options["quantization_config"] = Int4Config()
     return read_weights(folder, config, **options)
 
 

@@ -1,5 +1,6 @@
 """4-bit weights: torch's int4 kernels for the CPU, bitsandbytes NF4 for CUDA."""
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -16,13 +17,18 @@ ROWS = 16
 
 _AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
-DENSE_TOKENS = 1024 if _AVX512 else 160
+DENSE_TOKENS = 1024 if _AVX512 else 64
 """From this many tokens of one study on, a layer is dequantised and multiplied in fp32.
 
 Of one study, not of the batch: the two ways round differently, and a report may not depend on its batch-mates.
 Measured for 2560 → 10240 on two cores, milliseconds for int4 | dequantised: with AVX2 107 | 120 for 128 tokens
-and 425 | 261 for 512; with AVX-512 186 | 281 for 512 and 658 | 477 for 1,000. Decoding stays below either number.
+and 425 | 261 for 512 (prompts of several studies share the dequantising); with AVX-512 186 | 281 for 512 and
+658 | 477 for 1,000. Decoding stays below either number, and prompts, which hold an image, mostly above the first.
 """
+
+LARGEST_IN_FP32 = 2**27
+"""A weight with more numbers than this stays in bf16, in which a checkpoint has it: MedGemma's embedding, which is
+its head too, takes 1.3 GB so, and would take 2.7."""
 
 DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 """Parts of a model that stay unquantised: they run once a study, or decide between neighbouring locations."""
@@ -44,20 +50,26 @@ class Int4Linear(nn.Module):
     bias: Tensor | None
 
     def __init__(self, linear: nn.Linear) -> None:
-        """Quantise a layer that ``can_be_int4``."""
+        """In the place of a layer that ``can_be_int4``; one without weights (on ``meta``) is filled later."""
         super().__init__()
-        self.out_features, self.in_features = linear.weight.shape
-        codes, scales_and_zeros = quantise(linear.weight.detach().float())
-        self.register_buffer("packed", torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1))
-        self.register_buffer("scales_and_zeros", scales_and_zeros)
+        self.out_features, self.in_features = outputs, inputs = linear.weight.shape
+        device = linear.weight.device
+        self.register_buffer("packed", torch.empty(outputs, inputs // 2, dtype=torch.uint8, device=device))
+        self.register_buffer(
+            "scales_and_zeros", torch.empty(inputs // GROUP, outputs, 2, dtype=torch.bfloat16, device=device)
+        )
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
-        # The order inside `packed` is the kernel's own affair: where it isn't the one that we can read, as may
-        # happen on another architecture, every batch goes through the kernel.
-        self._readable = torch.equal(unpack(self.packed), codes)
+        if not linear.weight.is_meta:
+            self.fill(linear.weight.detach())
+
+    def fill(self, weight: Tensor) -> None:
+        """Quantise these weights, of any floating dtype."""
+        codes, self.scales_and_zeros = quantise(weight.float())
+        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         rows = hidden.reshape(-1, self.in_features)
-        if self._readable and hidden.shape[-2] >= DENSE_TOKENS:
+        if hidden.shape[-2] >= DENSE_TOKENS and packed_order_is_known():
             out = rows.float() @ self.weights().t()
         else:
             out = torch.ops.aten._weight_int4pack_mm_for_cpu(
@@ -115,19 +127,35 @@ def unpack(packed: Tensor) -> Tensor:
     return codes
 
 
-def to_int4(model: nn.Module, decoder: nn.Module) -> None:
-    """Make the linear layers of ``decoder``, a part of ``model``, int4 in place, and all else of ``model`` fp32.
+@cache
+def packed_order_is_known() -> bool:
+    """Whether ``unpack`` reads what this CPU's kernel packs.
 
-    Layers of unsuitable width stay as they are. Layer by layer, so that the memory needed is that of the
-    weights as they were loaded, not of all in fp32.
+    The order is the kernel's own affair: where it isn't the one known here, as may happen on another
+    architecture, every batch goes through the kernel.
+    """
+    codes = torch.arange(112 * GROUP, dtype=torch.int32).view(112, GROUP) * 7 % 16
+    return torch.equal(unpack(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)), codes)
+
+
+def to_int4(decoder: nn.Module) -> None:
+    """Make the linear layers of a part of a model int4 in place; those of unsuitable width stay as they are.
+
+    Layer by layer, so that the memory needed is that of the weights as they were loaded, not of all in fp32.
     """
     for parent in list(decoder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and can_be_int4(child):
                 setattr(parent, name, Int4Linear(child))
+
+
+def rest_to_fp32(model: nn.Module) -> None:
+    """All but the int4 layers, and an embedding too large for that, computes in fp32 from now on."""
     for module in model.modules():
-        if not isinstance(module, Int4Linear):
-            for weights in module.parameters(recurse=False):
+        if isinstance(module, Int4Linear):
+            continue
+        for weights in module.parameters(recurse=False):
+            if weights.numel() <= LARGEST_IN_FP32:
                 weights.data = weights.data.float()
 
 

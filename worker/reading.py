@@ -19,8 +19,8 @@ from shared.opening import open_ledger
 from shared.report import Report
 from shared.settings import Settings
 from shared.store import NotFound, StoreError
-from worker.engine.batcher import Batcher
 from worker.engine.engine import Engine
+from worker.engine.thread import EngineThread
 from worker.heartbeat import Heartbeat
 from worker.loading import load_model
 from worker.study import Study, StudyFault
@@ -37,25 +37,29 @@ class Desk:
     """The ledger on one side, the model on the other."""
 
     ledger: Ledger
-    batcher: Batcher
+    engine: EngineThread
     heartbeat: Heartbeat
     closing: bool = False
 
     @classmethod
     def open(cls, settings: Settings) -> "Desk":
         ledger = open_ledger(settings, "worker")
-        began = time.perf_counter()
-        loaded = load_model(
-            settings.model,
-            adapter=settings.adapter,
-            device=settings.device,
-            quantisation=settings.quantisation,
-        )
-        engine = Engine(loaded, max_batch=settings.slots)
-        log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
-        name = uuid.uuid4().hex[:8]
+
+        def load() -> Engine:
+            began = time.perf_counter()
+            loaded = load_model(
+                settings.model,
+                adapter=settings.adapter,
+                device=settings.device,
+                quantisation=settings.quantisation,
+            )
+            engine = Engine(loaded, max_batch=settings.slots)
+            log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
+            return engine
+
+        engine, name = EngineThread(load), uuid.uuid4().hex[:8]
         heartbeat = Heartbeat(ledger.index, settings.lease, settings.hang, lambda: engine.progress, name)
-        return cls(ledger, Batcher(engine), heartbeat)
+        return cls(ledger, engine, heartbeat)
 
     def close(self) -> None:
         """Take no more jobs in hand; those in hand are read."""
@@ -63,7 +67,7 @@ class Desk:
 
     def leave(self) -> None:
         """End the threads, once no job is in hand."""
-        self.batcher.close()
+        self.engine.close()
         self.heartbeat.close()
 
     def read(self, job: str) -> None:
@@ -112,7 +116,7 @@ class Desk:
             decode_seconds=time.perf_counter() - began,
             cancelled=cancelled,
         )
-        answer = self.batcher.read(study, alone=started.alone)
+        answer = self.engine.read(study, alone=started.alone)
         if isinstance(answer, Report):
             return Outcome(
                 kind="report",

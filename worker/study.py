@@ -57,6 +57,7 @@ class StudyFault:
     message: str
 
 
+ENGINE_FAULT = StudyFault("engine", "The engine failed on this study.")
 GRAMMAR_FAULT = StudyFault("grammar", "The report could not be held to its grammar.")
 
 

@@ -54,12 +54,12 @@ def dialect(request: pytest.FixtureRequest) -> LocDialect:
 
 def write(dialect: LocDialect, budget: int, choose: Choice) -> tuple[Constraint, int]:
     """A report by a model that chooses so among the allowed tokens, and how many tokens it took."""
-    constraint, taken = Constraint(dialect, budget), 0
+    constraint = Constraint(dialect, budget)
+    taken = len(constraint.opening)
     while not constraint.finished:
         allowed = constraint.allowed().nonzero().flatten().tolist()
         assert allowed, constraint.text
-        constraint.take(choose(allowed))
-        taken += 1
+        taken += len(constraint.take(choose(allowed)))
         assert taken <= budget
     return constraint, taken
 
@@ -116,21 +116,31 @@ def test_a_long_report_has_at_most_16_boxes_and_24_sentences(dialect: LocDialect
     assert report.findings.count(".") == report.impression.count(".") == 12
 
 
+def follow(constraint: Constraint, script: list[int]) -> int:
+    """Choose these tokens, where there is a choice, until the report ends; returns how many there are then."""
+    written = list(constraint.opening)
+    while not constraint.finished and len(written) < len(script):
+        token = script[len(written)]
+        assert constraint.allowed()[token]
+        written += constraint.take(token)
+        assert constraint.cut_short or written == script[: len(written)]
+    return len(written)
+
+
 def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(dialect: LocDialect) -> None:
     begun = "FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0001><loc0002><loc0003><loc0004>;"
     letters = [token for letter in " interstitial pattern left" for token in dialect.encode(letter)]
     budget = len(dialect.encode(begun)) + len(dialect.encode(shortest_ending(begun))) + 1
-    script = iter([*dialect.encode(begun), *letters])
-    constraint, taken = write(dialect, budget, lambda allowed: next(script, allowed[0]))
+    script = [*dialect.encode(begun), *letters]
+    constraint = Constraint(dialect, budget)
+    taken = follow(constraint, script)
     assert (constraint.cut_short, constraint.whole_boxes, taken) == (True, 1, budget)
     assert [str(place.finding.label) for place in parse(constraint.text).locations] != ["cardiomegaly"]
 
 
 def test_a_box_never_ends_before_it_begins(dialect: LocDialect) -> None:
     constraint = Constraint(dialect, 500)
-    for token in dialect.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"):
-        assert constraint.allowed()[token]
-        constraint.take(token)
+    follow(constraint, dialect.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"))
     bins = [dialect.bin(token) for token in constraint.allowed().nonzero().flatten().tolist()]
     assert bins == list(range(501, LOC_BINS))
     constraint.take(dialect.first + 501)

@@ -13,6 +13,7 @@ from PIL import Image
 from shared.grammar import parse
 from shared.report import DEMO_WARNING, Report
 from worker.engine.constraint import Constraint
+from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
 from worker.engine.runner import Runner
 from worker.engine.sequence import Sequence
@@ -43,16 +44,14 @@ def test_a_budget_below_the_shortest_report_is_refused(dense: LoadedModel) -> No
 def test_what_the_guard_does_not_know_is_not_read_and_its_batch_mates_are(
     dense: LoadedModel, studies: Studies
 ) -> None:
-    tower = dense.model.model.vision_tower
-    pixels = [
-        Engine(dense)._runner.pixels(Sequence(study, Constraint(dense.dialect, 100))) for study in studies(4)
-    ]
+    tower, plain_engine = dense.model.model.vision_tower, Engine(dense)
+    views = [plain_engine._encoder._pixels(plain_engine.sequence(study)) for study in studies(4)]
     with torch.inference_mode():
-        seen = features(tower(torch.cat(pixels)).last_hidden_state)
+        seen = features(tower(torch.cat([view for view in views if view is not None])).last_hidden_state)
     centre, second = seen[0], (seen - seen[0]).norm(dim=1).sort().values[2].item()
     guard = Guard(centre, torch.eye(len(centre)), threshold=second)  # reads the three nearest
     guarded = replace(dense, guard=guard)
-    plain, answers = Engine(dense).write(studies(4)), Engine(guarded).write(studies(4))
+    plain, answers = plain_engine.write(studies(4)), Engine(guarded).write(studies(4))
     declined = [answer.declined for answer in answers if isinstance(answer, Reading)]
     assert len([reason for reason in declined if reason]) == 1
     for answer, unguarded in zip(answers, plain, strict=True):
@@ -94,13 +93,13 @@ def test_a_study_whose_numbers_overflow_fails_alone(
     loaded: LoadedModel, studies: Studies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(loaded)
-    well, pixels = texts(engine.write(studies(4))), Runner.pixels
+    well, pixels = texts(engine.write(studies(4))), Encoder._pixels
 
-    def spoilt(runner: Runner, sequence: Any) -> torch.Tensor:
-        made = pixels(runner, sequence)
-        return made * float("nan") if sequence.study.id == "2" else made
+    def spoilt(encoder: Encoder, sequence: Sequence) -> torch.Tensor | None:
+        made = pixels(encoder, sequence)
+        return made * float("nan") if made is not None and sequence.study.id == "2" else made
 
-    monkeypatch.setattr(Runner, "pixels", spoilt)
+    monkeypatch.setattr(Encoder, "_pixels", spoilt)
     assert texts(engine.write(studies(4))) == [*well[:2], "not_finite", well[3]]
 
 
@@ -116,33 +115,40 @@ def test_a_study_whose_grammar_fails_fails_alone(
     engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = texts(engine.write(studies(3)))
-    begun = engine._begun
+    begun = engine.sequence
 
-    def refusing(study: Study) -> Any:
+    def refusing(study: Study) -> Sequence:
         sequence = begun(study)
         if study.id == "1":
-            sequence.constraint._matcher.consume_tokens(sequence.constraint._dialect.encode("FINDINGS"))
+            sequence.constraint._matcher.consume_tokens(sequence.constraint._dialect.encode(" No"))
         return sequence
 
-    monkeypatch.setattr(engine, "_begun", refusing)
+    monkeypatch.setattr(engine, "sequence", refusing)
     assert texts(engine.write(studies(3))) == [well[0], "grammar", well[2]]
 
 
-def test_a_study_cancelled_in_the_middle_is_dropped_alone(
+class Watched:
+    """Stands before ``Runner.go_on``, to see the batches, and to act at some step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[int, list[Sequence]], None]) -> None:
+        self.sizes: list[int] = []
+        go_on = Runner.go_on
+
+        def watched(runner: Runner, batch: list[Sequence]) -> torch.Tensor:
+            self.sizes.append(len(batch))
+            act(len(self.sizes), batch)
+            return go_on(runner, batch)
+
+        monkeypatch.setattr(Runner, "go_on", watched)
+
+
+def test_a_study_cancelled_in_the_middle_is_dropped_at_once_and_alone(
     engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well, batch, sizes = texts(engine.write(studies(4))), studies(4), []
-    run = Runner.run
-
-    def cancelling(runner: Runner, rows: list[Any]) -> torch.Tensor:
-        sizes.append(len(rows))
-        if len(sizes) == 10:
-            batch[1].cancelled.set()
-        return run(runner, rows)
-
-    monkeypatch.setattr(Runner, "run", cancelling)
+    well, batch = texts(engine.write(studies(4))), studies(4)
+    watched = Watched(monkeypatch, lambda step, _: batch[1].cancelled.set() if step == 10 else None)
     assert texts(engine.write(batch)) == [well[0], "cancelled", *well[2:]]
-    assert sizes[9:11] == [4, 3]
+    assert watched.sizes[9:11] == [4, 3]
 
 
 def test_a_study_cancelled_while_it_waits_costs_nothing(engine: Engine, studies: Studies) -> None:
@@ -152,21 +158,80 @@ def test_a_study_cancelled_while_it_waits_costs_nothing(engine: Engine, studies:
     assert engine.progress == 0
 
 
-def test_an_exception_in_the_forward_is_raised_and_the_engine_works_afterwards(
+def test_a_study_joins_between_steps_and_takes_the_place_of_one_that_left(
+    dense: LoadedModel, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(dense, max_batch=3)
+    alone = [texts(engine.write([study]))[0] for study in studies(9)]
+    watched = Watched(monkeypatch, lambda *_: None)
+    sequences = [engine.sequence(study) for study in studies(9)]
+    ended: list[Sequence] = []
+    for turn in range(10_000):
+        if turn % 7 == 0 and sequences:
+            engine.add(sequences.pop(0))
+        ended += engine.step()
+        if len(ended) == 9:
+            break
+    assert {sequence.study.id: texts([engine.outcome(sequence)])[0] for sequence in ended} == {
+        str(n): text for n, text in enumerate(alone)
+    }
+    assert [sequence.study.id for sequence in ended] != sorted(sequence.study.id for sequence in ended)
+    assert {1, 2, 3} <= set(watched.sizes) <= {0, 1, 2, 3}
+    assert engine._runner.slots.empty
+
+
+def test_tokens_that_must_follow_cost_no_step(engine: Engine, studies: Studies, monkeypatch: Any) -> None:
+    watched = Watched(monkeypatch, lambda *_: None)
+    (reading,) = engine.write(studies(1))
+    assert isinstance(reading, Reading)
+    assert len(watched.sizes) < len(reading.tokens) * 0.9
+
+
+def test_where_memory_runs_out_fewer_run_together_and_all_are_read(
     engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well, steps = texts(engine.write(studies(3))), iter(range(1000))
-    run = Runner.run
+    well, begin, sizes = texts(engine.write(studies(7))), Runner.begin, []
 
-    def failing(runner: Runner, rows: list[Any]) -> torch.Tensor:
-        if next(steps) == 5:
+    def narrow(runner: Runner, batch: list[Sequence], slots: list[int]) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
             raise torch.OutOfMemoryError
-        return run(runner, rows)
+        return begin(runner, batch, slots)
 
-    monkeypatch.setattr(Runner, "run", failing)
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.write(studies(3))
-    assert texts(engine.write(studies(3))) == well
+    monkeypatch.setattr(Runner, "begin", narrow)
+    assert texts(engine.write(studies(7))) == well
+    assert sizes[:3] == [7, 3, 1]
+    assert engine._runner.slots.empty
+
+
+def test_a_forward_that_fails_is_repeated_study_by_study_and_convicts_one(
+    engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = texts(engine.write(studies(4)))
+
+    def break_on(_: int, batch: list[Sequence]) -> None:
+        if any(sequence.study.id == "2" and len(sequence.tokens) > 20 for sequence in batch):
+            raise RuntimeError("a kernel gave up")
+
+    with monkeypatch.context() as patch:
+        watched = Watched(patch, break_on)
+        assert texts(engine.write(studies(4))) == [*well[:2], "engine", well[3]]
+    assert watched.sizes[0] == 4
+    assert watched.sizes[-1] == 1
+    assert texts(engine.write(studies(4))) == well
+
+
+def test_a_suspect_runs_alone(engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    well, together = texts(engine.write(studies(5))), set[frozenset[str]]()
+    Watched(monkeypatch, lambda _, batch: together.add(frozenset(sequence.study.id for sequence in batch)))
+    sequences = [engine.sequence(study, alone=study.id == "2") for study in studies(5)]
+    for sequence in sequences:
+        engine.add(sequence)
+    while engine.busy:
+        engine.step()
+    assert texts([engine.outcome(sequence) for sequence in sequences]) == well
+    assert {batch for batch in together if "2" in batch} == {frozenset("2")}
+    assert frozenset("01") in together and frozenset("34") in together
 
 
 def test_progress_is_seen_within_a_prefill(engine: Engine, studies: Studies) -> None:
@@ -182,9 +247,14 @@ def test_progress_is_seen_within_a_prefill(engine: Engine, studies: Studies) -> 
 
 
 def test_nothing_of_a_study_stays_in_memory_after_its_report(engine: Engine, studies: Studies) -> None:
-    engine.write(studies(2))
-    assert engine._runner._rows == []
-    assert not engine._runner._cache.get_seq_length()
+    sequences = [engine.sequence(study) for study in studies(2)]
+    for sequence in sequences:
+        engine.add(sequence)
+    engine.step()
+    assert not engine._runner.slots.empty
+    while engine.busy:
+        engine.step()
+    assert engine._runner.slots.empty
 
 
 def test_progress_may_be_watched_from_another_thread(engine: Engine, studies: Studies) -> None:
@@ -215,23 +285,17 @@ def test_each_finding_has_the_probability_of_the_tokens_that_named_it(
     assert located
 
 
-def test_a_forced_token_is_certain(dense: LoadedModel, studies: Studies) -> None:
+def test_a_forced_token_is_certain(dense: LoadedModel, studies: Studies, monkeypatch: Any) -> None:
+    forced, take = [True] * 2, Constraint.take  # the opening is forced
+
+    def noting(constraint: Constraint, token: int) -> list[int]:
+        taken = take(constraint, token)
+        forced.extend([constraint.cut_short, *[True] * (len(taken) - 1)])
+        return taken
+
     engine = Engine(replace(dense, max_new_tokens=40))
-    begun, forced = engine._begun, list[bool]()
-
-    def watched(study: Study) -> Any:
-        sequence = begun(study)
-        allowed = sequence.constraint.allowed
-
-        def noting() -> torch.Tensor:
-            mask = allowed()
-            forced.append(sequence.constraint.cut_short or int(mask.sum()) == 1)
-            return mask
-
-        sequence.constraint.allowed = noting
-        return sequence
-
-    engine._begun = watched  # type: ignore[method-assign]
+    assert len(engine.sequence(studies(1)[0]).constraint.opening) == 2
+    monkeypatch.setattr(Constraint, "take", noting)
     (reading,) = engine.write(studies(1))
     assert isinstance(reading, Reading)
     assert reading.cut_short

@@ -17,8 +17,8 @@ from shared.ledger import Ledger, NewJob, Reconciler, cancel, submit
 from shared.ledger.records import OpenMarker, Outcome
 from shared.store import StoreError
 from worker import reading
-from worker.engine.batcher import Batcher
 from worker.engine.engine import Engine
+from worker.engine.thread import EngineThread
 from worker.heartbeat import Heartbeat
 from worker.reading import Desk
 from worker.study import Study, StudyFault
@@ -27,7 +27,7 @@ from worker.study import Study, StudyFault
 @pytest.fixture
 def desk(ledger: Ledger, engine: Engine) -> Iterator[Desk]:
     heartbeat = Heartbeat(ledger.index, ledger.settings.lease, 60, lambda: engine.progress, "w1")
-    made = Desk(ledger, Batcher(engine), heartbeat)
+    made = Desk(ledger, EngineThread(lambda: engine), heartbeat)
     yield made
     made.leave()
 
@@ -99,7 +99,7 @@ def test_a_vanished_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: De
 def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
     ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "read", lambda *_: [StudyFault("not_finite", "Overflow.")])
+    monkeypatch.setattr(EngineThread, "read", lambda *_, **__: StudyFault("not_finite", "Overflow."))
     job = submitted(ledger)
     desk.read(job)
     failure = outcome(ledger, job).failure
@@ -120,7 +120,7 @@ def test_a_job_that_has_ended_is_not_read_again(
     job = submitted(ledger)
     desk.read(job)
     first = outcome(ledger, job)
-    monkeypatch.setattr(Engine, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(EngineThread, "read", lambda *_, **__: pytest.fail("read again"))
     desk.read(job)
     assert outcome(ledger, job) == first
 
@@ -153,27 +153,27 @@ def test_a_cancelled_job_stops_and_stays_cancelled(
 @pytest.fixture
 def loaded_slowly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Makes each step take long; set at the first."""
-    begun, run = threading.Event(), engine._runner.run
+    begun, run = threading.Event(), engine._runner.go_on
 
-    def slow(rows: Any) -> Any:
+    def slow(batch: Any) -> Any:
         begun.set()
         time.sleep(0.1)
-        return run(rows)
+        return run(batch)
 
-    monkeypatch.setattr(engine._runner, "run", slow)
+    monkeypatch.setattr(engine._runner, "go_on", slow)
     return begun
 
 
 def test_a_suspect_is_read_alone(ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submitted(ledger)
     ledger.store.put(f"open/{job}", OpenMarker(deaths=("somebody",)).dump())
-    read, alone = desk.batcher.read, []
+    read, alone = desk.engine.read, []
 
     def noted(study: Study, **how: bool) -> Any:
         alone.append(how)
         return read(study, **how)
 
-    monkeypatch.setattr(desk.batcher, "read", noted)
+    monkeypatch.setattr(desk.engine, "read", noted)
     desk.read(job)
     assert alone == [{"alone": True}]
     assert outcome(ledger, job).report

@@ -1,7 +1,5 @@
 """What a report may hold next: the grammar, the order of a box's corners, and the token budget."""
 
-from collections import deque
-
 from torch import Tensor
 
 from shared.grammar import shortest_ending
@@ -24,10 +22,14 @@ def smallest_budget(dialect: Dialect) -> int:
 class Constraint:
     """Holds one report to the grammar, and within its budget.
 
+    Where the grammar leaves no choice, the tokens that must follow are appended without asking the model
+    (jump-forward), so that ``allowed`` is asked for choices alone.
+
     Invariant: after each token, the shortest ending of the text so far, and the token that ends the turn, fit
     into what is left of the budget. A token that would break it isn't taken; the ending is written instead.
 
     Attributes:
+        opening: the tokens that the report begins with, already appended.
         text: written so far, byte for byte.
         pieces: what each token added to it.
         cut_short: whether the budget made the constraint write the ending.
@@ -40,12 +42,12 @@ class Constraint:
         self._dialect, self._matcher = dialect, dialect.matcher()
         self._left = budget
         self._box: list[int] = []
-        self._ending: deque[int] = deque()
         self.text = ""
         self.pieces: list[str] = []
         self.cut_short = False
         self.whole_boxes = 0
         self.finished = False
+        self.opening = self._forced()
 
     def allowed(self) -> Tensor:
         """The tokens that may follow: bool, (vocabulary,), on the CPU."""
@@ -53,19 +55,36 @@ class Constraint:
         self._dialect.restrict(allowed, self._box)
         return allowed
 
-    def take(self, token: int) -> int:
-        """Append an allowed token, or the first of the ending where the budget demands it; returns which."""
-        if not self._ending and token not in self._dialect.eos and not self._affordable(token):
-            self._ending = deque([*self._dialect.encode(shortest_ending(self.text)), min(self._dialect.eos)])
-            self.cut_short = True
-        if self._ending:
-            token = self._ending.popleft()
+    def take(self, token: int) -> list[int]:
+        """Append an allowed token and all that must follow it, or, where the budget demands it, the ending.
+
+        Returns what was appended. Raises GrammarFailure.
+        """
+        if not self._affordable(token):
+            return self._end()
         self._append(token)
-        return token
+        return [token, *self._forced()]
+
+    def _forced(self) -> list[int]:
+        taken: list[int] = []
+        while not self.finished and (following := self._matcher.compute_ff_tokens()):
+            for token in following:
+                if not self._affordable(token):
+                    return taken + self._end()
+                self._append(token)
+                taken.append(token)
+        return taken
+
+    def _end(self) -> list[int]:
+        self.cut_short = True
+        ending = [*self._dialect.encode(shortest_ending(self.text)), min(self._dialect.eos)]
+        for token in ending:
+            self._append(token)
+        return ending
 
     def _affordable(self, token: int) -> bool:
         left = self._left - 1
-        if left > LONGEST_ENDING:
+        if left > LONGEST_ENDING or token in self._dialect.eos:
             return True
         ending = shortest_ending(self.text + self._dialect.text(token))
         return len(self._dialect.encode(ending)) + 1 <= left

@@ -1,7 +1,6 @@
-"""The engine: a static batch, prefilled together and decoded together."""
+"""The engine: studies join and leave between steps, and all that are under way share each forward."""
 
 import logging
-from collections import deque
 from collections.abc import Sequence as Studies
 
 import torch
@@ -9,10 +8,15 @@ from torch import Tensor
 
 from shared.report import Report
 from worker.engine.constraint import Constraint, GrammarFailure, smallest_budget
+from worker.engine.encoder import Encoder
+from worker.engine.head import Head
+from worker.engine.memory import available, ran_out
 from worker.engine.runner import Runner
+from worker.engine.scheduler import Scheduler
 from worker.engine.sequence import Sequence
+from worker.engine.slots import Slots
 from worker.loading import LoadedModel, ModelError
-from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault, report_of
+from worker.study import ENGINE_FAULT, GRAMMAR_FAULT, Reading, Study, StudyFault, report_of
 
 log = logging.getLogger("emx.engine")
 
@@ -20,94 +24,145 @@ log = logging.getLogger("emx.engine")
 class Engine:
     """Reads studies with one model, by greedy decoding under the report grammar.
 
-    For one thread at a time (see ``Batcher``); ``progress`` may be read from any.
+    For one thread at a time (see ``EngineThread``); ``progress`` may be read from any.
     """
 
     def __init__(self, loaded: LoadedModel, max_batch: int = 32) -> None:
-        """``max_batch``: studies that run together. Raises ModelError if no report fits the token budget."""
+        """``max_batch``: studies that may run together, if memory allows.
+
+        Raises ModelError if no report fits the token budget.
+        """
         smallest = smallest_budget(loaded.dialect)
         if loaded.max_new_tokens < smallest:
             raise ModelError(
                 f"max_new_tokens is {loaded.max_new_tokens}, and the shortest report has {smallest} tokens: "
                 "raise it in emx.json."
             )
-        self.max_batch = max_batch
-        self._loaded, self._runner = loaded, Runner(loaded)
+        self._loaded = loaded
+        self._runner = Runner(loaded, slots_that_fit(loaded, max_batch))
+        self._scheduler, self._head = Scheduler(self._runner.slots), Head(loaded.model)
+        self._encoder = Encoder(loaded, self._runner.count)
+
+    @property
+    def slots(self) -> int:
+        """Studies that run together."""
+        return self._runner.slots.count
 
     @property
     def progress(self) -> int:
-        """Steps so far (see ``Runner``); it stands still when idle, and when a forward hangs."""
+        """Steps and layers so far; it stands still when idle, and when a forward hangs."""
         return self._runner.progress
+
+    @property
+    def busy(self) -> bool:
+        return self._scheduler.busy
 
     def read(self, studies: Studies[Study]) -> list[Report | StudyFault]:
         """A report for each study, in order, or the fault that it alone had."""
-        return [
-            outcome if isinstance(outcome, StudyFault) else report_of(study, outcome, self._loaded.provenance)
-            for study, outcome in zip(studies, self.write(studies), strict=True)
-        ]
+        return [self.answer(study, outcome) for study, outcome in zip(studies, self.write(studies), strict=True)]
+
+    def answer(self, study: Study, outcome: Reading | StudyFault) -> Report | StudyFault:
+        if isinstance(outcome, StudyFault):
+            return outcome
+        return report_of(study, outcome, self._loaded.provenance)
 
     def write(self, studies: Studies[Study]) -> list[Reading | StudyFault]:
-        """What the model writes of each study, in order. What befalls a whole batch (memory) is raised."""
-        sequences = [self._begun(study) for study in studies]
-        waiting, running = deque(sequences), list[Sequence]()
+        """What the model writes of each study, in order."""
+        sequences = [self.sequence(study) for study in studies]
+        for sequence in sequences:
+            self.add(sequence)
+        while self.busy:
+            self.step()
+        return [self.outcome(sequence) for sequence in sequences]
+
+    def sequence(self, study: Study, alone: bool = False) -> Sequence:
+        """A study that hasn't begun. ``alone``: it is to run without batch-mates."""
+        dialect, budget = self._loaded.dialect, self._loaded.max_new_tokens
+        return Sequence(study, lambda: Constraint(dialect, budget), alone)
+
+    def add(self, sequence: Sequence) -> None:
+        self._scheduler.add(sequence)
+
+    def outcome(self, sequence: Sequence) -> Reading | StudyFault:
+        """What the model wrote of a study that has ended, or its fault."""
+        return sequence.outcome(self._runner.prompt_tokens)
+
+    def step(self) -> list[Sequence]:
+        """One forward; returns the studies that have ended."""
+        self._scheduler.drop_cancelled()
+        ended = self._scheduler.retire()
+        batch = self._scheduler.schedule()
         try:
-            while running := self._schedule(running, waiting):
-                logits = self._runner.run(running)
-                self._postprocess(running, logits)
-        finally:
-            self._runner.release()
-        return [sequence.outcome(self._runner.prompt_tokens) for sequence in sequences]
+            self._run(batch)
+        except Exception as error:
+            self._recover(batch, error)
+        return ended + self._scheduler.retire()
 
-    def _begun(self, study: Study) -> Sequence:
-        return Sequence(study, Constraint(self._loaded.dialect, self._loaded.max_new_tokens))
+    def give_up(self, fault: StudyFault) -> list[Sequence]:
+        """End all studies with this fault; returns them."""
+        return self._scheduler.give_up(fault)
 
-    def _schedule(self, running: list[Sequence], waiting: deque[Sequence]) -> list[Sequence]:
-        """The rows of this batch that go on; when none does, the next batch."""
-        _drop_cancelled(running)
-        if going_on := [sequence for sequence in running if not sequence.ended]:
-            return going_on
-        batch: list[Sequence] = []
-        while waiting and len(batch) < self.max_batch:
-            sequence = waiting.popleft()
-            self._prepare(sequence)
-            if not sequence.ended:
-                batch.append(sequence)
-        return batch
-
-    def _prepare(self, sequence: Sequence) -> None:
-        _drop_cancelled([sequence])
-        if sequence.ended:
+    def _run(self, batch: list[Sequence]) -> None:
+        if batch and batch[0].held:
+            self._postprocess(batch, self._runner.go_on(batch))
             return
-        try:
-            sequence.pixels = self._runner.pixels(sequence)
-        except Exception as error:  # whatever Pillow and the processor may raise
-            log.warning("image of %s refused by the processor: %s", sequence.study.id, type(error).__name__)
-            sequence.fault = StudyFault("image", "The model's image processor can't take this image.")
+        self._encoder.encode(batch)
+        if fresh := [sequence for sequence in batch if not sequence.ended]:
+            slots = [self._scheduler.running.index(sequence) for sequence in fresh]
+            self._postprocess(fresh, self._runner.begin(fresh, slots))
 
-    def _postprocess(self, batch: list[Sequence], logits: Tensor) -> None:
-        """The best token that its constraint allows, for each row."""
-        finite = logits.isfinite().all(dim=-1).tolist()
+    def _postprocess(self, batch: list[Sequence], hidden: Tensor) -> None:
+        """The best token that its constraint allows, for each row of ``hidden``."""
+        finite = hidden.isfinite().all(dim=-1).tolist()
         allowed = torch.stack([sequence.constraint.allowed() for sequence in batch])
-        logits = logits.masked_fill(~allowed, float("-inf"))
-        best = logits.argmax(dim=-1)
-        probabilities = logits.softmax(dim=-1).gather(1, best.unsqueeze(1)).squeeze(1)
-        for sequence, is_finite, token, probability in zip(
-            batch, finite, best.tolist(), probabilities.tolist(), strict=True
-        ):
-            if sequence.declined:
-                continue
+        chosen = zip(*self._head.choose(hidden, allowed), strict=True)
+        for sequence, is_finite, (token, probability) in zip(batch, finite, chosen, strict=True):
             if not is_finite:
                 sequence.fault = StudyFault("not_finite", "The model's numbers overflowed on this image.")
-                continue
-            try:
-                sequence.tokens.append(sequence.constraint.take(token))
-                sequence.probabilities.append(1.0 if sequence.constraint.cut_short else probability)
-            except GrammarFailure:
-                log.error("the grammar failed for %s", sequence.study.id)
-                sequence.fault = GRAMMAR_FAULT
+            else:
+                self._append(sequence, token, probability)
+
+    def _append(self, sequence: Sequence, token: int, probability: float) -> None:
+        try:
+            taken = sequence.constraint.take(token)
+        except GrammarFailure:
+            log.error("the grammar failed for %s", sequence.study.id)
+            sequence.fault = GRAMMAR_FAULT
+            return
+        sequence.tokens += taken
+        chosen = probability if taken[0] == token else 1.0  # else the budget ended it
+        sequence.probabilities += [chosen, *[1.0] * (len(taken) - 1)]
+        if sequence.ended:
+            sequence.mark()
+
+    def _recover(self, batch: list[Sequence], error: Exception) -> None:
+        """A forward failed as a whole: it was too much together, or the fault of one of them."""
+        log.error("a forward of %d studies failed", len(batch), exc_info=error)
+        running = len(self._scheduler.running)
+        if ran_out(error) and running > 1:
+            self._scheduler.most = running - (len(batch) + 1) // 2
+            log.warning("out of memory: from now on, %d studies run together", self._scheduler.most)
+        elif len(batch) > 1:
+            for sequence in batch:
+                sequence.alone = True
+        else:
+            batch[0].fault = ENGINE_FAULT
+            return
+        self._scheduler.begin_again(batch)
 
 
-def _drop_cancelled(sequences: list[Sequence]) -> None:
-    for sequence in sequences:
-        if not sequence.ended and sequence.study.cancelled.is_set():
-            sequence.fault = StudyFault("cancelled", "The study was cancelled.")
+def slots_that_fit(loaded: LoadedModel, most: int) -> int:
+    """How many studies run together, up to ``most``; says so in the log."""
+    config, vision = loaded.model.config.get_text_config(), loaded.model.config.vision_config
+    embedding = loaded.model.get_input_embeddings().weight.dtype
+    patches = (vision.image_size // vision.patch_size) ** 2
+    capacity = patches + loaded.max_new_tokens  # no image has more tokens than patches
+    cache = Slots.bytes_each(config, capacity, embedding)
+    # While a study begins: the widest layers of the tower and of the decoder, with what they make of it.
+    tower = patches * (vision.intermediate_size + 6 * vision.hidden_size) * 4
+    decoder = capacity * (3 * config.intermediate_size + 6 * config.hidden_size) * 4
+    each = cache + max(tower, decoder) + config.vocab_size * 8
+    fitting = max(available(loaded.device) // each, 1)
+    count = min(fitting, most)
+    log.info("%d studies run together; memory has room for %d, at %.0f MB each", count, fitting, each / 1e6)
+    return count

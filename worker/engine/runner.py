@@ -1,132 +1,150 @@
-"""The model's forward pass over a static batch."""
+"""The decoder's forward passes: the prompts of new studies, and the next tokens of those under way."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutput
+from torch import Tensor
+from transformers import AttentionInterface
 
 from worker.architectures import prompt_ids
+from worker.engine.constraint import Constraint
 from worker.engine.sequence import Sequence
+from worker.engine.slots import Slots, Step, attention, decoding, fold
 from worker.loading import LoadedModel
-from worker.study import declined
+
+_ATTENTION = "emx-slots"
+AttentionInterface.register(_ATTENTION, attention)
 
 
 class Runner:
-    """Prefills a batch, then decodes it a token at a time. Rows that have ended leave the cache for good.
+    """Runs the decoder over ``Slots`` that it owns. Images are the ``Encoder``'s affair.
 
-    All rows have the same prompt, hence the same length at every step: no padding and no attention mask.
+    The prompt is the same for all studies but for the image: what comes before the image is computed once, and
+    the tokens that every report begins with are part of it.
 
     Attributes:
-        progress: steps so far: a step is one forward of the decoder, or one layer of a prefill, which on a CPU
-            may take minutes for a large batch.
+        slots: of the studies under way.
+        progress: steps so far: a step is one forward, or one layer where many tokens go through it, which on a CPU
+            may take long.
         prompt_tokens: length of the prompt, image tokens included.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, slots: int) -> None:
+        """Takes the memory of ``slots`` studies."""
         self._model, self._device = loaded.model, loaded.device
-        self._processor, self._architecture = loaded.processor, loaded.architecture
-        self._guard = loaded.guard
-        self._prompt = self._tokenised(loaded.prompt)
-        self._stacks = [stack for stack in self._model.modules() if isinstance(stack, nn.ModuleList)]
+        self._decoder, self._architecture = loaded.model.model.language_model, loaded.architecture
+        config = loaded.model.config.get_text_config()
+        self._groups = config.num_attention_heads // config.num_key_value_heads
+        self._window: int | None = getattr(config, "sliding_window", None)
         self.progress = 0
-        self.prompt_tokens = self._prompt["input_ids"].shape[1]
-        self.release()
+        prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt)
+        opening = Constraint(loaded.dialect, loaded.max_new_tokens).opening
+        self.prompt_tokens = prompt.shape[1]
+        ids = torch.cat([prompt, torch.tensor([opening], dtype=torch.long)], dim=1)
+        self._prepare_prompt(ids, loaded)
+        capacity = self.prompt_tokens + loaded.max_new_tokens
+        self.slots = Slots(config, slots, capacity, self._embedded.dtype, self._device)
+        self._run_prefix()
 
-    def release(self) -> None:
-        """Forget the batch, so that nothing of a study stays in memory after its report."""
-        self._rows: list[Sequence] = []
-        self._cache = DynamicCache(config=self._model.config.get_text_config())
+    def _prepare_prompt(self, ids: Tensor, loaded: LoadedModel) -> None:
+        is_image = (ids[0] == self._architecture.image_token(loaded.processor)).nonzero()[:, 0]
+        self._prefix, self._image_end = int(is_image[0]), int(is_image[-1]) + 1
+        types = self._architecture.token_types(loaded.processor, ids, prompt=self.prompt_tokens)
+        self._full, self._sliding = self._architecture.visible(types[0], self._window)
+        # An image token's id may lie beyond the vocabulary, and its embedding isn't used.
+        known = ids.masked_fill(ids == ids[0, self._prefix], 0)
+        with torch.inference_mode():
+            self._embedded = self._embed(known)
 
-    def pixels(self, sequence: Sequence) -> Tensor:
-        """The model's view of the study's image, fp32 (1, 3, side, side)."""
-        image = sequence.study.image.convert("RGB")
-        pixels: Tensor = self._processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
-        return pixels
+    def _run_prefix(self) -> None:
+        if self._prefix:
+            with torch.inference_mode():
+                self._decode(self._embedded[:, : self._prefix], self._prompt_step([0], 0, self._prefix))
+            self.slots.keep_prefix(self._prefix)
+
+    def _prompt_step(self, slots: list[int], first: int, last: int) -> Step:
+        return Step(
+            rows=torch.tensor(slots, device=self._device)[:, None],
+            places=torch.arange(first, last, device=self._device)[None],
+            full=fold(self._full[None, first:last, :last], self._groups).to(self._device),
+            sliding=fold(self._sliding[None, first:last, :last], self._groups).to(self._device),
+        )
 
     @torch.inference_mode()
-    def run(self, batch: list[Sequence]) -> Tensor:
-        """Logits of the next token, fp32 (len(batch), vocabulary), on the CPU."""
-        began = time.perf_counter()
-        fresh = not batch[0].tokens
-        logits = self._prefill(batch) if fresh else self._decode(batch)
-        logits = logits.float().cpu()
-        seconds = time.perf_counter() - began
-        for sequence in batch:
-            if fresh:
-                sequence.prefill_seconds += seconds
-            else:
-                sequence.generate_seconds += seconds
-        self.progress += 1
-        return logits
+    def begin(self, batch: list[Sequence], slots: list[int]) -> Tensor:
+        """Prefill studies, whose images are encoded, into these slots.
 
-    def _prefill(self, batch: list[Sequence]) -> Tensor:
-        self.release()
-        self._rows = batch
-        pixels = [sequence.pixels for sequence in batch if sequence.pixels is not None]
-        with self._layers_counted(), self._watched(batch):
-            out = self._model(
-                **{name: ids.expand(len(batch), -1) for name, ids in self._prompt.items()},
-                pixel_values=torch.cat(pixels).to(self._device),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        Returns the decoder's output for the last token of each, (studies, width).
+        """
+        features = torch.stack([sequence.features for sequence in batch if sequence.features is not None])
+        embedded = self._embedded.repeat(len(batch), 1, 1)
+        embedded[:, self._prefix : self._image_end] = features.to(embedded.dtype)
+        step = self._prompt_step(slots, self._prefix, embedded.shape[1])
+        with self._layers_counted():
+            hidden = self._decode(embedded[:, self._prefix :], step)[:, -1]
         for sequence in batch:
-            sequence.pixels = None
-        logits: Tensor = out.logits[:, -1]
-        return logits
+            sequence.features, sequence.held = None, embedded.shape[1]
+            sequence.mark()
+        self.count()
+        return hidden
+
+    @torch.inference_mode()
+    def go_on(self, batch: list[Sequence]) -> Tensor:
+        """One forward of all studies under way, the n-th in slot n: their tokens that aren't in their slots yet.
+
+        Returns the decoder's output for the last token of each, (studies, width).
+        """
+        written = [self.prompt_tokens + len(sequence.tokens) for sequence in batch]
+        held = [sequence.held for sequence in batch]
+        new = [after - before for after, before in zip(written, held, strict=True)]
+        step = decoding(held, new, self._groups, self._window, self._device)
+        tokens = [token for sequence, count in zip(batch, new, strict=True) for token in sequence.tokens[-count:]]
+        hidden = self._decode(self._embed(torch.tensor(tokens)[:, None]), step)[:, 0]
+        for sequence, length in zip(batch, written, strict=True):
+            sequence.held = length
+        self.count()
+        return hidden if step.spread is None else hidden[step.spread[:, -1]]
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        """In the type that the decoder computes in, which a large embedding doesn't have."""
+        embedded: Tensor = self._model.get_input_embeddings()(ids.to(self._device))
+        return embedded.to(self._decoder.norm.weight.dtype)
+
+    def _decode(self, embedded: Tensor, step: Step) -> Tensor:
+        """The decoder's output, (lines, columns, width)."""
+        self.slots.step = step
+        with self._attention():
+            out = self._decoder(
+                inputs_embeds=embedded,
+                attention_mask=self._architecture.sees_all,  # the step has the masks
+                position_ids=step.places + self._architecture.first_position,
+                past_key_values=self.slots,
+                step=step,
+            )
+        self.slots.step = None
+        hidden: Tensor = out.last_hidden_state
+        return hidden
 
     @contextmanager
-    def _watched(self, batch: list[Sequence]) -> Iterator[None]:
-        """Let the guard see what the vision tower makes of the images."""
-        guard = self._guard
-        if guard is None:
-            yield
-            return
-
-        def look(_: nn.Module, __: object, seen: BaseModelOutput) -> None:
-            for sequence, distance in zip(batch, guard.distances(seen.last_hidden_state).tolist(), strict=True):
-                if distance > guard.threshold:
-                    sequence.declined = declined(distance, guard.threshold)
-
-        hook = self._model.model.vision_tower.register_forward_hook(look)
+    def _attention(self) -> Iterator[None]:
+        """Only while the engine runs it: the model stays one that ``generate`` can run too."""
+        config = self._decoder.config
+        before, config._attn_implementation = config._attn_implementation, _ATTENTION
         try:
             yield
         finally:
-            hook.remove()
+            config._attn_implementation = before
 
     @contextmanager
     def _layers_counted(self) -> Iterator[None]:
-        def count(*_: object) -> None:
-            self.progress += 1
-
-        hooks = [layer.register_forward_hook(count) for stack in self._stacks for layer in stack]
+        hooks = [layer.register_forward_hook(lambda *_: self.count()) for layer in self._decoder.layers]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _decode(self, batch: list[Sequence]) -> Tensor:
-        if len(batch) < len(self._rows):
-            kept = [row for row, sequence in enumerate(self._rows) if sequence in batch]
-            self._cache.batch_select_indices(torch.tensor(kept, device=self._device))
-            self._rows = batch
-        tokens = torch.tensor([[sequence.tokens[-1]] for sequence in batch], device=self._device)
-        out = self._model(
-            input_ids=tokens,
-            attention_mask=self._architecture.sees_all,  # sliding layers have dropped what they shouldn't see
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        logits: Tensor = out.logits[:, -1]
-        return logits
-
-    def _tokenised(self, prompt: str) -> dict[str, Tensor]:
-        ids = prompt_ids(self._architecture, self._processor, prompt)
-        types = self._architecture.token_types(self._processor, ids, prompt=ids.shape[1])
-        return {"input_ids": ids.to(self._device), "token_type_ids": types.to(self._device)}
+    def count(self) -> None:
+        """One more step of progress."""
+        self.progress += 1

@@ -1,5 +1,7 @@
 """One study on its way through the engine."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -15,34 +17,52 @@ class Sequence:
     """The state of one study while it is being read.
 
     Attributes:
-        pixels: the model's input, fp32 (1, 3, side, side); None once it has been encoded.
-        tokens: generated so far.
+        begin: makes the constraint of its report.
+        alone: whether it runs without batch-mates, as it may have broken a batch.
+        features: what stands for the image in the prompt, (image tokens, width); None before and after.
+        tokens: of the report so far.
         probabilities: of each token among those that were allowed; 1 where it was forced.
+        held: tokens in its slot, the prompt's included; 0 before the prefill.
         fault: why it ended without a report.
         declined: why the guard keeps the model from reading it.
-        prefill_seconds, generate_seconds: spent so far by the batch it runs in.
+        marks: when its image began to be encoded, its prefill ended, its report ended; seconds of a clock.
     """
 
     study: Study
-    constraint: Constraint
-    pixels: Tensor | None = None
+    begin: Callable[[], Constraint]
+    alone: bool = False
+    features: Tensor | None = None
     tokens: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    held: int = 0
     fault: StudyFault | None = None
     declined: str | None = None
-    prefill_seconds: float = 0.0
-    generate_seconds: float = 0.0
+    marks: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the report's opening."""
+        self.constraint = self.begin()
+        self.tokens = list(self.constraint.opening)
+        self.probabilities = [1.0] * len(self.tokens)
+        self.held, self.marks = 0, []
 
     @property
     def ended(self) -> bool:
         return self.fault is not None or self.declined is not None or self.constraint.finished
 
+    def mark(self) -> None:
+        self.marks.append(time.perf_counter())
+
     def outcome(self, prompt_tokens: int) -> Reading | StudyFault:
         """The reading, once ``ended``."""
         if self.fault is not None:
             return self.fault
+        began, prefilled, *_ = self.marks
         if self.declined is not None:
-            return abstention(self.declined, prompt_tokens, self.prefill_seconds)
+            return abstention(self.declined, prompt_tokens, prefilled - began)
         try:
             parsed = parse(self.constraint.text)
         except MalformedReport:
@@ -55,8 +75,8 @@ class Sequence:
             cut_short=self.constraint.cut_short,
             prompt_tokens=prompt_tokens,
             tokens=tuple(self.tokens),
-            prefill_seconds=self.prefill_seconds,
-            generate_seconds=self.generate_seconds,
+            prefill_seconds=prefilled - began,
+            generate_seconds=self.marks[-1] - prefilled,
             token_probabilities=tuple(self.probabilities),
             probabilities=finding_probabilities(whole, self.constraint.pieces, self.probabilities),
         )

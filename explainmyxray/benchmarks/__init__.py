@@ -1,0 +1,1 @@
+"""What ``emx bench`` measures: always ratios, of things that ran in turn in one process."""

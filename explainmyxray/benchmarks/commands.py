@@ -1,0 +1,93 @@
+"""``emx bench``."""
+
+import json as jsonlib
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that run in turn, in one process.")
+console, errors = Console(), Console(stderr=True)
+
+
+@bench.command()
+def engine(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
+    quantisation: Annotated[str, typer.Option(help="auto, int4, nf4 or none; default: EMX_QUANTISATION")] = "",
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    studies: Annotated[int, typer.Option(min=1, help="Read by the engine in each round")] = 128,
+    concurrency: Annotated[int, typer.Option(min=1, help="Of them, in hand at any time")] = 32,
+    static: Annotated[int, typer.Option(min=1, help="Read by generate as one batch in each round")] = 32,
+    single: Annotated[int, typer.Option(min=1, help="Read by generate one at a time in each round")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """The engine beside transformers' generate, one at a time and in a static batch; same weights and grammar."""
+    from transformers.utils import logging
+
+    from explainmyxray.benchmarks.engine import Sizes, bench_engine
+    from shared.settings import settings
+    from worker.loading import ModelError, load_model
+
+    logging.disable_progress_bar()
+    chosen = settings()
+    try:
+        with errors.status("Measuring"):
+            figures = bench_engine(
+                lambda: load_model(
+                    model or chosen.model,
+                    adapter=chosen.adapter,
+                    device=chosen.device,
+                    quantisation=quantisation or chosen.quantisation,
+                ),
+                Sizes(rounds, studies, concurrency, static, single),
+            )
+    except ModelError as error:
+        errors.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    table = Table("", "studies/s", "tokens/s", "first token, s", "studies", title=f"{figures['model']}, "
+                  f"{figures['quantisation']}, {figures['device']}, {figures['threads']} threads")  # fmt: skip
+    names = {"generate": "generate", "static_batch": f"generate, batches of {static}", "engine": "engine"}
+    for key, name in names.items():
+        row = figures[key]
+        table.add_row(
+            name, f"{row['studies_per_second']:.2f}", f"{row['tokens_per_second']:.0f}",
+            f"{row['first_token_seconds']:.3f}", str(row["studies"]),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"{figures['speedup_vs_generate']:.2f} × generate, {figures['speedup_vs_static_batch']:.2f} × the static "
+        f"batch. Of {figures['compared']} studies compared, {figures['tokens_identical']:.1%} have the same "
+        f"tokens, but for {figures['near_tie_fraction']:.1%} that differ after a near tie."
+    )
+
+
+@bench.command()
+def kernels(
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every shape of the decoder, not the largest alone")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """4-bit kernels on this CPU at MedGemma-4B's shapes: torch's int4, bitsandbytes' NF4, dense fp32 and bf16."""
+    from explainmyxray.benchmarks.kernels import BATCHES, SHAPES, bench_kernels
+
+    with errors.status("Measuring"):
+        figures = bench_kernels(rounds, SHAPES if every else SHAPES[:1])
+    if json:
+        # The largest layer's ratios stand at the top too.
+        top: dict[str, Any] = {k: v for k, v in figures["layers"][0].items() if k.startswith("int4_")}
+        print(jsonlib.dumps({**figures, **top}, indent=2))
+        return
+    for layer in figures["layers"]:
+        table = Table("tokens", *map(str, BATCHES), title=f"{layer['in']} → {layer['out']}, milliseconds")
+        for kind, taken in layer["milliseconds"].items():
+            table.add_row(kind, *(f"{taken[str(tokens)]:.2f}" for tokens in BATCHES))
+        table.add_row("int4, times NF4", *(f"{layer[f'int4_speedup_vs_nf4_batch{n}']:.1f} ×" for n in BATCHES))
+        console.print(table)
+        error = layer["relative_error"]
+        console.print(f"Relative error on random weights: int4 {error['int4']:.3f}, NF4 {error['nf4']:.3f}")

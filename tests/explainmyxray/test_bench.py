@@ -1,0 +1,50 @@
+"""``emx bench``: what it prints, and that the tokens agree."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from explainmyxray.benchmarks.kernels import BATCHES
+from explainmyxray.cli import app
+
+
+def printed(*arguments: str) -> Any:
+    result = CliRunner().invoke(app, ["bench", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_engine_is_measured_beside_generate_and_writes_the_same(checkpoint: Path) -> None:
+    sizes = ("--rounds", "1", "--studies", "6", "--concurrency", "3", "--static", "4", "--single", "3")
+    figures = printed("engine", "--model", str(checkpoint), "--quantisation", "none", *sizes)
+    assert figures["tokens_identical"] == 1
+    assert figures["compared"] == 3
+    assert [figures[way]["studies"] for way in ("generate", "static_batch", "engine")] == [3, 4, 6]
+    for way in ("generate", "static_batch", "engine"):
+        assert figures[way]["studies_per_second"] > 0
+        assert figures[way]["first_token_seconds"] > 0
+    assert figures["speedup_vs_generate"] == pytest.approx(
+        figures["engine"]["studies_per_second"] / figures["generate"]["studies_per_second"], rel=0.05
+    )
+    assert figures["speedup_vs_static_batch"] > 0
+    assert 0 <= figures["near_tie_fraction"] <= 1
+
+
+def test_a_missing_model_is_named() -> None:
+    result = CliRunner().invoke(app, ["bench", "engine", "--model", "/no/such"])
+    assert result.exit_code == 1
+    assert "/no/such" in result.stderr
+
+
+def test_kernels_are_measured_beside_each_other() -> None:
+    figures = printed("kernels", "--rounds", "1")
+    (layer,) = figures["layers"]
+    assert (layer["in"], layer["out"]) == (2560, 10240)
+    assert set(layer["milliseconds"]) == {"int4", "nf4", "fp32", "bf16"}
+    assert set(layer["milliseconds"]["int4"]) == {str(tokens) for tokens in BATCHES}
+    assert figures["int4_speedup_vs_nf4_batch1"] == layer["int4_speedup_vs_nf4_batch1"] > 1
+    assert 0 < layer["relative_error"]["int4"] < 0.15
+    assert 0 < layer["relative_error"]["nf4"] < 0.15

@@ -1,0 +1,148 @@
+"""Many threads hand in a study each; one thread runs the engine."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from shared.report import Report
+from worker.engine.engine import Engine
+from worker.engine.runner import Runner
+from worker.engine.sequence import Sequence
+from worker.engine.thread import EngineClosed, EngineThread
+from worker.study import Study, StudyFault
+
+Studies = Callable[[int], list[Study]]
+
+
+@pytest.fixture
+def thread(engine: Engine) -> Iterator[EngineThread]:
+    made = EngineThread(lambda: engine)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(32) as made:
+        yield made
+
+
+class Gate:
+    """Holds the engine up before its next prefill."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.reached, self.sizes = threading.Event(), threading.Event(), list[int]()
+        begin = Runner.begin
+
+        def held_up(runner: Runner, batch: list[Sequence], slots: list[int]) -> torch.Tensor:
+            self.sizes.append(len(batch))
+            self.reached.set()
+            assert self.go_on.wait(10)
+            return begin(runner, batch, slots)
+
+        monkeypatch.setattr(Runner, "begin", held_up)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")
+
+
+def test_studies_handed_in_by_many_threads_are_read_together_and_each_gets_its_own(
+    engine: Engine,
+    thread: EngineThread,
+    pool: ThreadPoolExecutor,
+    studies: Studies,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = [answer.findings for answer in engine.read(studies(10)) if isinstance(answer, Report)]
+    gate = Gate(monkeypatch)
+    first = pool.submit(thread.read, studies(1)[0])
+    assert gate.reached.wait(10)
+    answers = [pool.submit(thread.read, study) for study in studies(10)]
+    wait_until(lambda: len(thread._handed_in) == 10)
+    gate.go_on.set()
+    assert isinstance(first.result(60), Report)
+    read = [answer.result(60) for answer in answers]
+    assert [answer.findings for answer in read if isinstance(answer, Report)] == expected
+    assert gate.sizes == [1, 10]
+
+
+def test_a_study_handed_in_later_joins_those_under_way(
+    thread: EngineThread, pool: ThreadPoolExecutor, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, go_on = [], Runner.go_on
+    under_way, joined = threading.Event(), threading.Event()
+
+    def watched(runner: Runner, batch: list[Sequence]) -> torch.Tensor:
+        together.append(len(batch))
+        under_way.set()
+        assert joined.wait(10)
+        return go_on(runner, batch)
+
+    monkeypatch.setattr(Runner, "go_on", watched)
+    first = pool.submit(thread.read, studies(2)[0])
+    assert under_way.wait(10)
+    second = pool.submit(thread.read, studies(2)[1])
+    wait_until(lambda: len(thread._handed_in) == 1)
+    joined.set()
+    assert isinstance(first.result(60), Report) and isinstance(second.result(60), Report)
+    assert together[0] == 1
+    assert 2 in together
+
+
+def test_a_broken_forward_gives_every_study_a_fault_and_the_engine_works_afterwards(
+    engine: Engine,
+    thread: EngineThread,
+    studies: Studies,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a kernel gave up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._loaded.model.model.language_model.layers[1].mlp, "forward", broken)
+        faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies(3)]]
+    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * 3
+    assert isinstance(thread.read(studies(1)[0]), Report)
+
+
+def test_an_engine_that_fails_between_forwards_leaves_nobody_waiting(
+    engine: Engine,
+    thread: EngineThread,
+    studies: Studies,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._scheduler, "schedule", broken)
+        faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies(3)]]
+    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * 3
+    assert isinstance(thread.read(studies(1)[0]), Report)
+
+
+def test_closing_reads_what_was_handed_in_and_takes_no_more(
+    engine: Engine, pool: ThreadPoolExecutor, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, thread = Gate(monkeypatch), EngineThread(lambda: engine)
+    answers = [pool.submit(thread.read, study) for study in studies(6)]
+    assert gate.reached.wait(10)
+    wait_until(lambda: len(thread._handed_in) + sum(gate.sizes) == 6)
+    closing = pool.submit(thread.close)
+    assert not closing.done()
+    gate.go_on.set()
+    assert all(isinstance(answer.result(60), Report) for answer in answers)
+    closing.result(10)
+    with pytest.raises(EngineClosed):
+        thread.read(studies(1)[0])

@@ -1,0 +1,60 @@
+"""Images on their way to the decoder."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.sequence import Sequence
+from worker.loading import LoadedModel
+from worker.study import StudyFault, declined
+
+log = logging.getLogger("emx.engine")
+
+
+class Encoder:
+    """Image processor, vision tower and guard."""
+
+    def __init__(self, loaded: LoadedModel, layer_done: Callable[[], None]) -> None:
+        """``layer_done`` is called after each layer of the tower: on a CPU, a large one takes long."""
+        self._model, self._device, self._guard = loaded.model.model, loaded.device, loaded.guard
+        self._processor, self._layer_done = loaded.processor, layer_done
+        stacks = [stack for stack in self._model.vision_tower.modules() if isinstance(stack, nn.ModuleList)]
+        self._layers = [layer for stack in stacks for layer in stack]
+
+    @torch.inference_mode()
+    def encode(self, batch: list[Sequence]) -> None:
+        """Fill in the features of each, or why it ends here."""
+        for sequence in batch:
+            sequence.mark()
+        pixels = [self._pixels(sequence) for sequence in batch]
+        batch = [sequence for sequence in batch if not sequence.ended]
+        if not batch:
+            return
+        views = torch.cat([view for view in pixels if view is not None]).to(self._device)
+        hooks = [layer.register_forward_hook(lambda *_: self._layer_done()) for layer in self._layers]
+        try:
+            seen = self._model.get_image_features(views, return_dict=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for sequence, features in zip(batch, seen.pooler_output, strict=True):
+            sequence.features = features
+        if self._guard is None:
+            return
+        for sequence, distance in zip(batch, self._guard.distances(seen.last_hidden_state).tolist(), strict=True):
+            if distance > self._guard.threshold:
+                sequence.declined = declined(distance, self._guard.threshold)
+                sequence.mark()
+
+    def _pixels(self, sequence: Sequence) -> Tensor | None:
+        """The model's view of the study's image, fp32 (1, 3, side, side)."""
+        try:
+            image = sequence.study.image.convert("RGB")
+            view: Tensor = self._processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
+            return view
+        except Exception as error:  # whatever Pillow and the processor may raise
+            log.warning("image of %s refused by the processor: %s", sequence.study.id, type(error).__name__)
+            sequence.fault = StudyFault("image", "The model's image processor can't take this image.")
+            return None
