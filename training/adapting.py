@@ -24,11 +24,11 @@ from worker.checkpoint import (
     read_config,
     read_manifest,
     read_processor,
-    read_weights,
     require_base,
 )
 from worker.dialects import first_location
 from worker.quantisation import nf4_config
+from worker.weights import read_weights
 
 LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """The text layers. The vision tower stays as it is."""

@@ -12,7 +12,8 @@ from training.reports import report_of
 from training.scoring import Prediction
 from training.tokenizer import PROMPT
 from worker.architectures import architecture_of, prompt_ids
-from worker.checkpoint import read_config, read_processor, read_weights
+from worker.checkpoint import read_config, read_processor
+from worker.weights import read_weights
 
 _BATCH = 50
 _LONGEST = 160

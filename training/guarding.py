@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from training.architecture import build_processor
 from training.lessons import Lessons
 from training.phantom_cache import CachedPhantoms
-from worker.checkpoint import read_config, read_weights
+from worker.checkpoint import read_config
 from worker.guard import Guard, features
+from worker.weights import read_weights
 
 _BATCH = 50
 _PERCENTILE = 99.5

@@ -23,8 +23,7 @@ def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -
     """
     shapes = _shapes(adapter)
     known_tokens = len(processor.tokenizer)
-    if (adapter / "tokenizer.json").is_file():
-        processor.tokenizer = _tokenizer(type(processor.tokenizer), adapter)
+    take_tokenizer(processor, adapter)
     tokens = len(processor.tokenizer)
     embedding = next((shape for name, shape in shapes.items() if name.endswith(_EMBEDDING)), None)
     if tokens > known_tokens and embedding is None and not any(name.endswith(_ROWS) for name in shapes):
@@ -37,6 +36,12 @@ def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -
         model.resize_token_embeddings(rows, mean_resizing=False)
     wrapped = _wrapped(model, adapter)
     return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+
+
+def take_tokenizer(processor: Processor, adapter: Path) -> None:
+    """Give the processor, in place, the adapter's tokenizer where it has one. Raises ModelError."""
+    if (adapter / "tokenizer.json").is_file():
+        processor.tokenizer = _tokenizer(type(processor.tokenizer), adapter)
 
 
 def _shapes(adapter: Path) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig
 
-from worker.architectures import Config, Model, Processor, architecture_of
+from worker.architectures import Config, Processor, architecture_of
 
 MANIFEST = "emx.json"
 
@@ -155,22 +155,6 @@ def read_processor(folder: Path, config: Config) -> Processor:
         raise ModelError(
             f"The processor in {folder} can't be loaded ({error}): restore its tokenizer and processor files."
         ) from error
-
-
-def read_weights(folder: Path, config: Config, **options: Any) -> Model:
-    """The model, whole; ``options`` are those of ``from_pretrained``. Raises ModelError."""
-    try:
-        model, info = architecture_of(config).model.from_pretrained(
-            folder, config=config, use_safetensors=True, output_loading_info=True, **options
-        )
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, … depending on what is broken
-        raise ModelError(f"The weights in {folder} can't be loaded ({error}): fetch them again.") from error
-    # transformers fills missing tensors with random numbers and only warns.
-    if lacking := sorted(info["missing_keys"]):
-        raise ModelError(
-            f"The weights in {folder} lack {len(lacking)} tensors, first {lacking[0]}: fetch the checkpoint again."
-        )
-    return model
 
 
 def revision_of(folder: Path) -> str:

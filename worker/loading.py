@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from shared.report import ModelProvenance
+from worker import cache
 from worker.architectures import Architecture, Config, Model, Processor, architecture_of
 from worker.checkpoint import (
     ModelError,
@@ -16,13 +16,13 @@ from worker.checkpoint import (
     read_config,
     read_manifest,
     read_processor,
-    read_weights,
     require_base,
     revision_of,
 )
 from worker.dialects import Dialect, LocDialect, UnknownDialect
 from worker.guard import Guard
 from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
+from worker.weights import read_as_stored, read_generation_config, read_weights
 
 ENGINE = "continuous-batching"
 
@@ -80,15 +80,13 @@ def load_model(
     manifest = read_manifest(folder, *([adapter_folder] if adapter_folder else []))
     config = read_config(folder)
     processor = read_processor(folder, config)
-    model = _weights(folder, config, kind, target, plain=adapter_folder is None)
-    if adapter_folder is not None:
-        from worker.adapter import adapted  # PEFT takes two seconds to import
-
-        # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
-        model = adapted(model, processor, adapter_folder, merge=kind != "nf4-bitsandbytes")
     if kind == "int4-torch":
-        to_int4(model.model.language_model)
-        rest_to_fp32(model)
+        model = _int4(folder, adapter_folder, config, processor)
+    else:
+        model = _weights(folder, config, kind, target)
+        if adapter_folder is not None:
+            # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
+            model = _adapted(model, processor, adapter_folder, merge=kind == "none")
     model = model.eval().requires_grad_(False).to(target)
     return LoadedModel(
         model=model,
@@ -141,23 +139,55 @@ def _quantisation(name: str, device: torch.device) -> Quantisation:
     return kinds[name]
 
 
-def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device, plain: bool) -> Model:
-    """``plain``: no adapter is to be merged into the weights, so that they may be quantised as they are read."""
-    options: dict[str, Any] = {"dtype": torch.float32}
-    if kind == "nf4-bitsandbytes":
-        options = {
-            "dtype": torch.float32 if device.type == "cpu" else torch.bfloat16,
-            "quantization_config": nf4_config(device.type),
-            "device_map": {"": device},
-        }
-    elif kind == "int4-torch":
-        # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
-        options = {"dtype": "auto"}
-        if plain:
-            from worker.streaming import Int4Config
+def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:
+    if kind == "none":
+        return read_weights(folder, config, dtype=torch.float32)
+    return read_weights(
+        folder,
+        config,
+        dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
+        quantization_config=nf4_config(device.type),
+        device_map={"": device},
+    )
 
-            options["quantization_config"] = Int4Config()
-    return read_weights(folder, config, **options)
+
+def _int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    """From the cache, or made anew and kept there. An adapter is merged first."""
+    kept = cache.place(folder, adapter)
+    if kept and (model := cache.load(kept, config)):
+        model.generation_config = read_generation_config(folder, model)
+        if adapter is not None:
+            from worker.adapter import take_tokenizer
+
+            take_tokenizer(processor, adapter)
+        return model
+    model = _made_int4(folder, adapter, config, processor)
+    if kept and cache.keep(model, kept):
+        generation_config = model.generation_config
+        del model  # what lies on disk needs no memory of its own
+        if again := cache.load(kept, config):
+            again.generation_config = generation_config
+            return again
+        model = _made_int4(folder, adapter, config, processor)
+    return model
+
+
+def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    if adapter is None:
+        from worker.streaming import Int4Config
+
+        return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config())
+    # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
+    model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)
+    to_int4(model.model.language_model)
+    rest_to_fp32(model)
+    return model
+
+
+def _adapted(model: Model, processor: Processor, adapter: Path, merge: bool) -> Model:
+    from worker.adapter import adapted  # PEFT takes two seconds to import
+
+    return adapted(model, processor, adapter, merge=merge)
 
 
 def _dialect(name: str, processor: Processor, model: Model) -> Dialect:

@@ -48,6 +48,7 @@ class Int4Linear(nn.Module):
     packed: Tensor
     scales_and_zeros: Tensor
     bias: Tensor | None
+    _is_hf_initialized: bool = False
 
     def __init__(self, linear: nn.Linear) -> None:
         """In the place of a layer that ``can_be_int4``; one without weights (on ``meta``) is filled later."""

@@ -3,6 +3,8 @@
 A model of 4 billion parameters so never lies in memory as a whole, neither in fp32 nor in bf16.
 """
 
+import contextlib
+import ctypes
 from typing import Any
 
 import torch
@@ -12,20 +14,20 @@ from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from worker.quantisation import Int4Linear, to_int4
+from worker.quantisation import LARGEST_IN_FP32, Int4Linear, to_int4
 
-_METHOD = "emx-int4"
+METHOD = "emx-int4"
 
 
-@register_quantization_config(_METHOD)
+@register_quantization_config(METHOD)
 class Int4Config(QuantizationConfigMixin):
-    """For ``from_pretrained``: the decoder's layers become ``Int4Linear``."""
+    """For ``from_pretrained``: the decoder's layers become ``Int4Linear``, all else that isn't too large fp32."""
 
-    def __init__(self) -> None:
-        self.quant_method = _METHOD
+    def __init__(self, **_: Any) -> None:
+        self.quant_method = METHOD
 
 
-@register_quantizer(_METHOD)
+@register_quantizer(METHOD)
 class Int4Quantizer(HfQuantizer):
     """What transformers asks while it reads a checkpoint."""
 
@@ -33,6 +35,8 @@ class Int4Quantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
         to_int4(model.model.language_model)
+        if self.pre_quantized:
+            return
         for module in model.modules():
             if isinstance(module, Int4Linear):
                 # Where the checkpoint's weights are looked for.
@@ -41,11 +45,15 @@ class Int4Quantizer(HfQuantizer):
                 )
 
     def param_needs_quantization(self, model: Any, param_name: str, **__: Any) -> bool:
-        module, _, name = param_name.rpartition(".")
-        return name == "weight" and isinstance(model.get_submodule(module), Int4Linear)
+        size: int = model.get_parameter(param_name).numel()
+        return size <= LARGEST_IN_FP32  # the rest stays as it is stored
+
+    def get_new_dtype(self, converter: Any, param: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+        """What was quantised before stays as it is."""
+        return param.dtype
 
     def get_quantize_ops(self) -> ConversionOps:
-        return _Fill()
+        return _Convert()
 
     def is_serializable(self) -> bool:
         return False
@@ -55,7 +63,7 @@ class Int4Quantizer(HfQuantizer):
         return False
 
 
-class _Fill(ConversionOps):
+class _Convert(ConversionOps):
     def convert(
         self,
         input_dict: dict[str, list[Tensor]],
@@ -65,12 +73,22 @@ class _Fill(ConversionOps):
         missing_keys: set[str],
         **_: Any,
     ) -> dict[str, Tensor]:
-        """Fill the layer; nothing is left for transformers to set."""
+        """Fill an int4 layer, so that nothing is left for transformers to set; else give the weights in fp32."""
         ((weight,),) = input_dict.values()
         path = full_layer_name.rpartition(".")[0]
         layer: Any = model.get_submodule(path)
+        if type(layer) is not Int4Linear:
+            return {full_layer_name: weight.float()}
         layer.fill(weight)
-        del layer.weight
+        del layer.weight, weight
+        input_dict.clear()
+        _give_back()
         layer._is_hf_initialized = True
         missing_keys.difference_update(f"{path}.{name}" for name in ("weight", "packed", "scales_and_zeros"))
         return {}
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc would keep a gigabyte of what lies between the layers."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

@@ -38,11 +38,11 @@ from worker.checkpoint import (
     read_config,
     read_manifest,
     read_processor,
-    read_weights,
 )
 from worker.engine.engine import Engine
 from worker.loading import load_model
 from worker.study import Reading, Study
+from worker.weights import read_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BOXES = ("image", "term", "xmin", "ymin", "xmax", "ymax")

@@ -13,10 +13,11 @@ from transformers.utils import logging
 from shared.report import ImageFacts
 from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
 from worker.architectures import Model
-from worker.checkpoint import Manifest, read_config, read_processor, read_weights
+from worker.checkpoint import Manifest, read_config, read_processor
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, load_model
 from worker.study import Study
+from worker.weights import read_weights
 
 Studies = Callable[[int], list[Study]]
 
