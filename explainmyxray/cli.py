@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from explainmyxray.benchmarks.commands import bench
+from explainmyxray.models import model as model_commands
 
 if TYPE_CHECKING:
     from shared.report import Report
@@ -44,6 +45,7 @@ app = typer.Typer(
     "clinical use.",
 )
 app.add_typer(bench, name="bench")
+app.add_typer(model_commands, name="model")
 console, errors = Console(), Console(stderr=True)
 
 

@@ -14,7 +14,7 @@ from worker.architectures import Config, Processor, architecture_of
 MANIFEST = "emx.json"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 
 
 class ModelError(RuntimeError):
@@ -71,7 +71,7 @@ def locate(checkpoint: Path | str, revision: str | None) -> Path:
     if path.is_dir() or isinstance(checkpoint, Path) or not _HUB_ID.fullmatch(checkpoint):
         return directory(path)
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the system's errors
         raise ModelError(
             f"{checkpoint} is neither a directory here nor could it be had from the hub "

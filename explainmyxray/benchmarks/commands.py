@@ -91,3 +91,51 @@ def kernels(
         console.print(table)
         error = layer["relative_error"]
         console.print(f"Relative error on random weights: int4 {error['int4']:.3f}, NF4 {error['nf4']:.3f}")
+
+
+@bench.command()
+def stages(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
+    quantisation: Annotated[str, typer.Option(help="auto, int4, nf4 or none; default: EMX_QUANTISATION")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """Where the time of one study goes, beside what arithmetic and memory allow; and the memory that it takes."""
+    from transformers.utils import logging
+
+    from explainmyxray.benchmarks.stages import bench_stages
+    from shared.settings import settings
+    from worker.loading import ModelError, load_model
+
+    logging.disable_progress_bar()
+    chosen = settings()
+    try:
+        with errors.status("Measuring"):
+            figures = bench_stages(
+                lambda: load_model(
+                    model or chosen.model,
+                    adapter=chosen.adapter,
+                    device=chosen.device,
+                    quantisation=quantisation or chosen.quantisation,
+                )
+            )
+    except ModelError as error:
+        errors.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    title = f"{figures['model']}, {figures['quantisation']}, {figures['threads']} threads"
+    table = Table("stage", "calls", "seconds", "a call, ms", "bound, ms", "times the bound", title=title)
+    for stage, row in figures["stages"].items():
+        took, bound = row["seconds_per_call"], row["bound_per_call"]
+        ratio = f"{took / bound:.2f}" if bound else ""
+        table.add_row(
+            stage, str(row["calls"]), f"{row['seconds']:.2f}", f"{took * 1e3:.1f}", f"{bound * 1e3:.1f}", ratio
+        )
+    console.print(table)
+    console.print(
+        f"Start {figures['start_seconds']:.1f} s, study {figures['study_seconds']:.1f} s for "
+        f"{figures['generated_tokens']} tokens after {figures['prompt_tokens']}; peak memory "
+        f"{figures['peak_memory_gb']} GB. Bounds from {figures['gemm_gflops']:.0f} GFLOPS (fp32) and "
+        f"{figures['read_gb_per_second']:.1f} GB/s."
+    )

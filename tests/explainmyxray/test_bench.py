@@ -48,3 +48,13 @@ def test_kernels_are_measured_beside_each_other() -> None:
     assert figures["int4_speedup_vs_nf4_batch1"] == layer["int4_speedup_vs_nf4_batch1"] > 1
     assert 0 < layer["relative_error"]["int4"] < 0.15
     assert 0 < layer["relative_error"]["nf4"] < 0.15
+
+
+def test_stages_are_measured_beside_their_bounds(checkpoint: Path) -> None:
+    figures = printed("stages", "--model", str(checkpoint), "--quantisation", "int4")
+    assert set(figures["stages"]) == {"vision", "prefill", "decode", "head"}
+    assert figures["stages"]["vision"]["calls"] == figures["stages"]["prefill"]["calls"] == 1
+    assert figures["stages"]["head"]["calls"] == figures["stages"]["decode"]["calls"] + 1
+    assert sum(stage["seconds"] for stage in figures["stages"].values()) < figures["study_seconds"]
+    assert all(0 < stage["bound_per_call"] < stage["seconds_per_call"] for stage in figures["stages"].values())
+    assert figures["peak_memory_gb"] > 0.1
