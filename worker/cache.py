@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from worker.architectures import Config, Model, architecture_of
+from worker.quantisation import BF16_UNITS
 from worker.streaming import METHOD
 
 log = logging.getLogger("emx.worker")
@@ -36,7 +37,8 @@ def place(folder: Path, adapter: Path | None) -> Path | None:
     files = [file for part in (folder, adapter) if part for file in sorted(part.glob("*.safetensors"))]
     if sum(file.stat().st_size for file in files) < _WORTHWHILE:
         return None
-    digest = hashlib.sha256(f"{_FORMAT} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
+    kind = f"{_FORMAT} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {BF16_UNITS}"
+    digest = hashlib.sha256(kind.encode())
     for file in files:
         status = file.stat()
         digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())

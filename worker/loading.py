@@ -1,5 +1,6 @@
 """From a checkpoint, on disk or on the hub, to a model that the engine can run."""
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from worker.checkpoint import (
 from worker.dialects import Dialect, LocDialect, UnknownDialect
 from worker.guard import Guard
 from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
+from worker.streaming import Int4Config, give_back
 from worker.weights import read_as_stored, read_generation_config, read_weights
 
 ENGINE = "continuous-batching"
@@ -165,6 +167,8 @@ def _int4(folder: Path, adapter: Path | None, config: Config, processor: Process
     if kept and cache.keep(model, kept):
         generation_config = model.generation_config
         del model  # what lies on disk needs no memory of its own
+        gc.collect()
+        give_back()
         if again := cache.load(kept, config):
             again.generation_config = generation_config
             return again
@@ -174,8 +178,6 @@ def _int4(folder: Path, adapter: Path | None, config: Config, processor: Process
 
 def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
     if adapter is None:
-        from worker.streaming import Int4Config
-
         return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config())
     # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
     model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)

@@ -1,7 +1,7 @@
 """4-bit weights: torch's int4 kernels for the CPU, bitsandbytes NF4 for CUDA."""
 
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,26 @@ ROWS = 16
 
 _AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
-DENSE_TOKENS = 1024 if _AVX512 else 64
-"""From this many tokens of one study on, a layer is dequantised and multiplied in fp32.
+BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
+"""Whether this CPU multiplies in bf16 (three times as fast as in fp32 here; a CPU that emulates it is slower)."""
+
+DENSE_TOKENS = 1024 if _AVX512 and not BF16_UNITS else 64
+"""From this many tokens of one study on, a layer is dequantised and multiplied densely: in bf16 where there are
+units for it, else in fp32.
 
 Of one study, not of the batch: the two ways round differently, and a report may not depend on its batch-mates.
-Measured for 2560 → 10240 on two cores, milliseconds for int4 | dequantised: with AVX2 107 | 120 for 128 tokens
-and 425 | 261 for 512 (prompts of several studies share the dequantising); with AVX-512 186 | 281 for 512 and
+Measured for 2560 → 10240 on two cores, milliseconds for int4 | dequantised to fp32: with AVX2 107 | 120 for 128
+tokens and 425 | 261 for 512 (several studies' prompts share the dequantising); with AVX-512 186 | 281 for 512 and
 658 | 477 for 1,000. Decoding stays below either number, and prompts, which hold an image, mostly above the first.
 """
 
 LARGEST_IN_FP32 = 2**27
 """A weight with more numbers than this stays in bf16, in which a checkpoint has it: MedGemma's embedding, which is
 its head too, takes 1.3 GB so, and would take 2.7."""
+
+LARGE_TOWER = 768
+"""Width of a vision tower from which on it computes in bf16 where the CPU has units for that. A small one takes no
+time to speak of, and stays in fp32 on every CPU."""
 
 DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 """Parts of a model that stay unquantised: they run once a study, or decide between neighbouring locations."""
@@ -38,7 +46,7 @@ class Int4Linear(nn.Module):
     """A linear layer with 4-bit weights, each group of 64 inputs with its own scale and zero (asymmetric).
 
     Takes and gives any floating dtype, shape (..., tokens, in_features) → (..., tokens, out_features). Few tokens
-    go through torch's int4 kernel in bf16; ``DENSE_TOKENS`` and more through fp32.
+    go through torch's int4 kernel in bf16; ``DENSE_TOKENS`` and more through a dense product.
 
     Attributes:
         packed: uint8 (out_features, in_features / 2), in the order of this CPU's kernel.
@@ -71,7 +79,8 @@ class Int4Linear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         rows = hidden.reshape(-1, self.in_features)
         if hidden.shape[-2] >= DENSE_TOKENS and packed_order_is_known():
-            out = rows.float() @ self.weights().t()
+            dtype = torch.bfloat16 if BF16_UNITS else torch.float32
+            out = rows.to(dtype) @ self.weights(dtype).t()
         else:
             out = torch.ops.aten._weight_int4pack_mm_for_cpu(
                 rows.to(torch.bfloat16), self.packed, GROUP, self.scales_and_zeros
@@ -80,11 +89,11 @@ class Int4Linear(nn.Module):
             out = out + self.bias
         return out.to(hidden.dtype).view(*hidden.shape[:-1], self.out_features)
 
-    def weights(self) -> Tensor:
-        """The weights in fp32, (out_features, in_features)."""
+    def weights(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weights, (out_features, in_features)."""
         grouped = unpack(self.packed).view(self.out_features, -1, GROUP)
-        scale, zero = self.scales_and_zeros.float().transpose(0, 1).unsqueeze(-1).unbind(-2)
-        weights = grouped.float().mul_(scale).add_(zero - 8 * scale)
+        scale, zero = self.scales_and_zeros.to(dtype).transpose(0, 1).unsqueeze(-1).unbind(-2)
+        weights = grouped.to(dtype).sub_(8).mul_(scale).add_(zero)
         return weights.view(self.out_features, self.in_features)
 
 
@@ -150,14 +159,21 @@ def to_int4(decoder: nn.Module) -> None:
                 setattr(parent, name, Int4Linear(child))
 
 
-def rest_to_fp32(model: nn.Module) -> None:
-    """All but the int4 layers, and an embedding too large for that, computes in fp32 from now on."""
-    for module in model.modules():
-        if isinstance(module, Int4Linear):
-            continue
-        for weights in module.parameters(recurse=False):
-            if weights.numel() <= LARGEST_IN_FP32:
-                weights.data = weights.data.float()
+def rest_to_fp32(model: Any) -> None:
+    """All but the int4 layers computes in fp32 from now on, but for what ``stays_bf16``."""
+    for name, weights in model.named_parameters():
+        if not stays_bf16(model, name, weights):
+            weights.data = weights.data.float()
+
+
+def stays_bf16(model: Any, name: str, weights: Tensor) -> bool:
+    """Whether a weight that isn't int4 stays as a checkpoint has it.
+
+    So do one too large for fp32, and, on a CPU with units for it, those of a large vision tower and its projector.
+    """
+    of_images = name.startswith(("model.vision_tower", "model.multi_modal_projector"))
+    large = model.config.vision_config.hidden_size >= LARGE_TOWER
+    return weights.numel() > LARGEST_IN_FP32 or (BF16_UNITS and large and of_images)
 
 
 def nf4_config(device: str) -> BitsAndBytesConfig:

@@ -14,7 +14,7 @@ from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from worker.quantisation import LARGEST_IN_FP32, Int4Linear, to_int4
+from worker.quantisation import Int4Linear, stays_bf16, to_int4
 
 METHOD = "emx-int4"
 
@@ -45,8 +45,7 @@ class Int4Quantizer(HfQuantizer):
                 )
 
     def param_needs_quantization(self, model: Any, param_name: str, **__: Any) -> bool:
-        size: int = model.get_parameter(param_name).numel()
-        return size <= LARGEST_IN_FP32  # the rest stays as it is stored
+        return not stays_bf16(model, param_name, model.get_parameter(param_name))
 
     def get_new_dtype(self, converter: Any, param: Tensor, dtype: torch.dtype | None) -> torch.dtype:
         """What was quantised before stays as it is."""
@@ -82,13 +81,13 @@ class _Convert(ConversionOps):
         layer.fill(weight)
         del layer.weight, weight
         input_dict.clear()
-        _give_back()
+        give_back()
         layer._is_hf_initialized = True
         missing_keys.difference_update(f"{path}.{name}" for name in ("weight", "packed", "scales_and_zeros"))
         return {}
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return freed memory to the system: glibc would keep a gigabyte of what lies between the layers."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

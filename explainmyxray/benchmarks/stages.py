@@ -78,6 +78,7 @@ def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
         total = time.perf_counter() - began
     if not isinstance(reading, Reading):
         raise RuntimeError(f"the study was not read: {reading.message}")
+    memory = peak_memory()
     peak, bandwidth = gemm_peak(), read_bandwidth()
     work = _work(loaded, reading.prompt_tokens)
     bounds = {
@@ -106,7 +107,7 @@ def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
             for stage, seconds in clock.seconds.items()
             if seconds
         },
-        "peak_memory_gb": peak_memory(),
+        "peak_memory_gb": memory,
     }
 
 

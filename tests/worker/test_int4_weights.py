@@ -128,16 +128,26 @@ def test_a_small_model_is_not_kept(checkpoint: Path, tmp_path: Path, monkeypatch
 def test_a_large_embedding_stays_in_bf16_and_is_read_with(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
 ) -> None:
-    from worker import streaming
-
     size = load_model(checkpoint).model.get_input_embeddings().weight.numel()
-    for module in (quantisation, streaming):
-        monkeypatch.setattr(module, "LARGEST_IN_FP32", size - 1)
+    monkeypatch.setattr(quantisation, "LARGEST_IN_FP32", size - 1)
     loaded = load_model(checkpoint, quantisation="int4")
     assert loaded.model.get_input_embeddings().weight.dtype == torch.bfloat16
     assert loaded.model.lm_head.weight is loaded.model.get_input_embeddings().weight
     assert loaded.model.model.vision_tower.dtype == torch.float32
     assert len(texts(loaded, studies(3))) == 3
+
+
+def test_a_large_tower_computes_in_bf16_where_there_are_units_for_it(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
+) -> None:
+    monkeypatch.setattr(quantisation, "LARGE_TOWER", 1)
+    for units, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(quantisation, "BF16_UNITS", units)
+        monkeypatch.setattr(quantisation, "DENSE_TOKENS", 8)
+        loaded = load_model(checkpoint, quantisation="int4")
+        assert {weights.dtype for weights in loaded.model.model.vision_tower.parameters()} == {dtype}
+        assert loaded.model.get_input_embeddings().weight.dtype == torch.float32
+        assert len(texts(loaded, studies(3))) == 3
 
 
 @pytest.mark.parametrize("file", ["model-00000.safetensors", "model.safetensors.index.json"])

@@ -56,9 +56,12 @@ def test_kernel_and_fp32_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, hidden = Int4Linear(linear(192, 80)), rows(40, 192)
     by_kernel = layer(hidden)
     monkeypatch.setattr(quantisation, "DENSE_TOKENS", 1)
+    monkeypatch.setattr(quantisation, "BF16_UNITS", False)
     by_fp32 = layer(hidden)
     assert 0 < error(by_kernel, by_fp32) < 0.01
     assert torch.equal(by_fp32, hidden @ layer.weights().t())
+    monkeypatch.setattr(quantisation, "BF16_UNITS", True)
+    assert 0 < error(layer(hidden), by_fp32) < 0.01
 
 
 def test_the_packed_order_of_this_cpu_is_understood() -> None:

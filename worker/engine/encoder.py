@@ -32,7 +32,9 @@ class Encoder:
         batch = [sequence for sequence in batch if not sequence.ended]
         if not batch:
             return
-        views = torch.cat([view for view in pixels if view is not None]).to(self._device)
+        views = torch.cat([view for view in pixels if view is not None]).to(
+            self._device, self._model.vision_tower.dtype
+        )
         hooks = [layer.register_forward_hook(lambda *_: self._layer_done()) for layer in self._layers]
         try:
             seen = self._model.get_image_features(views, return_dict=True)
