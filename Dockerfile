@@ -19,7 +19,7 @@ FROM base AS worker
 ARG TORCH_INDEX=""
 COPY requirements-worker.txt .
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements-worker.txt \
-    && install -d -o emx -g emx /home/emx/.cache/huggingface
+    && install -d -o emx -g emx /home/emx/.cache
 COPY shared shared
 COPY worker worker
 COPY models models
