@@ -20,6 +20,7 @@ from worker import reading
 from worker.engine.engine import Engine
 from worker.engine.thread import EngineThread
 from worker.heartbeat import Heartbeat
+from worker.loading import LoadedModel
 from worker.reading import Desk
 from worker.study import Study, StudyFault
 
@@ -162,6 +163,50 @@ def loaded_slowly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.
 
     monkeypatch.setattr(engine._runner, "go_on", slow)
     return begun
+
+
+def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
+    ledger: Ledger, dense: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, well = Engine(dense), Engine(dense)
+    begun, go_on, forward = threading.Event(), threading.Event(), hung._runner.go_on
+
+    def hangs(batch: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return forward(batch)
+
+    monkeypatch.setattr(hung._runner, "go_on", hangs)
+    desks = [
+        Desk(
+            ledger,
+            EngineThread(partial(lambda engine: engine, engine)),
+            Heartbeat(ledger.index, ledger.settings.lease, 0.5, partial(getattr, engine, "progress"), name),
+        )
+        for name, engine in (("hung", hung), ("well", well))
+    ]
+    job = submitted(ledger)
+    thread = threading.Thread(target=desks[0].read, args=(job,))
+    thread.start()
+    assert begun.wait(10)
+    sent = ledger.queue.sent  # type: ignore[attr-defined]
+    sent.clear()
+    reconciler, give_up = Reconciler(ledger), time.monotonic() + 20
+    while ("read", job) not in sent and time.monotonic() < give_up:
+        reconciler.round()
+        time.sleep(0.1)
+    assert ("read", job) in sent
+    assert len(ledger.open_marker(job).deaths) == 1
+    desks[1].read(job)
+    first = outcome(ledger, job)
+    assert first.report
+    go_on.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert outcome(ledger, job) == first
+    assert settled(ledger, job)
+    for desk in desks:
+        desk.leave()
 
 
 def test_a_suspect_is_read_alone(ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
