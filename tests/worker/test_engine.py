@@ -12,6 +12,7 @@ from PIL import Image
 
 from shared.grammar import parse
 from shared.report import DEMO_WARNING, Report
+from worker.engine import engine as engine_module
 from worker.engine.constraint import Constraint
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
@@ -76,6 +77,34 @@ def test_a_batch_reads_as_one_study_at_a_time_does(loaded: LoadedModel, studies:
 def test_more_studies_than_a_batch_holds_are_read_in_several(dense: LoadedModel, studies: Studies) -> None:
     assert texts(Engine(dense, max_batch=2).write(studies(5))) == texts(Engine(dense).write(studies(5)))
     assert Engine(dense).write([]) == []
+
+
+@pytest.mark.parametrize(("free", "slots"), [(10**12, 32), (1_200_000, 2), (0, 1)])
+def test_memory_bounds_how_many_run_together_and_it_is_said(
+    dense: LoadedModel, studies: Studies, monkeypatch: pytest.MonkeyPatch, caplog: Any, free: int, slots: int
+) -> None:
+    monkeypatch.setattr(engine_module, "available", lambda _: free)
+    caplog.set_level("INFO", "emx.engine")
+    engine = Engine(dense)
+    assert engine.slots == slots
+    assert f"{slots} studies run together" in caplog.text
+    assert texts(engine.write(studies(3))) == texts(Engine(dense, max_batch=3).write(studies(3)))
+
+
+def test_an_interrupted_call_leaves_nothing_for_the_next(
+    engine: Engine, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(step: int, _: list[Sequence]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        Watched(patch, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.write(studies(3))
+    assert not engine.busy
+    assert engine._runner.slots.empty
+    assert len(engine.write(studies(1))) == 1
 
 
 def test_a_report_says_what_wrote_it_and_that_it_was_cut_short(dense: LoadedModel, studies: Studies) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.report import Report
+from worker.architectures import prompt_ids
 from worker.engine.constraint import Constraint, GrammarFailure, smallest_budget
 from worker.engine.encoder import Encoder
 from worker.engine.head import Head
@@ -71,8 +72,12 @@ class Engine:
         sequences = [self.sequence(study) for study in studies]
         for sequence in sequences:
             self.add(sequence)
-        while self.busy:
-            self.step()
+        try:
+            while self.busy:
+                self.step()
+        except BaseException:  # Ctrl-C: nothing of these may come up in the next call
+            self.give_up(ENGINE_FAULT)
+            raise
         return [self.outcome(sequence) for sequence in sequences]
 
     def sequence(self, study: Study, alone: bool = False) -> Sequence:
@@ -154,10 +159,9 @@ class Engine:
 def slots_that_fit(loaded: LoadedModel, most: int) -> int:
     """How many studies run together, up to ``most``; says so in the log."""
     config, vision = loaded.model.config.get_text_config(), loaded.model.config.vision_config
-    embedding = loaded.model.get_input_embeddings().weight.dtype
     patches = (vision.image_size // vision.patch_size) ** 2
-    capacity = patches + loaded.max_new_tokens  # no image has more tokens than patches
-    cache = Slots.bytes_each(config, capacity, embedding)
+    capacity = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).shape[1] + loaded.max_new_tokens
+    cache = Slots.bytes_each(config, capacity, loaded.model.model.language_model.norm.weight.dtype)
     # While a study begins: the widest layers of the tower and of the decoder, with what they make of it.
     tower = patches * (vision.intermediate_size + 6 * vision.hidden_size) * 4
     decoder = capacity * (3 * config.intermediate_size + 6 * config.hidden_size) * 4
