@@ -20,14 +20,14 @@ _AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
 """Whether this CPU multiplies in bf16 (three times as fast as in fp32 here; a CPU that emulates it is slower)."""
 
-DENSE_TOKENS = 1024 if _AVX512 and not BF16_UNITS else 64
+DENSE_TOKENS = 1024 if _AVX512 and not BF16_UNITS else 160
 """From this many tokens of one study on, a layer is dequantised and multiplied densely: in bf16 where there are
 units for it, else in fp32.
 
 Of one study, not of the batch: the two ways round differently, and a report may not depend on its batch-mates.
 Measured for 2560 → 10240 on two cores, milliseconds for int4 | dequantised to fp32: with AVX2 107 | 120 for 128
-tokens and 425 | 261 for 512 (several studies' prompts share the dequantising); with AVX-512 186 | 281 for 512 and
-658 | 477 for 1,000. Decoding stays below either number, and prompts, which hold an image, mostly above the first.
+tokens and 425 | 261 for 512; with AVX-512 186 | 281 for 512 and 658 | 477 for 1,000. Decoding stays below either
+number, and a prompt of MedGemma's, which holds an image of 256 tokens, above the first.
 """
 
 LARGEST_IN_FP32 = 2**27

@@ -1,11 +1,16 @@
 """``emx bench``."""
 
 import json as jsonlib
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from worker.loading import LoadedModel
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that run in turn, in one process.")
 console, errors = Console(), Console(stderr=True)
@@ -23,28 +28,10 @@ def engine(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
 ) -> None:
     """The engine beside transformers' generate, one at a time and in a static batch; same weights and grammar."""
-    from transformers.utils import logging
-
     from explainmyxray.benchmarks.engine import Sizes, bench_engine
-    from shared.settings import settings
-    from worker.loading import ModelError, load_model
 
-    logging.disable_progress_bar()
-    chosen = settings()
-    try:
-        with errors.status("Measuring"):
-            figures = bench_engine(
-                lambda: load_model(
-                    model or chosen.model,
-                    adapter=chosen.adapter,
-                    device=chosen.device,
-                    quantisation=quantisation or chosen.quantisation,
-                ),
-                Sizes(rounds, studies, concurrency, static, single),
-            )
-    except ModelError as error:
-        errors.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from None
+    with _measuring():
+        figures = bench_engine(_loader(model, quantisation), Sizes(rounds, studies, concurrency, static, single))
     if json:
         print(jsonlib.dumps(figures, indent=2))
         return
@@ -100,27 +87,10 @@ def stages(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
 ) -> None:
     """Where the time of one study goes, beside what arithmetic and memory allow; and the memory that it takes."""
-    from transformers.utils import logging
-
     from explainmyxray.benchmarks.stages import bench_stages
-    from shared.settings import settings
-    from worker.loading import ModelError, load_model
 
-    logging.disable_progress_bar()
-    chosen = settings()
-    try:
-        with errors.status("Measuring"):
-            figures = bench_stages(
-                lambda: load_model(
-                    model or chosen.model,
-                    adapter=chosen.adapter,
-                    device=chosen.device,
-                    quantisation=quantisation or chosen.quantisation,
-                )
-            )
-    except ModelError as error:
-        errors.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from None
+    with _measuring():
+        figures = bench_stages(_loader(model, quantisation))
     if json:
         print(jsonlib.dumps(figures, indent=2))
         return
@@ -139,3 +109,32 @@ def stages(
         f"{figures['peak_memory_gb']} GB. Bounds from {figures['gemm_gflops']:.0f} GFLOPS (fp32) and "
         f"{figures['read_gb_per_second']:.1f} GB/s."
     )
+
+
+def _loader(model: str, quantisation: str) -> "Callable[[], LoadedModel]":
+    """Loads what was asked for, or else what the settings say."""
+    from transformers.utils import logging
+
+    from shared.settings import settings
+    from worker.loading import load_model
+
+    logging.disable_progress_bar()
+    chosen = settings()
+    return lambda: load_model(
+        model or chosen.model,
+        adapter=chosen.adapter,
+        device=chosen.device,
+        quantisation=quantisation or chosen.quantisation,
+    )
+
+
+@contextmanager
+def _measuring() -> Iterator[None]:
+    from worker.checkpoint import ModelError
+
+    try:
+        with errors.status("Measuring"):
+            yield
+    except ModelError as error:
+        errors.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
