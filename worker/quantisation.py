@@ -17,7 +17,7 @@ ROWS = 16
 
 _AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
-BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
+BF16_UNITS = _AVX512 and torch.cpu._is_avx512_bf16_supported()
 """Whether this CPU multiplies in bf16 (three times as fast as in fp32 here; a CPU that emulates it is slower)."""
 
 DENSE_TOKENS = 1024 if _AVX512 and not BF16_UNITS else 160
