@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from explainmyxray.benchmarks.commands import bench
 from explainmyxray.models import model as model_commands
+from explainmyxray.terminal import console, errors, refused
 
 if TYPE_CHECKING:
     from shared.report import Report
@@ -46,7 +46,6 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.add_typer(model_commands, name="model")
-console, errors = Console(), Console(stderr=True)
 
 
 @app.callback()
@@ -78,7 +77,7 @@ def up(
             console.print(f"Metrics:     {'   '.join(system.metrics.values())}\nCtrl-C stops everything.")
             system.watch()
     except CannotStart as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     except KeyboardInterrupt:
         console.print("\nStopping.")
     finally:
@@ -98,7 +97,7 @@ def analyze(
     try:
         decoded = decode(data)
     except BadImage as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     report = _read_here(data)
     if overlay:
         from gateway.renderings.overlay import overlay_png
@@ -106,7 +105,7 @@ def analyze(
         try:
             overlay.write_bytes(overlay_png(decoded.image, report))
         except OSError as error:
-            raise _refused(f"Cannot write {overlay}: {error.strerror}") from None
+            raise refused(f"Cannot write {overlay}: {error.strerror}") from None
     if json:
         print(report.model_dump_json(indent=2))
     else:
@@ -140,7 +139,7 @@ def evaluate(
     from shared.settings import settings
 
     if output and not output.parent.is_dir():
-        raise _refused(f"There is no folder {output.parent}: --output can't be written there.")
+        raise refused(f"There is no folder {output.parent}: --output can't be written there.")
     chosen = settings()
     try:
         from training.metrics import show
@@ -156,20 +155,20 @@ def evaluate(
             quantisation=quantisation or chosen.quantisation,
         )
     except ImportError as error:
-        raise _refused(
+        raise refused(
             f"Evaluation needs more packages ({error}): pip install 'explainmyxray[training]', or "
             ".venv/bin/pip install -r requirements-dev.txt in a clone."
         ) from None
     except RuntimeError as error:  # ModelError is one; importing it would load torch before its time
         if type(error).__name__ != "ModelError":
             raise
-        raise _refused(error) from None
+        raise refused(error) from None
     try:
         if output:
             write_predictions(predictions, output)
         show([case_of(prediction) for prediction in predictions], json, plots)
     except OSError as error:
-        raise _refused(f"{error.filename} can't be written: {error.strerror}.") from None
+        raise refused(f"{error.filename} can't be written: {error.strerror}.") from None
 
 
 def _read_here(data: bytes) -> "Report":
@@ -187,12 +186,7 @@ def _read_here(data: bytes) -> "Report":
             status.update("Reading the image")
             return run_inference(model, processor, data).report
         except (ModelError, InferenceError) as error:
-            raise _refused(error) from None
-
-
-def _refused(why: object) -> typer.Exit:
-    errors.print(f"[red]{escape(str(why))}[/]")
-    return typer.Exit(1)
+            raise refused(error) from None
 
 
 def _show_demo(url: str, data: Path) -> None:
@@ -208,7 +202,7 @@ def _show_demo(url: str, data: Path) -> None:
         while (job := client.get(where).raise_for_status().json())["state"] in ("queued", "running"):
             time.sleep(0.1)
         if job["state"] != "succeeded":
-            raise _refused(f"The demo image wasn't read: {job['state']}. {job.get('failure')}")
+            raise refused(f"The demo image wasn't read: {job['state']}. {job.get('failure')}")
         overlay = data / "demo-overlay.png"
         overlay.write_bytes(client.get(f"{where}/overlay.png").raise_for_status().content)
     _print_report(job["report"])

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from explainmyxray.terminal import console, errors, refused
 
 if TYPE_CHECKING:
     from worker.footprint import Footprint
 
 model = typer.Typer(no_args_is_help=True, help="What a model needs of this machine, and getting it.")
-console, errors = Console(), Console(stderr=True)
 
 MEDGEMMA = "google/medgemma-4b-it"
 GATED = (
@@ -41,8 +40,7 @@ def check(
         with errors.status("Looking"):
             found = examine(name)
     except (Unavailable, RuntimeError) as error:
-        errors.print(f"[red]{escape(str(error))}[/]")
-        raise typer.Exit(1) from None
+        raise refused(error) from None
     if json:
         print(jsonlib.dumps(found, indent=2))
     else:
@@ -78,8 +76,7 @@ def pull(
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the system's errors
-        errors.print(f"[red]{escape(str(_explained(name, error)))}[/]")
-        raise typer.Exit(1) from None
+        raise refused(_explained(name, error)) from None
     console.print(f"{name} at commit {folder.name} lies in {folder}")
     console.print(f"Use it: EMX_MODEL={name} ./run.sh   (EMX_ADAPTER names an adapter's directory)")
 

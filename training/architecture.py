@@ -72,13 +72,30 @@ def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForCond
         nn.init.normal_(projection, std=config.vision_config.hidden_size**-0.5)
         _order_patches(model.model.vision_tower.embeddings.position_embedding.weight)
         _order_locations(model.get_input_embeddings().weight)
-    model.generation_config = GenerationConfig(
+    model.generation_config = generation_config()
+    return model.eval()
+
+
+def generation_config() -> GenerationConfig:
+    """Greedy, until the turn ends."""
+    return GenerationConfig(
         bos_token_id=_ID["<bos>"],
         eos_token_id=_ID["<end_of_turn>"],
         pad_token_id=_ID["<pad>"],
         do_sample=False,
     )
-    return model.eval()
+
+
+def control_tokens() -> dict[str, int]:
+    """Where ``Gemma3Config`` finds this project's tokenizer's control tokens."""
+    return {
+        "boi_token_index": _ID["<start_of_image>"],
+        "eoi_token_index": _ID["<end_of_image>"],
+        "image_token_index": _ID["<image_soft_token>"],
+        "pad_token_id": _ID["<pad>"],
+        "bos_token_id": _ID["<bos>"],
+        "eos_token_id": _ID["<end_of_turn>"],
+    }
 
 
 def save_checkpoint(model: Model, processor: Processor, manifest: Manifest, folder: Path) -> None:
@@ -132,12 +149,7 @@ def _config(
         text_config=text,
         vision_config=vision,
         mm_tokens_per_image=image_tokens,
-        boi_token_index=_ID["<start_of_image>"],
-        eoi_token_index=_ID["<end_of_image>"],
-        image_token_index=_ID["<image_soft_token>"],
-        pad_token_id=_ID["<pad>"],
-        bos_token_id=_ID["<bos>"],
-        eos_token_id=_ID["<end_of_turn>"],
+        **control_tokens(),
     )
 
 

@@ -88,28 +88,27 @@ class Folders:
 
 def vision(folders: Folders, seed: int) -> None:
     """The tower alone, on masks and boxes."""
-    run = _begun(VISION, seed)
-    _train(run, _seen(folders, seed), None, folders, order=seed)
+    _go_on(folders, seed, VISION, None)
 
 
 def captions(folders: Folders, seed: int) -> None:
     """The whole model, on bare lists of findings."""
-    _go_on(folders, seed, VISION, CAPTIONS, caption, order=seed + 1)
+    _go_on(folders, seed, CAPTIONS, caption)
 
 
 def reports(folders: Folders, seed: int) -> None:
     """The whole model, on whole reports, so that it has their words."""
-    _go_on(folders, seed, CAPTIONS, REPORTS, _report, order=seed + 2)
+    _go_on(folders, seed, REPORTS, _report)
 
 
 def details(folders: Folders, seed: int) -> None:
     """The tower alone again, on what it is slow to learn: small findings are shown more often."""
-    _go_on(folders, seed, REPORTS, DETAILS, None, order=seed + 3)
+    _go_on(folders, seed, DETAILS, None)
 
 
 def polish(folders: Folders, seed: int) -> None:
     """The whole model, on whole reports, until the rate has fallen to nothing; then a first base is written."""
-    run = _go_on(folders, seed, DETAILS, POLISH, _report, order=seed + 4)
+    run = _go_on(folders, seed, POLISH, _report)
     _write_base(run, folders)
 
 
@@ -119,7 +118,7 @@ def fresh(folders: Folders, seed: int) -> None:
     base = Gemma3ForConditionalGeneration.from_pretrained(folders.output, dtype=torch.float32)
     run.model.load_state_dict(base.state_dict())
     phantoms = cached_phantoms(training_seeds(PHANTOMS, seed * 10 + FRESH_BLOCK), folders.cache)
-    _train(run, phantoms, _report, folders, order=seed + 5)
+    _train(run, phantoms, _report, folders, seed)
     _write_base(run, folders)
 
 
@@ -263,21 +262,20 @@ def _report(findings: Sequence[LocatedFinding]) -> str:
     return str(report_of(findings))
 
 
-def _go_on(folders: Folders, seed: int, before: Stage, stage: Stage, write: Writer | None, order: int) -> Run:
-    """A stage from where the ones before it ended; ``order`` seeds the phantoms' order."""
-    run = _begun(before, seed)
-    for earlier in PRETRAINING[: PRETRAINING.index(before) + 1]:  # a stage without words keeps the tower alone
-        run = Run(run.model, run.heads, earlier)
-        run.restore(folders.work)
-    run = Run(run.model, run.heads, stage)
-    _train(run, _seen(folders, seed), write, folders, order)
+def _go_on(folders: Folders, seed: int, stage: Stage, write: Writer | None) -> Run:
+    """A stage from where the ones before it ended."""
+    run = _begun(stage, seed)
+    for earlier in PRETRAINING[: PRETRAINING.index(stage)]:  # all of them: one without words keeps the tower alone
+        Run(run.model, run.heads, earlier).restore(folders.work)
+    _train(run, _seen(folders, seed), write, folders, seed)
     return run
 
 
-def _train(run: Run, seen: CachedPhantoms, write: Writer | None, folders: Folders, order: int) -> None:
+def _train(run: Run, seen: CachedPhantoms, write: Writer | None, folders: Folders, seed: int) -> None:
+    """Each stage has an order of the phantoms of its own."""
     processor = build_processor(demo_config())
     lessons, watched = Lessons(seen, processor, write), Lessons(_watched(folders), processor, write)
-    pretrain(run, lessons, watched, folders.work, order)
+    pretrain(run, lessons, watched, folders.work, seed + PRETRAINING.index(run.stage))
 
 
 def _begun(stage: Stage, seed: int) -> Run:

@@ -15,14 +15,14 @@ from rich.progress import track
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GenerationConfig, PreTrainedTokenizerFast
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from training.architecture import build_processor
+from training.architecture import build_processor, control_tokens, generation_config
 from training.tokenizer import SPECIAL_TOKENS, build_tokenizer
 from worker.checkpoint import MANIFEST, Manifest
 
 _SHARD = 2 * 10**9
-_INDEX = "model.safetensors.index.json"
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 
@@ -62,12 +62,7 @@ def medgemma_config() -> Gemma3Config:
             "vision_use_head": False,
         },
         mm_tokens_per_image=256,
-        boi_token_index=_ID["<start_of_image>"],
-        eoi_token_index=_ID["<end_of_image>"],
-        image_token_index=_ID["<image_soft_token>"],
-        pad_token_id=_ID["<pad>"],
-        bos_token_id=_ID["<bos>"],
-        eos_token_id=_ID["<end_of_turn>"],
+        **control_tokens(),
         dtype="bfloat16",
     )
 
@@ -84,12 +79,12 @@ def write(config: Gemma3Config, folder: Path, seed: int = 0, max_new_tokens: int
         file = f"model-{number:05d}.safetensors"
         save_file({name: _drawn(name, shapes[name], generator) for name in names}, folder / file, {"format": "pt"})
         where |= dict.fromkeys(names, file)
-    (folder / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}), encoding="utf-8")
+    (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(
+        json.dumps({"metadata": {}, "weight_map": where}), encoding="utf-8"
+    )
     config.architectures = ["Gemma3ForConditionalGeneration"]
     config.save_pretrained(folder)
-    GenerationConfig(
-        bos_token_id=_ID["<bos>"], eos_token_id=_ID["<end_of_turn>"], pad_token_id=_ID["<pad>"], do_sample=False
-    ).save_pretrained(folder)
+    generation_config().save_pretrained(folder)
     build_processor(config, full_tokenizer(config.text_config.vocab_size)).save_pretrained(folder)
     manifest = Manifest(name="random-full-size", revision=f"seed-{seed}", demo=True, max_new_tokens=max_new_tokens)
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")

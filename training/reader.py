@@ -12,6 +12,7 @@ from shared.report import ImageFacts
 from training.predictions import ForcedTokens, Prediction
 from training.splits import Drawing
 from training.teacher_forcing import TeacherForcing, kept_image_tokens
+from worker.architectures import image_patches
 from worker.engine.engine import Engine
 from worker.loading import load_model
 from worker.study import Reading, Study, StudyFault
@@ -41,8 +42,7 @@ class Reader:
         """Raises worker.loading.ModelError."""
         logging.disable_progress_bar()
         self._loaded = load_model(model, adapter=adapter, device=device, quantisation=quantisation)
-        vision = self._loaded.model.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2
+        patches = image_patches(self._loaded.model.config)
         self.batch = max(1, min(_LARGEST_BATCH, _PATCHES // patches))
         self._engine = Engine(self._loaded, max_batch=self.batch)
         self._forcing = TeacherForcing(self._loaded)

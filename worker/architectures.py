@@ -142,6 +142,12 @@ def architecture_of(config: Config) -> Architecture:
     return {family.config: family for family in ARCHITECTURES}[type(config)]
 
 
+def image_patches(config: Config) -> int:
+    """Patches that the vision tower makes of an image."""
+    side: int = config.vision_config.image_size // config.vision_config.patch_size
+    return side**2
+
+
 def prompt_ids(architecture: Architecture, processor: Processor, question: str) -> Tensor:
     """The tokens before the answer, (1, tokens) int64."""
     text = architecture.prompt(processor, question)

@@ -5,7 +5,6 @@ They lie in ``$XDG_CACHE_HOME/explainmyxray`` (``~/.cache/explainmyxray``), whic
 
 import copy
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -80,7 +79,7 @@ def keep(model: Model, file: Path) -> bool:
         file.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(file.parent).free < 1.2 * size:
             raise OSError("the disk is nearly full")
-        save_file(tensors, part, {"format": "pt", "made": json.dumps({"version": _FORMAT})})
+        save_file(tensors, part, {"format": "pt"})
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -58,7 +58,10 @@ def footprint(config: Config) -> Footprint:
 
 
 def _int4(weight: nn.Parameter, packed: bool) -> int:
-    """As ``worker.quantisation`` has it: half a byte, and 4 for each group; else fp32, or bf16 if it is large."""
+    """Half a byte, and 4 for each group; else fp32, or bf16 if it is too large for that.
+
+    This is the most: where ``stays_bf16`` leaves a large tower in bf16, it takes half.
+    """
     numbers = weight.numel()
     if packed:
         return numbers // 2 + 4 * numbers // GROUP

@@ -156,23 +156,19 @@ def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.dev
 def _int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
     """From the cache, or made anew and kept there. An adapter is merged first."""
     kept = cache.place(folder, adapter)
-    if kept and (model := cache.load(kept, config)):
-        model.generation_config = read_generation_config(folder, model)
-        if adapter is not None:
-            from worker.adapter import take_tokenizer
-
-            take_tokenizer(processor, adapter)
-        return model
-    model = _made_int4(folder, adapter, config, processor)
-    if kept and cache.keep(model, kept):
-        generation_config = model.generation_config
-        del model  # what lies on disk needs no memory of its own
-        gc.collect()
-        give_back()
-        if again := cache.load(kept, config):
-            again.generation_config = generation_config
-            return again
+    model = cache.load(kept, config) if kept else None
+    if model is None:
         model = _made_int4(folder, adapter, config, processor)
+        if kept and cache.keep(model, kept):
+            del model  # what lies on disk needs no memory of its own
+            gc.collect()
+            give_back()
+            model = cache.load(kept, config) or _made_int4(folder, adapter, config, processor)
+    elif adapter is not None:
+        from worker.adapter import take_tokenizer
+
+        take_tokenizer(processor, adapter)
+    model.generation_config = read_generation_config(folder, model)
     return model
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-_INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -39,8 +39,12 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
     Raises OSError, safetensors.SafetensorError or ValueError for files that are missing or damaged.
     """
-    index = folder / _INDEX
-    files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [_WHOLE]
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    files = (
+        sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if index.is_file()
+        else [SAFE_WEIGHTS_NAME]
+    )
     return {name: tensor for file in files for name, tensor in _tensors(folder / file).items()}
 
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from explainmyxray.terminal import console, errors, refused
 
 if TYPE_CHECKING:
     from worker.loading import LoadedModel
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that run in turn, in one process.")
-console, errors = Console(), Console(stderr=True)
 
 
 @bench.command()
@@ -136,5 +136,4 @@ def _measuring() -> Iterator[None]:
         with errors.status("Measuring"):
             yield
     except ModelError as error:
-        errors.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from None
+        raise refused(error) from None

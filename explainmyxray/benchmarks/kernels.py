@@ -1,5 +1,6 @@
 """4-bit kernels beside each other, at the shapes of MedGemma-4B's decoder."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -38,9 +39,8 @@ def _layer(inputs: int, outputs: int, rounds: int) -> dict[str, Any]:
         "int4": Int4Linear(dense),
         "nf4": _nf4(dense),
         "fp32": dense,
-        "bf16": nn.Linear(inputs, outputs, bias=False, dtype=torch.bfloat16).requires_grad_(False),
+        "bf16": copy.deepcopy(dense).bfloat16(),
     }
-    kinds["bf16"].weight.data = dense.weight.data.bfloat16()  # type: ignore[attr-defined]
     milliseconds: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     for tokens in BATCHES:
         hidden = torch.randn(1, tokens, inputs)

@@ -14,6 +14,7 @@ from torch import nn
 
 from training.phantoms import held_out_seeds, render
 from training.reader import study_of
+from worker.architectures import image_patches
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
 from worker.engine.head import Head
@@ -135,7 +136,7 @@ def _best(work: Callable[[], object]) -> float:
 def _work(loaded: LoadedModel, prompt: int) -> dict[str, float]:
     tower, decoder = loaded.model.model.vision_tower, loaded.model.model.language_model
     vision = loaded.model.config.vision_config
-    patches = (vision.image_size // vision.patch_size) ** 2
+    patches = image_patches(loaded.model.config)
     seen = sum(weight.numel() for weight in tower.parameters() if weight.ndim > 1)
     attention = 4 * patches**2 * vision.hidden_size * vision.num_hidden_layers
     layers = [layer for layer in decoder.modules() if isinstance(layer, Int4Linear | nn.Linear)]

@@ -98,6 +98,11 @@ def test_a_study_handed_in_later_joins_those_under_way(
     assert 2 in together
 
 
+def all_fail(thread: EngineThread, pool: ThreadPoolExecutor, studies: list[Study]) -> None:
+    faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies]]
+    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * len(studies)
+
+
 def test_a_broken_forward_gives_every_study_a_fault_and_the_engine_works_afterwards(
     engine: Engine,
     thread: EngineThread,
@@ -110,8 +115,7 @@ def test_a_broken_forward_gives_every_study_a_fault_and_the_engine_works_afterwa
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._loaded.model.model.language_model.layers[1].mlp, "forward", broken)
-        faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies(3)]]
-    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * 3
+        all_fail(thread, pool, studies(3))
     assert isinstance(thread.read(studies(1)[0]), Report)
 
 
@@ -127,8 +131,7 @@ def test_an_engine_that_fails_between_forwards_leaves_nobody_waiting(
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._scheduler, "schedule", broken)
-        faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies(3)]]
-    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * 3
+        all_fail(thread, pool, studies(3))
     assert isinstance(thread.read(studies(1)[0]), Report)
 
 

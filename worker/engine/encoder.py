@@ -1,11 +1,11 @@
 """Images on their way to the decoder."""
 
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from worker.engine.progress import Progress
 from worker.engine.sequence import Sequence
 from worker.loading import LoadedModel
 from worker.study import StudyFault, declined
@@ -16,10 +16,9 @@ log = logging.getLogger("emx.engine")
 class Encoder:
     """Image processor, vision tower and guard."""
 
-    def __init__(self, loaded: LoadedModel, layer_done: Callable[[], None]) -> None:
-        """``layer_done`` is called after each layer of the tower: on a CPU, a large one takes long."""
+    def __init__(self, loaded: LoadedModel, progress: Progress) -> None:
         self._model, self._device, self._guard = loaded.model.model, loaded.device, loaded.guard
-        self._processor, self._layer_done = loaded.processor, layer_done
+        self._processor, self._progress = loaded.processor, progress
         stacks = [stack for stack in self._model.vision_tower.modules() if isinstance(stack, nn.ModuleList)]
         self._layers = [layer for stack in stacks for layer in stack]
 
@@ -35,12 +34,8 @@ class Encoder:
         views = torch.cat([view for view in pixels if view is not None]).to(
             self._device, self._model.vision_tower.dtype
         )
-        hooks = [layer.register_forward_hook(lambda *_: self._layer_done()) for layer in self._layers]
-        try:
+        with self._progress.layers(self._layers):
             seen = self._model.get_image_features(views, return_dict=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
         for sequence, features in zip(batch, seen.pooler_output, strict=True):
             sequence.features = features
         if self._guard is None:

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from shared.report import Report
-from worker.architectures import prompt_ids
+from worker.architectures import image_patches, prompt_ids
 from worker.engine.constraint import Constraint, GrammarFailure, smallest_budget
 from worker.engine.encoder import Encoder
 from worker.engine.head import Head
 from worker.engine.memory import available, ran_out
+from worker.engine.progress import Progress
 from worker.engine.runner import Runner
 from worker.engine.scheduler import Scheduler
 from worker.engine.sequence import Sequence
@@ -40,9 +41,10 @@ class Engine:
                 "raise it in emx.json."
             )
         self._loaded = loaded
-        self._runner = Runner(loaded, slots_that_fit(loaded, max_batch))
+        self._progress = Progress()
+        self._runner = Runner(loaded, slots_that_fit(loaded, max_batch), self._progress)
         self._scheduler, self._head = Scheduler(self._runner.slots), Head(loaded.model)
-        self._encoder = Encoder(loaded, self._runner.count)
+        self._encoder = Encoder(loaded, self._progress)
 
     @property
     def slots(self) -> int:
@@ -52,7 +54,7 @@ class Engine:
     @property
     def progress(self) -> int:
         """Steps and layers so far; it stands still when idle, and when a forward hangs."""
-        return self._runner.progress
+        return self._progress.steps
 
     @property
     def busy(self) -> bool:
@@ -159,7 +161,7 @@ class Engine:
 def slots_that_fit(loaded: LoadedModel, most: int) -> int:
     """How many studies run together, up to ``most``; says so in the log."""
     config, vision = loaded.model.config.get_text_config(), loaded.model.config.vision_config
-    patches = (vision.image_size // vision.patch_size) ** 2
+    patches = image_patches(loaded.model.config)
     capacity = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).shape[1] + loaded.max_new_tokens
     cache = Slots.bytes_each(config, capacity, loaded.model.model.language_model.norm.weight.dtype)
     # While a study begins: the widest layers of the tower and of the decoder, with what they make of it.

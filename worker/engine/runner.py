@@ -9,6 +9,7 @@ from transformers import AttentionInterface
 
 from worker.architectures import prompt_ids
 from worker.engine.constraint import Constraint
+from worker.engine.progress import Progress
 from worker.engine.sequence import Sequence
 from worker.engine.slots import Slots, Step, attention, decoding, fold
 from worker.loading import LoadedModel
@@ -25,19 +26,17 @@ class Runner:
 
     Attributes:
         slots: of the studies under way.
-        progress: steps so far: a step is one forward, or one layer where many tokens go through it, which on a CPU
-            may take long.
         prompt_tokens: length of the prompt, image tokens included.
     """
 
-    def __init__(self, loaded: LoadedModel, slots: int) -> None:
+    def __init__(self, loaded: LoadedModel, slots: int, progress: Progress) -> None:
         """Takes the memory of ``slots`` studies."""
         self._model, self._device = loaded.model, loaded.device
         self._decoder, self._architecture = loaded.model.model.language_model, loaded.architecture
         config = loaded.model.config.get_text_config()
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._window: int | None = getattr(config, "sliding_window", None)
-        self.progress = 0
+        self._progress = progress
         prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt)
         opening = Constraint(loaded.dialect, loaded.max_new_tokens).opening
         self.prompt_tokens = prompt.shape[1]
@@ -81,12 +80,12 @@ class Runner:
         embedded = self._embedded.repeat(len(batch), 1, 1)
         embedded[:, self._prefix : self._image_end] = features.to(embedded.dtype)
         step = self._prompt_step(slots, self._prefix, embedded.shape[1])
-        with self._layers_counted():
+        with self._progress.layers(self._decoder.layers):
             hidden = self._decode(embedded[:, self._prefix :], step)[:, -1]
         for sequence in batch:
             sequence.features, sequence.held = None, embedded.shape[1]
             sequence.mark()
-        self.count()
+        self._progress.step()
         return hidden
 
     @torch.inference_mode()
@@ -103,7 +102,7 @@ class Runner:
         hidden = self._decode(self._embed(torch.tensor(tokens)[:, None]), step)[:, 0]
         for sequence, length in zip(batch, written, strict=True):
             sequence.held = length
-        self.count()
+        self._progress.step()
         return hidden if step.spread is None else hidden[step.spread[:, -1]]
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -135,16 +134,3 @@ class Runner:
             yield
         finally:
             config._attn_implementation = before
-
-    @contextmanager
-    def _layers_counted(self) -> Iterator[None]:
-        hooks = [layer.register_forward_hook(lambda *_: self.count()) for layer in self._decoder.layers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def count(self) -> None:
-        """One more step of progress."""
-        self.progress += 1
