@@ -13,6 +13,11 @@ DEMO_WARNING = (
     "It knows nothing about real radiographs."
 )
 
+UNTRAINED_WARNING = (
+    "Written by a model that was not trained to write these reports, in its own way of writing boxes: neither its "
+    "words nor its boxes have been measured."
+)
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,8 +72,9 @@ class ModelProvenance(_Frozen):
     adapter: str | None = None
     quantisation: str
     engine: str
-    dialect: str
-    demo: bool
+    dialect: str = Field(description="How the model writes boxes: loc or box_2d")
+    demo: bool = Field(description="The demo model, which knows computer-drawn phantoms only")
+    untrained: bool = Field(default=False, description="Runs as it was published, without an adapter for reports")
 
 
 class Timings(_Frozen):

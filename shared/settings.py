@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,15 @@ class Settings(BaseSettings):
     adapter: str | None = Field(None, description="Directory of a PEFT adapter")
     device: str = "auto"
     quantisation: str = "auto"
+    server: str | None = Field(
+        None,
+        description="An OpenAI-compatible server that runs the model, such as http://127.0.0.1:8001/v1; EMX_MODEL "
+        "is then its name there, and EMX_ADAPTER a directory whose emx.json says how it is asked",
+    )
+    server_key: str | None = Field(None, description="Bearer token for that server")
+    server_grammar: Literal["structured_outputs", "none"] = Field(
+        "structured_outputs", description="How the report grammar is sent there: as vLLM takes it, or not at all"
+    )
     slots: int = Field(32, ge=1, le=256, description="Studies that one worker holds at a time")
 
     max_upload_bytes: int = 64 * 2**20

@@ -55,7 +55,7 @@ class Foundation:
         if not PartialState().is_main_process:
             return
         self.processor.tokenizer.save_pretrained(output)
-        manifest = read_manifest(output).model_copy(update={"base": self.base, "prompt": PROMPT})
+        manifest = read_manifest(output).model_copy(update={"base": self.base, "dialect": "loc", "prompt": PROMPT})
         part = output / f"{MANIFEST}.part"
         text = manifest.model_dump_json(indent=2, exclude_unset=True, exclude_none=True)
         part.write_text(text + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 def phantom_manifest(name: str, revision: str) -> Manifest:
     """The manifest of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
-    return Manifest(name=name, revision=revision, demo=True, prompt=PROMPT, max_new_tokens=256)
+    return Manifest(name=name, revision=revision, dialect="loc", demo=True, prompt=PROMPT, max_new_tokens=256)
 
 
 def demo_config() -> Gemma3Config:

@@ -46,9 +46,9 @@ class Manifest(BaseModel):
     Attributes:
         base: in an adapter's directory, what it was trained on.
         name, revision: for the reports; by default the checkpoint's name and the digest of its weights.
-        dialect: how the model writes boxes.
+        dialect: how the model writes boxes; by default what its tokenizer was made for.
         demo: whether it knows nothing but phantoms.
-        prompt: the question it was trained on.
+        prompt: the question it was trained on; by default the dialect's.
         max_new_tokens: budget of one report, its end-of-turn token included.
         adapter: directory below the checkpoint's of the adapter that belongs to it, taken unless another is given.
     """
@@ -58,9 +58,9 @@ class Manifest(BaseModel):
     base: Base | None = None
     name: str | None = None
     revision: str | None = None
-    dialect: str = "loc"
+    dialect: str | None = None
     demo: bool = False
-    prompt: str = "Report this chest radiograph."
+    prompt: str | None = None
     max_new_tokens: int = Field(512, gt=0)
     adapter: str | None = Field(None, pattern=r"^[\w-]+$")
 

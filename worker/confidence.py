@@ -5,16 +5,13 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from shared.grammar import LocatedFinding, ReportText
-
-Span = tuple[int, int]
-"""Characters of a report's text, from the first to before the last."""
+from shared.grammar import LocatedFinding, ReportText, Span
 
 _SENTENCE = re.compile(r"[^.]*\.")
 
 
 def finding_probabilities(
-    report: ReportText, pieces: Sequence[str], probabilities: Sequence[float]
+    report: ReportText, terms: Sequence[tuple[Span, ...]], pieces: Sequence[str], probabilities: Sequence[float]
 ) -> tuple[float, ...]:
     """The probability of each location of a report, in order: the product of those of the tokens that named it.
 
@@ -27,17 +24,17 @@ def finding_probabilities(
 
     Parameters:
         report: the text in parts.
+        terms: where the text names each location (``Notation.naming``).
         pieces: what each token added to the text; joined, they begin with the report's text.
         probabilities: of each token among those that were allowed, 0 to 1; a forced token has 1.
     """
     sentences = _sentences(report)
-    terms = _terms(report)
     used: defaultdict[str, int] = defaultdict(int)
     spans = []
     for located, term in zip(report.locations, terms, strict=True):
         naming = [span for sentence in sentences if (span := _naming(sentence, located))]
-        key = f"{located.finding.label} {located.laterality}"
-        spans.append(naming[min(used[key], len(naming) - 1)] if naming else term)
+        key = located.term
+        spans.append((naming[min(used[key], len(naming) - 1)],) if naming else term)
         used[key] += 1
     return tuple(_product(span, pieces, probabilities) for span in spans)
 
@@ -46,18 +43,6 @@ def _sentences(report: ReportText) -> list[tuple[int, str]]:
     """Each sentence of FINDINGS with its place in the text, the space before it included."""
     begin = str(report).index(report.findings)
     return [(begin + found.start(), found.group()) for found in _SENTENCE.finditer(report.findings)]
-
-
-def _terms(report: ReportText) -> list[Span]:
-    """Where LOCATIONS names each finding and its side, with the separator that said that one more follows."""
-    text, at = str(report), 0
-    spans = []
-    for located in report.locations:
-        begin, box = text.index(str(located), at), str(located.box)
-        end = begin + len(str(located)) - len(box)
-        spans.append((at or begin, end))
-        at = end + len(box)
-    return spans
 
 
 def _naming(sentence: tuple[int, str], located: LocatedFinding) -> Span | None:
@@ -72,12 +57,11 @@ def _naming(sentence: tuple[int, str], located: LocatedFinding) -> Span | None:
     return (begin, begin + min(ends)) if ends else None
 
 
-def _product(span: Span, pieces: Sequence[str], probabilities: Sequence[float]) -> float:
-    """Over the tokens that have a character in the span."""
-    begin, end = span
+def _product(spans: tuple[Span, ...], pieces: Sequence[str], probabilities: Sequence[float]) -> float:
+    """Over the tokens that have a character in one of the spans."""
     factors, at = [], 0
     for piece, probability in zip(pieces, probabilities, strict=True):
-        if at < end and at + len(piece) > begin:
+        if any(at < end and at + len(piece) > begin for begin, end in spans):
             factors.append(probability)
         at += len(piece)
     return math.prod(factors)

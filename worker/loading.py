@@ -10,6 +10,7 @@ from shared.report import ModelProvenance
 from worker import cache
 from worker.architectures import Architecture, Config, Model, Processor, architecture_of
 from worker.checkpoint import (
+    MANIFEST,
     ModelError,
     directory,
     locate,
@@ -20,7 +21,7 @@ from worker.checkpoint import (
     require_base,
     revision_of,
 )
-from worker.dialects import Dialect, LocDialect, UnknownDialect
+from worker.dialects import DIALECTS, Box2dDialect, Dialect, LocDialect, UnknownDialect, first_location
 from worker.guard import Guard
 from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
 from worker.streaming import Int4Config, give_back
@@ -90,21 +91,23 @@ def load_model(
             # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
             model = _adapted(model, processor, adapter_folder, merge=kind == "none")
     model = model.eval().requires_grad_(False).to(target)
+    dialect = _dialect(manifest.dialect, processor, model)
     return LoadedModel(
         model=model,
         processor=processor,
         architecture=architecture_of(config),
-        dialect=_dialect(manifest.dialect, processor, model),
+        dialect=dialect,
         provenance=ModelProvenance(
             name=name_of(checkpoint, folder, manifest),
             revision=manifest.revision or revision_of(folder),
             adapter=f"{adapter_folder.name}@{revision_of(adapter_folder)[:12]}" if adapter_folder else None,
             quantisation=kind,
             engine=ENGINE,
-            dialect=manifest.dialect,
+            dialect=dialect.name,
             demo=manifest.demo,
+            untrained=adapter_folder is None and not (folder / MANIFEST).is_file(),
         ),
-        prompt=manifest.prompt,
+        prompt=manifest.prompt or dialect.question,
         max_new_tokens=manifest.max_new_tokens,
         device=target,
         guard=Guard.load(folder),
@@ -188,21 +191,26 @@ def _adapted(model: Model, processor: Processor, adapter: Path, merge: bool) -> 
     return adapted(model, processor, adapter, merge=merge)
 
 
-def _dialect(name: str, processor: Processor, model: Model) -> Dialect:
-    if name != LocDialect.name:
+def _dialect(name: str | None, processor: Processor, model: Model) -> Dialect:
+    """By name, or what the tokenizer was made for: ``loc`` where it has the location tokens, else ``box_2d``."""
+    if name is None:
+        name = Box2dDialect.name if first_location(processor.tokenizer) is None else LocDialect.name
+    kinds = {kind.name: kind for kind in DIALECTS}
+    if name not in kinds:
         raise ModelError(
-            f"This model writes boxes in the dialect {name!r}, and this version knows only {LocDialect.name!r}: "
-            "correct its emx.json, or use a newer version."
+            f"This model writes boxes in the dialect {name!r}, and this version knows only "
+            f"{' and '.join(kinds)}: correct its emx.json, or use a newer version."
         )
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos
     try:
-        return LocDialect(
+        return kinds[name](
             processor.tokenizer,
             eos=frozenset(eos if isinstance(eos, list) else [eos]),
             vocabulary=model.get_input_embeddings().weight.shape[0],
         )
     except UnknownDialect as error:
         raise ModelError(
-            f"This model can't write boxes ({error}): give an adapter trained with <loc0000> to <loc1023>."
+            f"This model can't write boxes in the dialect {name!r} ({error}): correct its emx.json, or give an "
+            "adapter trained with <loc0000> to <loc1023>."
         ) from error

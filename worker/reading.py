@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from redis.exceptions import RedisError
@@ -23,6 +23,7 @@ from worker.engine.engine import Engine
 from worker.engine.thread import EngineThread
 from worker.heartbeat import Heartbeat
 from worker.loading import load_model
+from worker.model_server import ModelServer
 from worker.study import Study, StudyFault
 
 log = logging.getLogger("emx.worker")
@@ -32,32 +33,34 @@ _PATIENCE = 600.0
 """Seconds for which a job in hand waits while the store or Redis is away."""
 
 
+class Reader(Protocol):
+    """Whatever runs the model: an engine in this process (``EngineThread``), or a ``ModelServer``."""
+
+    @property
+    def progress(self) -> int:
+        """Grows with the work that is done; it stands still when idle, and when a forward hangs."""
+
+    def read(self, study: Study, alone: bool = False) -> Report | StudyFault:
+        """Wait for a study's report. ``alone``: without batch-mates."""
+
+    def close(self) -> None:
+        """Take no more studies."""
+
+
 @dataclass
 class Desk:
     """The ledger on one side, the model on the other."""
 
     ledger: Ledger
-    engine: EngineThread
+    engine: Reader
     heartbeat: Heartbeat
     closing: bool = False
 
     @classmethod
     def open(cls, settings: Settings) -> "Desk":
         ledger = open_ledger(settings, "worker")
-
-        def load() -> Engine:
-            began = time.perf_counter()
-            loaded = load_model(
-                settings.model,
-                adapter=settings.adapter,
-                device=settings.device,
-                quantisation=settings.quantisation,
-            )
-            engine = Engine(loaded, max_batch=settings.slots)
-            log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
-            return engine
-
-        engine, name = EngineThread(load), uuid.uuid4().hex[:8]
+        engine = ModelServer.open(settings) if settings.server else EngineThread(lambda: _engine(settings))
+        name = uuid.uuid4().hex[:8]
         heartbeat = Heartbeat(ledger.index, settings.lease, settings.hang, lambda: engine.progress, name)
         return cls(ledger, engine, heartbeat)
 
@@ -148,6 +151,16 @@ class Desk:
                 log.warning("the store or Redis is away (%s); trying again in %.1f s", type(error).__name__, pause)
                 time.sleep(pause)
                 pause = min(pause * 2, 10)
+
+
+def _engine(settings: Settings) -> Engine:
+    began = time.perf_counter()
+    loaded = load_model(
+        settings.model, adapter=settings.adapter, device=settings.device, quantisation=settings.quantisation
+    )
+    engine = Engine(loaded, max_batch=settings.slots)
+    log.info("model %s ready in %.1f s", loaded.provenance.name, time.perf_counter() - began)
+    return engine
 
 
 def _observe(started: Started, outcome: Outcome) -> None:

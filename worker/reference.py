@@ -51,9 +51,10 @@ class Written:
 class Held(LogitsProcessor):
     """Holds each row of ``generate`` to the grammar, forced tokens too, and notes how clear each choice was."""
 
-    def __init__(self, loaded: LoadedModel, rows: int) -> None:
-        self._end = min(loaded.dialect.eos)
-        self.constraints = [Constraint(loaded.dialect, loaded.max_new_tokens) for _ in range(rows)]
+    def __init__(self, loaded: LoadedModel, studies: Sequence[Study]) -> None:
+        self._end, rows = min(loaded.dialect.eos), len(studies)
+        notations = [loaded.dialect.notation(*study.image.size) for study in studies]
+        self.constraints = [Constraint(loaded.dialect, loaded.max_new_tokens, each) for each in notations]
         self._forced = [deque(constraint.opening) for constraint in self.constraints]
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.gaps: list[list[float]] = [[] for _ in range(rows)]
@@ -84,7 +85,7 @@ def generated(loaded: LoadedModel, studies: Sequence[Study]) -> list[Written]:
     began = time.perf_counter()
     each = [prepared(loaded, study) for study in studies]
     inputs = {name: torch.cat([one[name] for one in each]).to(loaded.device) for name in each[0]}
-    held = Held(loaded, len(studies))
+    held = Held(loaded, studies)
     loaded.model.generate(
         **inputs,
         logits_processor=LogitsProcessorList([held]),
@@ -100,7 +101,7 @@ def generated(loaded: LoadedModel, studies: Sequence[Study]) -> list[Written]:
 
 def prepared(loaded: LoadedModel, study: Study) -> Any:
     """A study as its architecture's own processor puts it to the model."""
-    image = study.image.convert("RGB")
+    image = loaded.dialect.view(study.image)
     if isinstance(loaded.processor, PaliGemmaProcessor):
         inputs = loaded.processor(images=image, text=f"<image>{loaded.prompt}", return_tensors="pt")
         del inputs["labels"]  # it adds them always

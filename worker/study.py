@@ -9,6 +9,7 @@ from PIL import Image
 from shared.grammar import LocatedFinding, LocBox, ReportText
 from shared.report import (
     DEMO_WARNING,
+    UNTRAINED_WARNING,
     Box,
     ImageFacts,
     Location,
@@ -114,6 +115,8 @@ def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Readi
 def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Report:
     """The report of a reading, with boxes in pixels of the original image."""
     warnings = [DEMO_WARNING] if provenance.demo else []
+    if provenance.untrained:
+        warnings.append(UNTRAINED_WARNING)
     if reading.cut_short:
         warnings.append(CUT_SHORT_WARNING)
     if reading.declined:
@@ -159,8 +162,9 @@ def _location(located: LocatedFinding, facts: ImageFacts, probability: float | N
 def boxes_on(box: LocBox, width: int, height: int) -> tuple[Box, Box]:
     """A box in location bins as pixels of the original (width × height) and as fractions of it.
 
-    The processors of Gemma 3 and PaliGemma stretch an image of any shape to a square without padding, so each
-    axis maps back by its own scale. Bins end on the image's edges, so that no box reaches beyond it.
+    The processors of Gemma 3 and PaliGemma stretch an image of any shape to a square, so each axis maps back by
+    its own scale; where a dialect pads the image first, its notation has taken that back. Bins end on the image's
+    edges, so that no box reaches beyond it.
     """
     ymin, xmin, ymax, xmax = box.fractions()
     normalised = Box(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

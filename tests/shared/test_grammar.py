@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -5,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.findings import TERMS
-from shared.grammar import LOC_BINS, LocatedFinding, LocBox, MalformedReport, ReportText, parse, shortest_ending
+from shared.grammar import (
+    LOC,
+    LOC_BINS,
+    Box2dNotation,
+    Frame,
+    LocatedFinding,
+    LocBox,
+    MalformedReport,
+    ReportText,
+    parse,
+)
 
 SENTENCE = st.from_regex(r"[A-Z][a-z ,]{0,30}\.", fullmatch=True)
 PROSE = st.lists(SENTENCE, min_size=1, max_size=4).map(" ".join)
@@ -36,7 +47,7 @@ def test_a_report_can_be_ended_after_any_token(report: ReportText, percent: int)
     text = str(report)
     partial = text[: len(text) * percent // 100]
     partial = re.sub(r"<[^>]*$", "", partial)
-    parse(partial + shortest_ending(partial))
+    parse(partial + LOC.shortest_ending(partial))
 
 
 @pytest.mark.parametrize(
@@ -57,3 +68,69 @@ def test_malformed_reports_are_refused(text: str) -> None:
 @given(boxes())
 def test_bins_and_fractions_agree(box: LocBox) -> None:
     assert LocBox.of_fractions(*box.fractions()) == box
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> Frame:
+    """Of images of any shape, very thin ones among them."""
+    return Frame.padded(draw(st.integers(1, 5000)), draw(st.integers(1, 5000)))
+
+
+@st.composite
+def reports_in_json(draw: st.DrawFn) -> tuple[Frame, str]:
+    frame, listed = draw(frames()), []
+    for _ in range(draw(st.integers(0, 4))):
+        edges = [draw(st.sampled_from(frame.numbers(axis)[:-1])) for axis in (0, 1)]
+        edges += [draw(st.integers(low + 1, frame.numbers(axis)[-1])) for axis, low in enumerate(edges)]
+        listed.append(f'{{"box_2d": {edges}, "label": "{draw(st.sampled_from(sorted(TERMS)))}"}}')
+    return frame, f"FINDINGS: {draw(PROSE)}\nLOCATIONS: [{', '.join(listed)}]\nIMPRESSION: {draw(PROSE)}"
+
+
+@given(reports_in_json())
+def test_locations_in_json_are_json_and_lie_on_the_image(written: tuple[Frame, str]) -> None:
+    frame, text = written
+    report = Box2dNotation(frame).parse(text)
+    listed = json.loads(text.partition("LOCATIONS: ")[2].partition("\n")[0])
+    assert [found.term for found in report.locations] == [entry["label"] for entry in listed]
+    for found, entry in zip(report.locations, listed, strict=True):
+        ymin, xmin, ymax, xmax = (v / 1000 for v in entry["box_2d"])
+        top, left, bottom, right = found.box.fractions()
+        height, width = frame.ymax - frame.ymin, frame.xmax - frame.xmin
+        for on_image, in_square, low, extent in (
+            (top, ymin, frame.ymin, height),
+            (bottom, ymax, frame.ymin, height),
+            (left, xmin, frame.xmin, width),
+            (right, xmax, frame.xmin, width),
+        ):
+            expected = min(max((in_square - low) / extent, 0), 1)
+            assert on_image == pytest.approx(expected, abs=1.01 / (LOC_BINS - 1))  # a bin at most
+
+
+@given(reports_in_json(), st.data())
+def test_a_report_in_json_can_be_ended_after_any_character(
+    written: tuple[Frame, str], data: st.DataObject
+) -> None:
+    frame, text = written
+    notation = Box2dNotation(frame)
+    partial = text[: data.draw(st.integers(0, len(text)))]
+    ended = notation.parse(partial + notation.shortest_ending(partial))
+    whole = notation.whole(partial)
+    assert ended.locations[:whole] == notation.parse(text).locations[:whole]
+    assert len(ended.locations) - whole in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "box",
+    ["10, 10, 10, 20", "10, 20, 30, 20", "1000, 0, 1000, 5", "0, 0, 10, 199", "0, 801, 10, 900", "01, 2, 3, 4"],
+)
+def test_numbers_that_are_no_box_on_the_image_are_refused(box: str) -> None:
+    """Of an image of 120 × 200, which lies from 200 to 800 in the square."""
+    notation = Box2dNotation(Frame.padded(120, 200))
+    entry = '{"box_2d": [%s], "label": "mass left"}'
+    text = "FINDINGS: A.\nLOCATIONS: [%s]\nIMPRESSION: B."
+    with pytest.raises(MalformedReport):
+        notation.parse(text % (entry % box))
+    if "01" not in box:
+        both = text % f"{entry % box}, {entry % '0, 300, 500, 500'}"
+        usable, left_out = notation.parse_usable(both)
+        assert (len(usable.locations), left_out) == (1, 1)

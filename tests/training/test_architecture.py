@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from shared.findings import TERMS
-from shared.grammar import LOC_BINS, LocatedFinding, LocBox, grammar
+from shared.grammar import LOC, LOC_BINS, LocatedFinding, LocBox
 from training.architecture import (
     build_processor,
     demo_config,
@@ -89,7 +89,7 @@ def test_the_tokenizer_is_built_the_same_each_time() -> None:
 def test_llguidance_follows_the_report_grammar_over_this_vocabulary() -> None:
     tokens = llguidance.hf.from_tokenizer(TOKENIZER, n_vocab=VOCABULARY_SIZE)
     for text in reports():
-        matcher = LLMatcher(tokens, grammar(f"<[{FIRST_LOC}-{VOCABULARY_SIZE - 1}]>"))
+        matcher = LLMatcher(tokens, LOC.lark_of_tokens(FIRST_LOC))
         ids = ids_of(text)
         assert matcher.try_consume_tokens(ids) == len(ids), matcher.get_error()
         assert matcher.is_accepting()

@@ -1,5 +1,6 @@
 """Checkpoints of each architecture at its smallest, and studies to read."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def _quiet() -> None:
 
 
 @torch.no_grad()
-def _with_opinions(model: Model, tokenizer: Any, end: str, weight_of_ends: float) -> Model:
+def _with_opinions(model: Model, tokenizer: Any, ends: list[str], weight_of_ends: float) -> Model:
     """Random weights prefer their last token again, by little. Larger ones look at image and past, and differ; and
     so that reports end, and at different lengths, full stops, line breaks and ends weigh more."""
     for name, weight in model.named_parameters():
@@ -39,7 +40,7 @@ def _with_opinions(model: Model, tokenizer: Any, end: str, weight_of_ends: float
         elif "position_embedding" in name:
             # Sines as large as these would drown what is seen; as SigLIP starts, they don't.
             weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / 8)
-    for token in (".", "Ċ", end):
+    for token in [".", "Ċ", *ends]:
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)] *= weight_of_ends
     return model
 
@@ -51,8 +52,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.text_config.sliding_window = 16
     manifest = Manifest(name="tiny", revision="0", demo=True, max_new_tokens=140)
     processor = build_processor(config)
-    model = _with_opinions(random_model(0, config), processor.tokenizer, "<end_of_turn>", 3)
+    model = _with_opinions(random_model(0, config), processor.tokenizer, ["<end_of_turn>"], 3)
     save_checkpoint(model, processor, manifest, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def json_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a model whose tokenizer has no location tokens, as MedGemma's."""
+    folder, config = tmp_path_factory.mktemp("model") / "json", tiny_config()
+    processor = build_processor(config)
+    model = _with_opinions(random_model(1, config), processor.tokenizer, ["<end_of_turn>", "{", '"'], 4)
+    save_checkpoint(model, processor, Manifest(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    for token in tokenizer["added_tokens"]:
+        token["content"] = token["content"].replace("<loc", "<none")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     return folder
 
 
@@ -64,7 +79,7 @@ def paligemma_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytes
     model, processor = read_weights(random, config, dtype=torch.float32), read_processor(random, config)
     folder = tmp_path_factory.mktemp("model") / random.name
     manifest = Manifest(name=random.name, revision="0", max_new_tokens=140)
-    save_checkpoint(_with_opinions(model, processor.tokenizer, "<eos>", 5), processor, manifest, folder)
+    save_checkpoint(_with_opinions(model, processor.tokenizer, ["<eos>"], 5), processor, manifest, folder)
     return folder
 
 

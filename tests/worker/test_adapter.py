@@ -117,9 +117,10 @@ def test_tokens_without_embeddings_are_refused(base: Path, tmp_path: Path) -> No
     refused(base, tmp_path / "a", "1024 tokens", "trainable_token_indices")
 
 
-def test_a_base_without_locations_needs_an_adapter(base: Path) -> None:
-    with pytest.raises(ModelError, match="adapter trained with <loc0000> to <loc1023>"):
-        load_model(base, quantisation="none")
+def test_an_adapter_with_locations_changes_the_dialect(base: Path, tmp_path: Path) -> None:
+    trained(base, tmp_path / "a", **WAYS["new rows"])
+    assert load_model(base, quantisation="none").provenance.dialect == "box_2d"
+    assert load_model(base, adapter=tmp_path / "a", quantisation="none").provenance.dialect == "loc"
 
 
 def test_an_adapter_for_other_layers_is_refused(base: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from shared.findings import TERMS
-from shared.grammar import LocatedFinding, LocBox, ReportText
+from shared.grammar import LOC, Box2dNotation, LocatedFinding, LocBox, ReportText
 from worker.confidence import finding_probabilities
 
 BOX = LocBox(1, 2, 3, 4)
@@ -20,7 +20,8 @@ def probabilities(report: ReportText, **odds: float) -> tuple[float, ...]:
     """Of a model that writes a word a token and hesitates at these only; ``_`` stands for the space before one."""
     pieces = PIECE.findall(str(report))
     assert "".join(pieces) == str(report)
-    return finding_probabilities(report, pieces, [odds.get(piece.replace(" ", "_"), 1.0) for piece in pieces])
+    each = [odds.get(piece.replace(" ", "_"), 1.0) for piece in pieces]
+    return finding_probabilities(report, LOC.naming(str(report)), pieces, each)
 
 
 def test_the_sentence_decides_from_its_first_token_to_the_last_that_names() -> None:
@@ -56,11 +57,28 @@ def test_what_no_sentence_names_is_decided_in_locations() -> None:
     assert probabilities(report, **{";": 0.5, "_nodule": 0.5}) == (1, 0.25)
 
 
+def test_in_json_the_box_stands_before_the_term_and_counts_no_more_than_elsewhere() -> None:
+    locations = (
+        '[{"box_2d": [1, 2, 3, 4], "label": "mass left"}, {"box_2d": [5, 6, 7, 8], "label": "nodule right"}]'
+    )
+    text = f"FINDINGS: Something.\nLOCATIONS: {locations}\nIMPRESSION: Something."
+    notation, pieces = Box2dNotation(), re.findall(r"\d|[A-Za-z]+|.|\n", text, re.DOTALL)
+    report, naming = notation.parse(text), notation.naming(text)
+
+    def with_odds(**odds: float) -> tuple[float, ...]:
+        return finding_probabilities(report, naming, pieces, [odds.get(piece, 1.0) for piece in pieces])
+
+    assert with_odds(left=0.5, nodule=0.25) == (0.5, 0.25)
+    assert with_odds(**dict.fromkeys("13468", 0.5)) == (1, 1)
+    assert with_odds(label=0.5, IMPRESSION=0.5) == (1, 1)
+    assert with_odds(**{"{": 0.5}) == (0.5, 0.5)
+
+
 def test_tokens_across_the_edges_of_a_span_count() -> None:
     report = told("Odd. A left mass grows.", "mass left")
     pieces = ["FINDINGS: Odd", ". A l", "ef", "t ma", "ss gr", "ows.", str(report).partition("ows.")[2], ""]
     odds = [0.1, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
-    assert finding_probabilities(report, pieces, odds) == (pytest.approx(1 / 16),)
+    assert finding_probabilities(report, LOC.naming(str(report)), pieces, odds) == (pytest.approx(1 / 16),)
 
 
 def test_a_report_without_findings_has_no_probabilities() -> None:

@@ -13,14 +13,16 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from shared.grammar import LOC_BINS, parse, shortest_ending
+from shared.grammar import LOC_BINS, Box2dNotation, ReportText
 from training.reports import corpus
 from training.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from worker.dialects import LocDialect, UnknownDialect, allowed_tokens
+from worker.dialects import DIALECTS, Box2dDialect, Dialect, LocDialect, UnknownDialect, allowed_tokens
 from worker.engine.constraint import Constraint, smallest_budget
 
 Choice = Callable[[list[int]], int]
 EOS = frozenset({4})
+SIZE = (120, 200)
+"""Of the image, which fills only a part of the square that ``box_2d`` is asked about."""
 
 
 def like_gemmas() -> PreTrainedTokenizerFast:
@@ -47,14 +49,38 @@ def like_gemmas() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module", params=[build_tokenizer, like_gemmas], ids=["bytes", "gemma"])
-def dialect(request: pytest.FixtureRequest) -> LocDialect:
-    tokenizer = request.param()
-    return LocDialect(tokenizer, EOS, len(tokenizer) + 7)  # a model may have more rows than there are tokens
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    made: PreTrainedTokenizerFast = request.param()
+    return made
 
 
-def write(dialect: LocDialect, budget: int, choose: Choice) -> tuple[Constraint, int]:
+@pytest.fixture(scope="module", params=DIALECTS, ids=lambda kind: kind.name)
+def dialect(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> Dialect:
+    made: Dialect = request.param(tokenizer, EOS, len(tokenizer) + 7)  # a model may have more rows than tokens
+    return made
+
+
+@pytest.fixture(scope="module")
+def loc(tokenizer: PreTrainedTokenizerFast) -> LocDialect:
+    return LocDialect(tokenizer, EOS, len(tokenizer) + 7)
+
+
+@pytest.fixture(scope="module")
+def box_2d(tokenizer: PreTrainedTokenizerFast) -> Box2dDialect:
+    return Box2dDialect(tokenizer, EOS, len(tokenizer) + 7)
+
+
+def begin(dialect: Dialect, budget: int) -> Constraint:
+    return Constraint(dialect, budget, dialect.notation(*SIZE))
+
+
+def parse(dialect: Dialect, constraint: Constraint) -> ReportText:
+    return dialect.notation(*SIZE).parse(constraint.text)
+
+
+def write(dialect: Dialect, budget: int, choose: Choice) -> tuple[Constraint, int]:
     """A report by a model that chooses so among the allowed tokens, and how many tokens it took."""
-    constraint = Constraint(dialect, budget)
+    constraint = begin(dialect, budget)
     taken = len(constraint.opening)
     while not constraint.finished:
         allowed = constraint.allowed().nonzero().flatten().tolist()
@@ -66,28 +92,28 @@ def write(dialect: LocDialect, budget: int, choose: Choice) -> tuple[Constraint,
 
 @settings(max_examples=60, deadline=None)
 @given(spare=st.integers(0, 150), seed=st.integers(0, 2**32))
-def test_random_tokens_make_a_report_within_any_budget(dialect: LocDialect, spare: int, seed: int) -> None:
+def test_random_tokens_make_a_report_within_any_budget(dialect: Dialect, spare: int, seed: int) -> None:
     constraint, _ = write(dialect, smallest_budget(dialect) + spare, random.Random(seed).choice)
-    parse(constraint.text)
+    parse(dialect, constraint)
 
 
 @settings(max_examples=40, deadline=None)
 @given(spare=st.integers(20, 150), seed=st.integers(0, 2**32))
-def test_reports_made_mostly_of_boxes_end_within_any_budget(dialect: LocDialect, spare: int, seed: int) -> None:
+def test_reports_made_mostly_of_boxes_end_within_any_budget(dialect: Dialect, spare: int, seed: int) -> None:
     """Random tokens seldom leave the first section: here short ways there are taken."""
     drawn = random.Random(seed)
-    ends = {dialect.encode(text)[0] for text in (".", "\n", ";", " ")}
+    ends = {dialect.encode(text)[0] for text in (".", "\n", ";", " ", "[", ",")}
 
     def hurried(allowed: list[int]) -> int:
         return drawn.choice([token for token in allowed if token in ends and drawn.random() < 0.8] or allowed)
 
     constraint, _ = write(dialect, smallest_budget(dialect) + spare, hurried)
-    assert constraint.whole_boxes <= len(parse(constraint.text).locations)
+    assert constraint.whole <= len(parse(dialect, constraint).locations)
 
 
 @pytest.mark.parametrize("extreme", [min, max])
 def test_even_a_model_that_never_ends_a_report_is_ended_by_the_grammar(
-    dialect: LocDialect, extreme: Callable[[list[int]], int]
+    dialect: Dialect, extreme: Callable[[list[int]], int]
 ) -> None:
     """Every repetition is bounded, so a budget of tens of thousands isn't used up."""
 
@@ -97,21 +123,21 @@ def test_even_a_model_that_never_ends_a_report_is_ended_by_the_grammar(
     constraint, taken = write(dialect, 50_000, endless)
     assert not constraint.cut_short
     assert taken < 12_000
-    parse(constraint.text)
+    parse(dialect, constraint)
 
 
 def test_a_long_report_has_at_most_16_boxes_and_24_sentences(dialect: LocDialect) -> None:
-    shortest = {text: dialect.encode(text)[0] for text in ("A", ".", " ", ";")}
+    shortest = {text: dialect.encode(text)[0] for text in ("A", ".", " ", ";", ",", "{", "[")}
 
     def greedy(allowed: list[int]) -> int:
         """Ever another shortest sentence, ever another box."""
-        for token in (shortest[" "], shortest[";"], shortest["."], shortest["A"]):
-            if token in allowed:
-                return token
+        for text in (" ", ";", ",", ".", "A", "{", "["):
+            if shortest[text] in allowed:
+                return shortest[text]
         return min([token for token in allowed if token not in EOS] or allowed)
 
     constraint, _ = write(dialect, 50_000, greedy)
-    report = parse(constraint.text)
+    report = parse(dialect, constraint)
     assert len(report.locations) == 16
     assert report.findings.count(".") == report.impression.count(".") == 12
 
@@ -127,24 +153,61 @@ def follow(constraint: Constraint, script: list[int]) -> int:
     return len(written)
 
 
-def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(dialect: LocDialect) -> None:
-    begun = "FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0001><loc0002><loc0003><loc0004>;"
-    letters = [token for letter in " interstitial pattern left" for token in dialect.encode(letter)]
-    budget = len(dialect.encode(begun)) + len(dialect.encode(shortest_ending(begun))) + 1
+BEGUN = {
+    "loc": "FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0001><loc0002><loc0003><loc0004>;",
+    "box_2d": 'FINDINGS: A.\nLOCATIONS: [{"box_2d": [1, 300, 3, 400], "label": "cardiomegaly"}, {"box_2d": [',
+}
+NEXT = {"loc": " interstitial pattern left", "box_2d": '9, 500, 12, 600], "label": "interstitial pattern left"}'}
+
+
+def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(dialect: Dialect) -> None:
+    begun = BEGUN[dialect.name]
+    letters = [token for letter in NEXT[dialect.name] for token in dialect.encode(letter)]
+    budget = len(dialect.encode(begun)) + len(dialect.encode(dialect.notation(*SIZE).shortest_ending(begun))) + 1
     script = [*dialect.encode(begun), *letters]
-    constraint = Constraint(dialect, budget)
+    constraint = begin(dialect, budget)
     taken = follow(constraint, script)
-    assert (constraint.cut_short, constraint.whole_boxes, taken) == (True, 1, budget)
-    assert [str(place.finding.label) for place in parse(constraint.text).locations] != ["cardiomegaly"]
+    assert (constraint.cut_short, constraint.whole) == (True, 1)
+    assert taken <= budget
+    labels = [place.finding.label for place in parse(dialect, constraint).locations]
+    assert len(labels) == 2 and labels[0] == "cardiomegaly"
 
 
-def test_a_box_never_ends_before_it_begins(dialect: LocDialect) -> None:
-    constraint = Constraint(dialect, 500)
-    follow(constraint, dialect.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"))
-    bins = [dialect.bin(token) for token in constraint.allowed().nonzero().flatten().tolist()]
+def test_a_box_never_ends_before_it_begins(loc: LocDialect) -> None:
+    constraint = begin(loc, 500)
+    follow(constraint, loc.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"))
+    bins = [loc.bin(token) for token in constraint.allowed().nonzero().flatten().tolist()]
     assert bins == list(range(501, LOC_BINS))
-    constraint.take(dialect.first + 501)
-    assert constraint.allowed().nonzero().flatten().tolist() == [dialect.first + LOC_BINS - 1]
+    constraint.take(loc.first + 501)
+    assert constraint.allowed().nonzero().flatten().tolist() == [loc.first + LOC_BINS - 1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "next_"),
+    [
+        ("", set("0123456789")),
+        ("10", set("0123456789,")),
+        ("100", {","}),  # nothing can follow on 1000
+        ("0, ", set("234567")),
+        ("0, 2", set("0123456789")),
+        ("500, 790, ", set("56789") | {"1"}),
+        ("500, 790, 50", set("123456789")),
+        ("500, 790, 5", set("0123456789")),
+        ("500, 790, 501, ", {"7", "8"}),
+        ("500, 790, 501, 80", {"0"}),
+    ],
+)
+def test_numbers_are_held_to_what_makes_a_box_on_the_image(
+    box_2d: Box2dDialect, numbers: str, next_: set[str]
+) -> None:
+    """Of an image of 120 × 200, which lies from 200 to 800 on the x axis of the square."""
+    begun = 'FINDINGS: A.\nLOCATIONS: [{"box_2d": [' + numbers
+    notation = box_2d.notation(*SIZE)
+    assert isinstance(notation, Box2dNotation)
+    assert notation.in_box(begun)
+    assert {
+        piece for piece in "0123456789" + "," * begun[-1].isdigit() if notation.may_go_on(begun, piece)
+    } == next_
 
 
 def test_the_mask_allows_what_the_matcher_accepts(dialect: LocDialect) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3Processor
 
+from shared.report import UNTRAINED_WARNING, Report
 from worker.checkpoint import Manifest, base_of, require_base
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, ModelError, load_model
@@ -212,11 +214,30 @@ def test_an_unknown_dialect_is_refused(copy: Path) -> None:
     refused(copy, "box_3d", "emx.json")
 
 
-def test_a_tokenizer_without_locations_is_refused(copy: Path) -> None:
-    tokenizer = json.loads((copy / "tokenizer.json").read_text())
-    added = [token for token in tokenizer["added_tokens"] if not token["content"].startswith("<loc")]
-    rewrite(copy / "tokenizer.json", added_tokens=added)
+def test_a_tokenizer_without_locations_is_refused_where_they_are_asked_for(
+    json_checkpoint: Path, copy: Path
+) -> None:
+    shutil.copy(json_checkpoint / "tokenizer.json", copy)
+    rewrite(copy / "emx.json", dialect="loc")
     refused(copy, "can't write boxes", "adapter trained with <loc0000> to <loc1023>")
+
+
+def test_the_dialect_is_what_the_tokenizer_was_made_for(json_checkpoint: Path, checkpoint: Path) -> None:
+    assert load_model(checkpoint, quantisation="none").provenance.dialect == "loc"
+    assert load_model(json_checkpoint, quantisation="none").provenance.dialect == "box_2d"
+
+
+def test_a_model_as_it_was_published_is_asked_in_its_own_dialect_and_the_report_says_so(
+    json_checkpoint: Path, tmp_path: Path, studies: Studies
+) -> None:
+    published = shutil.copytree(json_checkpoint, tmp_path / "medgemma")
+    (published / "emx.json").unlink()
+    loaded = load_model(published, quantisation="none")
+    assert '"box_2d"' in loaded.prompt and "pleural effusion left" in loaded.prompt
+    (report,) = Engine(replace(loaded, max_new_tokens=60), max_batch=1).read(studies(1))
+    assert isinstance(report, Report)
+    assert report.model.untrained and report.model.dialect == "box_2d"
+    assert UNTRAINED_WARNING in report.warnings
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(copy: Path) -> None:

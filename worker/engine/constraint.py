@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from shared.grammar import shortest_ending
+from shared.grammar import Notation
 from worker.dialects import Dialect, allowed_tokens
 
 LONGEST_ENDING = 80
@@ -16,7 +16,7 @@ class GrammarFailure(RuntimeError):
 
 def smallest_budget(dialect: Dialect) -> int:
     """Tokens of the shortest report, its end-of-turn token included."""
-    return len(dialect.encode(shortest_ending(""))) + 1
+    return len(dialect.encode(dialect.notation().shortest_ending(""))) + 1
 
 
 class Constraint:
@@ -33,26 +33,31 @@ class Constraint:
         text: written so far, byte for byte.
         pieces: what each token added to it.
         cut_short: whether the budget made the constraint write the ending.
-        whole_boxes: boxes that the model itself wrote to the end.
+        whole: locations that the model itself wrote to the end.
         finished: whether the turn has ended.
     """
 
-    def __init__(self, dialect: Dialect, budget: int) -> None:
-        """``budget`` in tokens, at least ``smallest_budget(dialect)``."""
-        self._dialect, self._matcher = dialect, dialect.matcher()
+    def __init__(self, dialect: Dialect, budget: int, notation: Notation) -> None:
+        """A report in its dialect's notation for the image.
+
+        ``budget`` in tokens, at least ``smallest_budget(dialect)``.
+        """
+        self._dialect, self._matcher, self._notation = dialect, dialect.matcher(), notation
         self._left = budget
-        self._box: list[int] = []
-        self.text = ""
+        self.text, self._own = "", 0
         self.pieces: list[str] = []
         self.cut_short = False
-        self.whole_boxes = 0
         self.finished = False
         self.opening = self._forced()
+
+    @property
+    def whole(self) -> int:
+        return self._notation.whole(self.text[: self._own])
 
     def allowed(self) -> Tensor:
         """The tokens that may follow: bool, (vocabulary,), on the CPU."""
         allowed = allowed_tokens(self._matcher, self._dialect.vocabulary)
-        self._dialect.restrict(allowed, self._box)
+        self._dialect.restrict(allowed, self.text, self._notation)
         return allowed
 
     def take(self, token: int) -> list[int]:
@@ -77,7 +82,7 @@ class Constraint:
 
     def _end(self) -> list[int]:
         self.cut_short = True
-        ending = [*self._dialect.encode(shortest_ending(self.text)), min(self._dialect.eos)]
+        ending = [*self._dialect.encode(self._notation.shortest_ending(self.text)), min(self._dialect.eos)]
         for token in ending:
             self._append(token)
         return ending
@@ -86,7 +91,7 @@ class Constraint:
         left = self._left - 1
         if left > LONGEST_ENDING or token in self._dialect.eos:
             return True
-        ending = shortest_ending(self.text + self._dialect.text(token))
+        ending = self._notation.shortest_ending(self.text + self._dialect.text(token))
         return len(self._dialect.encode(ending)) + 1 <= left
 
     def _append(self, token: int) -> None:
@@ -99,10 +104,5 @@ class Constraint:
             return
         self.pieces.append(self._dialect.text(token))
         self.text += self.pieces[-1]
-        location = self._dialect.bin(token)
-        if location is None:
-            return
-        self._box.append(location)
-        if len(self._box) == 4:
-            self._box = []
-            self.whole_boxes += not self.cut_short
+        if not self.cut_short:
+            self._own = len(self.text)

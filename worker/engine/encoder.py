@@ -18,7 +18,7 @@ class Encoder:
 
     def __init__(self, loaded: LoadedModel, progress: Progress) -> None:
         self._model, self._device, self._guard = loaded.model.model, loaded.device, loaded.guard
-        self._processor, self._progress = loaded.processor, progress
+        self._processor, self._dialect, self._progress = loaded.processor, loaded.dialect, progress
         stacks = [stack for stack in self._model.vision_tower.modules() if isinstance(stack, nn.ModuleList)]
         self._layers = [layer for stack in stacks for layer in stack]
 
@@ -48,7 +48,7 @@ class Encoder:
     def _pixels(self, sequence: Sequence) -> Tensor | None:
         """The model's view of the study's image, fp32 (1, 3, side, side)."""
         try:
-            image = sequence.study.image.convert("RGB")
+            image = self._dialect.view(sequence.study.image)
             view: Tensor = self._processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
             return view
         except Exception as error:  # whatever Pillow and the processor may raise

@@ -85,7 +85,8 @@ class Engine:
     def sequence(self, study: Study, alone: bool = False) -> Sequence:
         """A study that hasn't begun. ``alone``: it is to run without batch-mates."""
         dialect, budget = self._loaded.dialect, self._loaded.max_new_tokens
-        return Sequence(study, lambda: Constraint(dialect, budget), alone)
+        notation = dialect.notation(*study.image.size)
+        return Sequence(study, notation, lambda: Constraint(dialect, budget, notation), alone)
 
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)

@@ -38,7 +38,7 @@ class Runner:
         self._window: int | None = getattr(config, "sliding_window", None)
         self._progress = progress
         prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt)
-        opening = Constraint(loaded.dialect, loaded.max_new_tokens).opening
+        opening = Constraint(loaded.dialect, loaded.max_new_tokens, loaded.dialect.notation()).opening
         self.prompt_tokens = prompt.shape[1]
         ids = torch.cat([prompt, torch.tensor([opening], dtype=torch.long)], dim=1)
         self._prepare_prompt(ids, loaded)

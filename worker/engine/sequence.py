@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from shared.grammar import MalformedReport, parse
+from shared.grammar import MalformedReport, Notation
 from worker.confidence import finding_probabilities
 from worker.engine.constraint import Constraint
 from worker.study import GRAMMAR_FAULT, Reading, Study, StudyFault, abstention
@@ -17,6 +17,7 @@ class Sequence:
     """The state of one study while it is being read.
 
     Attributes:
+        notation: in which its report is written.
         begin: makes the constraint of its report.
         alone: whether it runs without batch-mates, as it may have broken a batch.
         features: what stands for the image in the prompt, (image tokens, width); None before and after.
@@ -29,6 +30,7 @@ class Sequence:
     """
 
     study: Study
+    notation: Notation
     begin: Callable[[], Constraint]
     alone: bool = False
     features: Tensor | None = None
@@ -64,11 +66,11 @@ class Sequence:
         if self.declined is not None:
             return abstention(self.declined, prompt_tokens, prefilled - began)
         try:
-            parsed = parse(self.constraint.text)
+            parsed = self.notation.parse(self.constraint.text)
         except MalformedReport:
             return GRAMMAR_FAULT
         # A box that the ending had to invent is no finding of the model's.
-        whole = replace(parsed, locations=parsed.locations[: self.constraint.whole_boxes])
+        whole = replace(parsed, locations=parsed.locations[: self.constraint.whole])
         return Reading(
             text=self.constraint.text,
             parsed=whole,
@@ -78,5 +80,10 @@ class Sequence:
             prefill_seconds=prefilled - began,
             generate_seconds=self.marks[-1] - prefilled,
             token_probabilities=tuple(self.probabilities),
-            probabilities=finding_probabilities(whole, self.constraint.pieces, self.probabilities),
+            probabilities=finding_probabilities(
+                whole,
+                self.notation.naming(self.constraint.text)[: len(whole.locations)],
+                self.constraint.pieces,
+                self.probabilities,
+            ),
         )

@@ -1,0 +1,298 @@
+"""A model at an OpenAI-compatible server: transformers' own, with the demo model, and one that misbehaves."""
+
+import json
+import os
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from PIL import Image
+
+from explainmyxray.inference import DEMO_MODEL
+from explainmyxray.up import free_port
+from shared.grammar import Notation, parse
+from shared.imaging import decode
+from shared.ledger import Ledger, NewJob, submit
+from shared.report import UNTRAINED_WARNING, ImageFacts, Report
+from training.tokenizer import build_tokenizer
+from worker import model_server, reading
+from worker.checkpoint import Manifest, ModelError, read_manifest
+from worker.dialects import DIALECTS
+from worker.engine.engine import Engine
+from worker.loading import load_model
+from worker.model_server import ModelServer
+from worker.reading import Desk
+from worker.study import Study, StudyFault
+
+SAMPLE = DEMO_MODEL / "sample.png"
+TEXT = "FINDINGS: A mass.\nLOCATIONS: mass left <loc0100><loc0200><loc0300><loc0400>\nIMPRESSION: A mass."
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """transformers' server with the demo model, its adapter merged: its URL, and the model's name there."""
+    folder = tmp_path_factory.mktemp("served") / "demo"
+    loaded = load_model(DEMO_MODEL, quantisation="none")
+    loaded.model.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    manifest = read_manifest(DEMO_MODEL).model_copy(update={"adapter": None})
+    (folder / "emx.json").write_text(manifest.model_dump_json(exclude_none=True))
+    port = free_port()
+    command = [Path(sysconfig.get_path("scripts")) / "transformers", "serve", folder, "--device", "cpu"]
+    with (folder.parent / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}"
+    give_up = time.monotonic() + 90
+    while time.monotonic() < give_up:
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                break
+        except httpx.TransportError:
+            assert process.poll() is None, (folder.parent / "log").read_text()
+            time.sleep(0.2)
+    yield f"{url}/v1", folder
+    process.terminate()
+    process.wait(20)
+
+
+def sample() -> Study:
+    decoded = decode(SAMPLE.read_bytes())
+    return Study(id="sample", image=decoded.image, facts=decoded.facts)
+
+
+def test_a_real_server_gives_the_engines_report(served: tuple[str, Path]) -> None:
+    url, model = served
+    remote = ModelServer(url, str(model), read_manifest(model), key=None, grammar=False, hang=60)
+    told = remote.read(sample())
+    (own,) = Engine(load_model(DEMO_MODEL, quantisation="none"), max_batch=1).read([sample()])
+    assert isinstance(told, Report) and isinstance(own, Report)
+    assert (told.findings, told.impression) == (own.findings, own.impression)
+    assert [(found.label, found.box) for found in told.locations] == [(f.label, f.box) for f in own.locations]
+    assert told.locations
+    assert told.tokens == own.tokens
+    assert (told.model.engine, told.model.dialect, told.model.demo) == ("openai-server", "loc", True)
+    assert remote.progress > 10
+
+
+def test_a_worker_reads_its_jobs_there(
+    ledger: Ledger, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, model = served
+    monkeypatch.setattr(reading, "open_ledger", lambda *_: ledger)
+    changes = {"server": url, "model": str(model), "server_grammar": "none"}
+    desk = Desk.open(ledger.settings.model_copy(update=changes))
+    job = submit(ledger, NewJob(SAMPLE.read_bytes(), "image/png"))[0].id
+    desk.read(job)
+    desk.leave()
+    outcome = ledger.outcome(job)
+    assert outcome and outcome.report and outcome.report.model.engine == "openai-server"
+
+
+@pytest.mark.parametrize("notation", [kind.notation() for kind in DIALECTS], ids=lambda notation: notation.name)
+def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: Notation) -> None:
+    """vLLM's guidance backend gives it to llguidance, as is done here."""
+    tokenizer = from_tokenizer(build_tokenizer())
+    matcher = LLMatcher(tokenizer, notation.lark_for_decoding)
+    text = TEXT if notation.name == "loc" else TEXT.partition("LOC")[0] + "LOCATIONS: []\nIMPRESSION: A mass."
+    assert not matcher.is_error()
+    assert matcher.consume_tokens(tokenizer.tokenize_str(text, parse_special=True))
+    assert matcher.is_accepting()
+
+
+class Stand:
+    """A server on loopback that answers chat completions as it is told to, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.models: tuple[int, Any] = (200, {"data": [{"id": "m"}]})
+        stand = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = stand.models
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def do_POST(self) -> None:
+                stand.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                stand.answers.pop(0)(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def streamed(*pieces: str, finish: str | None = "stop") -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]})}\n\n".encode())
+        if finish:
+            usage = {"prompt_tokens": 7, "completion_tokens": 5}
+            event = {"choices": [{"delta": {}, "finish_reason": finish}], "usage": usage}
+            handler.wfile.write(f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode())
+
+    return answer
+
+
+def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def stand() -> Iterator[Stand]:
+    made = Stand()
+    yield made
+    made.close()
+
+
+def server(stand: Stand, manifest: Manifest | None = None, hang: float = 5) -> ModelServer:
+    known = Manifest(dialect="loc", prompt="Report.", name="n", revision="r")
+    return ModelServer(stand.url, "m", manifest or known, key="k", grammar=True, hang=hang)
+
+
+def study(width: int = 200, height: int = 120) -> Study:
+    facts = ImageFacts(width=width, height=height, media_type="image/png", sha256="0" * 64)
+    return Study(id="s", image=Image.new("L", (width, height)), facts=facts)
+
+
+def test_image_prompt_and_grammar_are_sent(stand: Stand) -> None:
+    stand.answers = [streamed(TEXT[:30], TEXT[30:])]
+    report = server(stand).read(study())
+    assert isinstance(report, Report)
+    assert (report.findings, len(report.locations), report.warnings) == ("A mass.", 1, ())
+    assert (report.tokens.prompt, report.tokens.generated) == (7, 5)
+    (body,) = stand.bodies
+    image, question = body["messages"][0]["content"]
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
+    assert question["text"] == "Report."
+    assert (body["temperature"], body["max_tokens"]) == (0, 512)
+    assert "IMPRESSION" in body["structured_outputs"]["grammar"]
+
+
+def test_a_published_model_is_asked_for_json_on_a_square_and_the_report_says_so(stand: Stand) -> None:
+    entry = '{"box_2d": %s, "label": "mass left"}'
+    locations = f"[{entry % [300, 0, 400, 500]}, {entry % [0, 0, 90, 90]}]"
+    stand.answers = [streamed(f"FINDINGS: A mass.\nLOCATIONS: {locations}\nIMPRESSION: A mass.\n")]
+    report = server(stand, Manifest()).read(study(200, 100))
+    assert isinstance(report, Report)
+    assert UNTRAINED_WARNING in report.warnings
+    (found,) = report.locations  # the other lies on the padding
+    assert any("left out: 1" in warning for warning in report.warnings)
+    # The square has 50 rows of padding above the image's 100.
+    box = (found.box.xmin, found.box.ymin, found.box.xmax, found.box.ymax)
+    assert box == pytest.approx((0, 10, 100, 30), abs=0.2)
+
+
+def test_an_answer_that_was_cut_short_is_ended_and_says_so(stand: Stand) -> None:
+    stand.answers = [streamed(TEXT[: TEXT.index("IMP") - 1] + "; mass", finish="length")]
+    report = server(stand).read(study())
+    assert isinstance(report, Report)
+    assert [found.label for found in report.locations] == ["mass"]
+    assert any("cut short" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish"), [("I see a mass.", "stop"), ("I see a mass.", "length"), ("", "stop"), (TEXT[:-1], "stop")]
+)
+def test_what_is_no_report_fails_the_study(stand: Stand, text: str, finish: str) -> None:
+    stand.answers = [streamed(text, finish=finish)]
+    answer = server(stand).read(study())
+    assert isinstance(answer, StudyFault) and answer.code == "grammar"
+
+
+def test_a_busy_server_and_a_broken_stream_are_asked_again(stand: Stand) -> None:
+    stand.answers = [status(503), streamed(TEXT[:20], finish=None), status(429), streamed(TEXT)]
+    assert isinstance(server(stand).read(study()), Report)
+    assert len(stand.bodies) == 4
+
+
+def test_a_request_that_is_refused_fails_the_study_at_once(stand: Stand) -> None:
+    stand.answers = [status(400)]
+    answer = server(stand).read(study())
+    assert isinstance(answer, StudyFault) and answer.code == "engine"
+    assert len(stand.bodies) == 1
+
+
+def test_a_server_that_stays_away_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_server, "PATIENCE", 0.2)
+    stand.answers = [status(500)] * 9
+    answer = server(stand).read(study())
+    assert isinstance(answer, StudyFault) and "reached" in answer.message
+
+
+def test_a_server_that_hangs_is_given_up(stand: Stand) -> None:
+    stand.answers = [lambda _: time.sleep(2)]
+    began = time.monotonic()
+    answer = server(stand, hang=0.3).read(study())
+    assert isinstance(answer, StudyFault) and answer.code == "engine"
+    assert time.monotonic() - began < 2
+
+
+def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
+    one, more = study(), threading.Event()
+
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        streamed("FIND", finish=None)(handler)
+        handler.wfile.flush()
+        one.cancelled.set()
+        streamed("INGS", finish=None)(handler)
+        more.wait(5)
+
+    stand.answers = [slowly]
+    answer = server(stand).read(one)
+    more.set()
+    assert isinstance(answer, StudyFault) and answer.code == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ((401, {}), "EMX_SERVER_KEY"),
+        ((200, {"data": [{"id": "other"}]}), "other"),
+        ((200, ["?"]), "no OpenAI-compatible server"),
+    ],
+)
+def test_a_wrong_server_is_told_at_start(stand: Stand, models: tuple[int, Any], said: str) -> None:
+    stand.models = models
+    with pytest.raises(ModelError, match=said):
+        server(stand)
+
+
+def test_an_absent_server_is_told_at_start(stand: Stand) -> None:
+    stand.close()
+    with pytest.raises(ModelError, match="can't be reached"):
+        server(stand)
+
+
+def test_the_text_above_is_a_report() -> None:
+    parse(TEXT)
