@@ -1,5 +1,6 @@
 """A PEFT adapter on top of a checkpoint, as QLoRA training leaves it."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from worker.architectures import Model, Processor
 from worker.checkpoint import ModelError
+from worker.merging import Merge
 
 _WEIGHTS = "adapter_model.safetensors"
 _EMBEDDING = ("embed_tokens.weight", "embed_tokens.base_layer.weight")
@@ -21,6 +23,31 @@ def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -
 
     ``merge``: add the adapter to the weights, instead of computing it beside them. Raises ModelError.
     """
+    make_room(model, processor, adapter)
+    wrapped = _wrapped(model, adapter)
+    return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+
+
+def adapted_while_read(read: Callable[[Merge], Model], processor: Processor, adapter: Path) -> Model | None:
+    """The model that ``read`` makes with what it is given to merge; None where only ``adapted`` can do that.
+
+    The processor gets, in place, the adapter's tokenizer. Raises ModelError.
+    """
+    try:
+        merge = Merge.of(adapter)
+    except Exception as error:  # OSError, ValueError, SafetensorError: absent, damaged, or unknown to PEFT
+        raise ModelError(f"The adapter in {adapter} can't be read ({error}): save it again.") from error
+    if merge is None:
+        return None
+    model = read(merge)
+    make_room(model, processor, adapter)
+    merge.put_rows(model)
+    _refuse_astray(adapter, merge.astray)
+    return model
+
+
+def make_room(model: Model, processor: Processor, adapter: Path) -> None:
+    """Give the processor the adapter's tokenizer, and the model embeddings for it. Raises ModelError."""
     shapes = _shapes(adapter)
     known_tokens = len(processor.tokenizer)
     take_tokenizer(processor, adapter)
@@ -34,8 +61,6 @@ def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -
     rows = embedding[0] if embedding else max(tokens, model.get_input_embeddings().num_embeddings)
     if rows != model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    wrapped = _wrapped(model, adapter)
-    return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
 
 
 def take_tokenizer(processor: Processor, adapter: Path) -> None:
@@ -73,9 +98,13 @@ def _wrapped(model: Model, adapter: Path) -> PeftModel:
             f"The adapter in {adapter} doesn't fit this model ({error}): give the checkpoint it was trained on."
         ) from error
     # PEFT leaves out what it finds no place for, and starts what it finds no weights for at nothing.
-    if astray := sorted([*result.missing_keys, *result.unexpected_keys]):
+    _refuse_astray(adapter, [*result.missing_keys, *result.unexpected_keys])
+    return wrapped
+
+
+def _refuse_astray(adapter: Path, astray: Collection[str]) -> None:
+    if astray:
         raise ModelError(
             f"The adapter in {adapter} was made for a model with other layers ({len(astray)} tensors differ, "
-            f"first {astray[0]}): give the checkpoint it was trained on."
+            f"first {min(astray)}): give the checkpoint it was trained on."
         )
-    return wrapped

@@ -3,6 +3,7 @@
 import gc
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,6 +27,9 @@ from worker.guard import Guard
 from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
 from worker.streaming import Int4Config, give_back
 from worker.weights import read_as_stored, read_generation_config, read_weights
+
+if TYPE_CHECKING:
+    from worker.merging import Merge
 
 ENGINE = "continuous-batching"
 
@@ -176,8 +180,15 @@ def _int4(folder: Path, adapter: Path | None, config: Config, processor: Process
 
 
 def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    def read(merge: "Merge | None" = None) -> Model:
+        return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config(merge))
+
     if adapter is None:
-        return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config())
+        return read()
+    from worker.adapter import adapted_while_read
+
+    if (merged := adapted_while_read(read, processor, adapter)) is not None:
+        return merged
     # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
     model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)
     to_int4(model.model.language_model)

@@ -5,7 +5,7 @@ A model of 4 billion parameters so never lies in memory as a whole, neither in f
 
 import contextlib
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from worker.quantisation import Int4Linear, stays_bf16, to_int4
 
+if TYPE_CHECKING:
+    from worker.merging import Merge  # it imports PEFT, which takes two seconds
+
 METHOD = "emx-int4"
 
 
@@ -23,8 +26,10 @@ METHOD = "emx-int4"
 class Int4Config(QuantizationConfigMixin):
     """For ``from_pretrained``: the decoder's layers become ``Int4Linear``, all else that isn't too large fp32."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, merge: "Merge | None" = None, **_: Any) -> None:
+        """``merge``: an adapter to merge into the weights before they are quantised."""
         self.quant_method = METHOD
+        self.merge = merge
 
 
 @register_quantizer(METHOD)
@@ -45,14 +50,16 @@ class Int4Quantizer(HfQuantizer):
                 )
 
     def param_needs_quantization(self, model: Any, param_name: str, **__: Any) -> bool:
-        return not stays_bf16(model, param_name, model.get_parameter(param_name))
+        merge = self.quantization_config.merge
+        merged = merge is not None and merge.changes(param_name)
+        return merged or not stays_bf16(model, param_name, model.get_parameter(param_name))
 
     def get_new_dtype(self, converter: Any, param: Tensor, dtype: torch.dtype | None) -> torch.dtype:
         """What was quantised before stays as it is."""
         return param.dtype
 
     def get_quantize_ops(self) -> ConversionOps:
-        return _Convert()
+        return _Convert(self.quantization_config.merge)
 
     def is_serializable(self) -> bool:
         return False
@@ -63,6 +70,9 @@ class Int4Quantizer(HfQuantizer):
 
 
 class _Convert(ConversionOps):
+    def __init__(self, merge: "Merge | None") -> None:
+        self._merge = merge
+
     def convert(
         self,
         input_dict: dict[str, list[Tensor]],
@@ -74,10 +84,13 @@ class _Convert(ConversionOps):
     ) -> dict[str, Tensor]:
         """Fill an int4 layer, so that nothing is left for transformers to set; else give the weights in fp32."""
         ((weight,),) = input_dict.values()
+        if self._merge is not None:
+            weight = self._merge.merged(full_layer_name, weight)
         path = full_layer_name.rpartition(".")[0]
         layer: Any = model.get_submodule(path)
         if type(layer) is not Int4Linear:
-            return {full_layer_name: weight.float()}
+            kept = stays_bf16(model, full_layer_name, weight)
+            return {full_layer_name: weight.bfloat16() if kept else weight.float()}
         layer.fill(weight)
         del layer.weight, weight
         input_dict.clear()

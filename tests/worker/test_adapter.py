@@ -13,9 +13,12 @@ from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 from shared.grammar import LOC_BINS, parse
 from training.tokenizer import FIRST_LOC
+from worker import loading
 from worker.engine.engine import Engine
 from worker.loading import ModelError, load_model
+from worker.quantisation import to_int4
 from worker.study import Reading, Study
+from worker.weights import read_weights as read
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
@@ -30,6 +33,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "tied embedding": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
     "new rows": {"trainable_token_indices": {"embed_tokens": list(range(FIRST_LOC, FIRST_LOC + LOC_BINS))}},
     "no rows": {},
+    "projector": {"modules_to_save": ["multi_modal_projector"]},
+    "rank-stabilised": {"use_rslora": True},
+    "dora": {"use_dora": True},
 }
 """How the embeddings of added tokens may be trained and saved."""
 
@@ -75,6 +81,31 @@ def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
         assert (provenance.name, provenance.revision, loaded.max_new_tokens) == ("chest-reader", "0", 90)
 
 
+@pytest.mark.parametrize(
+    ("way", "streams"),
+    [("new rows", True), ("no rows", True), ("projector", True), ("rank-stabilised", True), ("dora", False)],
+)
+def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
+    way: str, streams: bool, base: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the adapter is merged while the checkpoint is read, and where PEFT has to do it."""
+    on = base if way == "new rows" else checkpoint
+    trained(on, tmp_path / "a", **WAYS[way])
+    wanted = load_model(on, adapter=tmp_path / "a", quantisation="none").model
+    to_int4(wanted.model.language_model)
+    whole: list[Path] = []
+    monkeypatch.setattr(
+        loading, "read_weights", lambda folder, *a, **k: whole.append(folder) or read(folder, *a, **k)
+    )
+    made = load_model(on, adapter=tmp_path / "a", quantisation="int4").model
+    assert bool(whole) != streams
+    tensors = made.state_dict()
+    assert tensors.keys() == wanted.state_dict().keys()
+    for name, tensor in wanted.state_dict().items():
+        if streams or "packed" not in name:  # PEFT merges in bf16
+            assert torch.allclose(tensor.float(), tensors[name].float(), atol=1e-2 if not streams else 1e-6), name
+
+
 def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
     checkpoint: Path, tmp_path: Path, studies: Studies
 ) -> None:
@@ -109,6 +140,8 @@ def refused(base: Path, adapter: Path, *words: str) -> None:
         load_model(base, adapter=adapter, quantisation="none")
     for word in words:
         assert word in str(caught.value)
+    with pytest.raises(ModelError):
+        load_model(base, adapter=adapter, quantisation="int4")
 
 
 def test_tokens_without_embeddings_are_refused(base: Path, tmp_path: Path) -> None:
