@@ -14,7 +14,7 @@ from rich.table import Table
 
 from explainmyxray.benchmarks.commands import bench
 from explainmyxray.models import model as model_commands
-from explainmyxray.terminal import console, errors, refused
+from explainmyxray.terminal import Quantisation, console, errors, refused
 
 if TYPE_CHECKING:
     from shared.report import Report
@@ -26,15 +26,6 @@ class Split(StrEnum):
     HELDOUT = "heldout"
     DEV_SITE = "dev_site"
     UNSEEN_SITE = "unseen_site"
-
-
-class Quantisation(StrEnum):
-    """The kinds that worker.loading.load_model takes."""
-
-    AUTO = "auto"
-    INT4 = "int4"
-    NF4 = "nf4"
-    NONE = "none"
 
 
 app = typer.Typer(

@@ -19,7 +19,7 @@ from worker.streaming import METHOD
 
 log = logging.getLogger("emx.worker")
 
-_FORMAT = 1
+_FORMAT = 2
 _WORTHWHILE = 2**28
 """Bytes of weights from which on reading them from here is quicker than making them."""
 

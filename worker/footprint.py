@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from worker.architectures import Config, architecture_of
-from worker.quantisation import DENSE_MODULES, GROUP, LARGEST_IN_FP32, can_be_int4
+from worker.quantisation import DENSE_MODULES, GROUP, LARGE_TOWER, LARGEST_IN_FP32, can_be_int4
 
 _NF4_BITS = 4.127
 """Of a weight in NF4 with double quantisation (Dettmers et al. 2023)."""
@@ -41,6 +41,8 @@ def footprint(config: Config) -> Footprint:
         for layer in model.model.language_model.modules()
         if isinstance(layer, nn.Linear) and can_be_int4(layer)
     }
+    large = config.vision_config.hidden_size >= LARGE_TOWER
+    halved = {id(weight) for weight in model.model.vision_tower.parameters() if large and weight.ndim == 2}
     linear = {
         id(layer.weight)
         for name, layer in model.named_modules()
@@ -51,18 +53,15 @@ def footprint(config: Config) -> Footprint:
     return Footprint(
         parameters=count,
         stored=2 * count,
-        int4=_WORKING + sum(_int4(weight, id(weight) in packed) for weight in weights),
+        int4=_WORKING + sum(_int4(weight, id(weight) in packed, id(weight) in halved) for weight in weights),
         nf4=_WORKING + sum(round(w.numel() * (_NF4_BITS / 8 if id(w) in linear else 2)) for w in weights),
         full=_WORKING + 4 * count,
     )
 
 
-def _int4(weight: nn.Parameter, packed: bool) -> int:
-    """Half a byte, and 4 for each group; else fp32, or bf16 if it is too large for that.
-
-    This is the most: where ``stays_bf16`` leaves a large tower in bf16, it takes half.
-    """
+def _int4(weight: nn.Parameter, packed: bool, halved: bool) -> int:
+    """Half a byte, and 4 for each group; else fp32, or bf16 for a large tower's and whatever is too large."""
     numbers = weight.numel()
     if packed:
         return numbers // 2 + 4 * numbers // GROUP
-    return numbers * (4 if numbers <= LARGEST_IN_FP32 else 2)
+    return numbers * (2 if halved or numbers > LARGEST_IN_FP32 else 4)

@@ -24,7 +24,7 @@ from worker.checkpoint import (
 )
 from worker.dialects import DIALECTS, Box2dDialect, Dialect, LocDialect, UnknownDialect, first_location
 from worker.guard import Guard
-from worker.quantisation import Quantisation, nf4_config, rest_to_fp32, to_int4
+from worker.quantisation import Quantisation, halve_tower, nf4_config, rest_to_fp32, to_int4
 from worker.streaming import Int4Config, give_back
 from worker.weights import read_as_stored, read_generation_config, read_weights
 
@@ -192,6 +192,7 @@ def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Pr
     # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
     model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)
     to_int4(model.model.language_model)
+    halve_tower(model)
     rest_to_fp32(model)
     return model
 

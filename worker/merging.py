@@ -29,8 +29,8 @@ class Merge:
         rank = config.r
         self._scale = config.lora_alpha / (rank**0.5 if config.use_rslora else rank)
         self._tensors, self._rows = tensors, _rows(config)
-        self._changed = frozenset(map(_target, tensors))
-        self.astray = set(self._changed)
+        self.astray = set(map(_target, tensors))
+        self._changed = frozenset(_target(name) for name in tensors if not name.endswith(_ROWS))
 
     @classmethod
     def of(cls, adapter: Path) -> "Merge | None":
@@ -52,6 +52,7 @@ class Merge:
         return cls(config, tensors)
 
     def changes(self, name: str) -> bool:
+        """Whether ``merged`` has anything to do for a weight."""
         return name in self._changed
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class Merge:
         if low is not None and high is not None:
             if (len(high), low.shape[1]) != weight.shape or high.shape[1] != len(low):
                 return weight.float()
-            weight = weight.float() + self._scale * (high.float() @ low.float())
+            weight = torch.addmm(weight.float(), high.float(), low.float(), alpha=self._scale)
         elif name in self._tensors:
             if self._tensors[name].shape != weight.shape:
                 return weight.float()

@@ -35,8 +35,8 @@ LARGEST_IN_FP32 = 2**27
 its head too, takes 1.3 GB so, and would take 2.7."""
 
 LARGE_TOWER = 768
-"""Width of a vision tower from which on it computes in bf16 where the CPU has units for that. A small one takes no
-time to speak of, and stays in fp32 on every CPU."""
+"""Width of a vision tower from which on its weights stay in bf16, and it computes in that on a CPU with units for
+it. A small one takes no time or memory to speak of, and is in fp32 on every CPU."""
 
 DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 """Parts of a model that stay unquantised: they run once a study, or decide between neighbouring locations."""
@@ -95,6 +95,17 @@ class Int4Linear(nn.Module):
         scale, zero = self.scales_and_zeros.to(dtype).transpose(0, 1).unsqueeze(-1).unbind(-2)
         weights = grouped.to(dtype).sub_(8).mul_(scale).add_(zero)
         return weights.view(self.out_features, self.in_features)
+
+
+class HalfLinear(nn.Linear):
+    """A linear layer whose weights are kept in bf16, and multiplied in the dtype of what comes in.
+
+    Where that is fp32, each use makes an fp32 copy: little work beside the product with thousands of tokens.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(hidden.dtype)
+        return nn.functional.linear(hidden, self.weight.to(hidden.dtype), bias)
 
 
 def can_be_int4(linear: nn.Linear) -> bool:
@@ -159,6 +170,18 @@ def to_int4(decoder: nn.Module) -> None:
                 setattr(parent, name, Int4Linear(child))
 
 
+def halve_tower(model: Any) -> None:
+    """Make the linear layers of a large vision tower ``HalfLinear`` in place, weights and all."""
+    if not _has_large_tower(model):
+        return
+    for parent in list(model.model.vision_tower.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                half = HalfLinear(child.in_features, child.out_features, child.bias is not None, device="meta")
+                half.weight, half.bias = child.weight, child.bias
+                setattr(parent, name, half)
+
+
 def rest_to_fp32(model: Any) -> None:
     """All but the int4 layers computes in fp32 from now on, but for what ``stays_bf16``."""
     for name, weights in model.named_parameters():
@@ -169,11 +192,19 @@ def rest_to_fp32(model: Any) -> None:
 def stays_bf16(model: Any, name: str, weights: Tensor) -> bool:
     """Whether a weight that isn't int4 stays as a checkpoint has it.
 
-    So do one too large for fp32, and, on a CPU with units for it, those of a large vision tower and its projector.
+    So do one too large for fp32, those of ``HalfLinear``, and, on a CPU with units for it, all of a large vision
+    tower and of its projector.
     """
     of_images = name.startswith(("model.vision_tower", "model.multi_modal_projector"))
-    large = model.config.vision_config.hidden_size >= LARGE_TOWER
-    return weights.numel() > LARGEST_IN_FP32 or (BF16_UNITS and large and of_images)
+    if weights.numel() > LARGEST_IN_FP32 or (BF16_UNITS and _has_large_tower(model) and of_images):
+        return True
+    path, _, kind = name.rpartition(".")
+    return kind == "weight" and isinstance(model.get_submodule(path), HalfLinear)
+
+
+def _has_large_tower(model: Any) -> bool:
+    width: int = model.config.vision_config.hidden_size
+    return width >= LARGE_TOWER
 
 
 def nf4_config(device: str) -> BitsAndBytesConfig:

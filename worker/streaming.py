@@ -14,7 +14,7 @@ from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from worker.quantisation import Int4Linear, stays_bf16, to_int4
+from worker.quantisation import Int4Linear, halve_tower, stays_bf16, to_int4
 
 if TYPE_CHECKING:
     from worker.merging import Merge  # it imports PEFT, which takes two seconds
@@ -40,6 +40,7 @@ class Int4Quantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
         to_int4(model.model.language_model)
+        halve_tower(model)
         if self.pre_quantized:
             return
         for module in model.modules():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from explainmyxray.terminal import console, errors, refused
+from explainmyxray.terminal import Quantisation, console, errors, refused
 
 if TYPE_CHECKING:
     from worker.loading import LoadedModel
@@ -19,7 +19,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that r
 @bench.command()
 def engine(
     model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
-    quantisation: Annotated[str, typer.Option(help="auto, int4, nf4 or none; default: EMX_QUANTISATION")] = "",
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     studies: Annotated[int, typer.Option(min=1, help="Read by the engine in each round")] = 128,
     concurrency: Annotated[int, typer.Option(min=1, help="Of them, in hand at any time")] = 32,
@@ -83,7 +83,7 @@ def kernels(
 @bench.command()
 def stages(
     model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
-    quantisation: Annotated[str, typer.Option(help="auto, int4, nf4 or none; default: EMX_QUANTISATION")] = "",
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
 ) -> None:
     """Where the time of one study goes, beside what arithmetic and memory allow; and the memory that it takes."""
@@ -111,7 +111,7 @@ def stages(
     )
 
 
-def _loader(model: str, quantisation: str) -> "Callable[[], LoadedModel]":
+def _loader(model: str, quantisation: Quantisation | None) -> "Callable[[], LoadedModel]":
     """Loads what was asked for, or else what the settings say."""
     from transformers.utils import logging
 

@@ -33,7 +33,7 @@ def test_medgemma_needs_what_the_full_size_was_measured_to_need() -> None:
     needed = footprint(medgemma_config())
     assert needed.parameters == 4_300_079_472
     assert needed.stored == 2 * needed.parameters
-    assert 5.0e9 < needed.int4 < 6.0e9
+    assert 4.2e9 < needed.int4 < 5.3e9
     assert 3.5e9 < needed.nf4 < 4.5e9
     assert needed.full > 17e9
 

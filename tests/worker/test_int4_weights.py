@@ -15,7 +15,7 @@ from worker import cache, quantisation
 from worker.checkpoint import ModelError, read_config
 from worker.engine.engine import Engine
 from worker.loading import LoadedModel, load_model
-from worker.quantisation import Int4Linear, rest_to_fp32, to_int4
+from worker.quantisation import HalfLinear, Int4Linear, rest_to_fp32, to_int4
 from worker.stored import stored_tensors
 from worker.study import Reading, Study
 from worker.weights import read_weights
@@ -137,17 +137,20 @@ def test_a_large_embedding_stays_in_bf16_and_is_read_with(
     assert len(texts(loaded, studies(3))) == 3
 
 
-def test_a_large_tower_computes_in_bf16_where_there_are_units_for_it(
+def test_a_large_tower_stays_in_bf16_and_computes_in_it_where_there_are_units_for_that(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
 ) -> None:
+    small = texts(load_model(checkpoint, quantisation="int4"), studies(3))
     monkeypatch.setattr(quantisation, "LARGE_TOWER", 1)
-    for units, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+    for units, dtypes in ((True, {torch.bfloat16}), (False, {torch.bfloat16, torch.float32})):
         monkeypatch.setattr(quantisation, "BF16_UNITS", units)
-        monkeypatch.setattr(quantisation, "DENSE_TOKENS", 8)
         loaded = load_model(checkpoint, quantisation="int4")
-        assert {weights.dtype for weights in loaded.model.model.vision_tower.parameters()} == {dtype}
+        tower = loaded.model.model.vision_tower
+        assert {weights.dtype for weights in tower.parameters()} == dtypes
+        assert {type(layer) for layer in tower.modules() if isinstance(layer, nn.Linear)} == {HalfLinear}
         assert loaded.model.get_input_embeddings().weight.dtype == torch.float32
-        assert len(texts(loaded, studies(3))) == 3
+        # The checkpoint is in bf16: computed in fp32, it is the same model.
+        assert texts(loaded, studies(3)) == small or units
 
 
 @pytest.mark.parametrize("file", ["model-00000.safetensors", "model.safetensors.index.json"])
