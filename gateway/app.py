@@ -7,15 +7,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import batches, health, jobs, problems
+from gateway import batches, health, jobs, problems, reports, uploads
+from gateway.access import Doorman, Limiter
+from gateway.audit import Audit
 from gateway.body_limit import BodyLimit
 from gateway.service import Service
 from gateway.waiting import Waiting
+from shared.access import KeyRing
 from shared.opening import open_ledger
 from shared.report import DISCLAIMER
 from shared.settings import ROOT, Settings, settings
@@ -32,8 +36,9 @@ class UnsafeBind(Exception):
 def create_app(chosen: Settings | None = None) -> FastAPI:
     """Raises UnsafeBind, UnsuitableStore, StoreError."""
     chosen = chosen or settings()
-    _refuse_open_doors(chosen)
     ledger = open_ledger(chosen, "gateway")
+    ring = KeyRing(ledger.store)
+    _refuse_open_doors(chosen, ring)
     waiting = Waiting(chosen.redis, ledger.outcome)
 
     @contextlib.asynccontextmanager
@@ -53,9 +58,11 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = Service(ledger, waiting, chosen)
+    app.state.doorman, app.state.limiter = Doorman(ring), Limiter(chosen)
+    app.state.audit = Audit(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
-    for room in (jobs, batches, health):
+    for room in (jobs, reports, uploads, batches, health):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)
@@ -68,12 +75,20 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_middleware(BodyLimit, limit=_body_limit(chosen))
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied"],
+        )
     app.add_middleware(SafeHeaders)
     return app
 
 
 class SafeHeaders:
-    """Answers are never sniffed, framed or leaked through a referrer."""
+    """Answers are never sniffed, framed or leaked through a referrer, and tell what is left of a rate limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -86,6 +101,10 @@ class SafeHeaders:
                     (b"x-content-type-options", b"nosniff"),
                     (b"x-frame-options", b"DENY"),
                     (b"referrer-policy", b"no-referrer"),
+                    *(
+                        (k.lower().encode(), v.encode())
+                        for k, v in scope.get("state", {}).get("headers", {}).items()
+                    ),
                 ]
             await send(message)
 
@@ -97,14 +116,14 @@ def _body_limit(chosen: Settings) -> int:
     return 4 * chosen.max_upload_bytes + _MULTIPART_OVERHEAD
 
 
-def _refuse_open_doors(chosen: Settings) -> None:
+def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
     try:
         loopback = chosen.host == "localhost" or ipaddress.ip_address(chosen.host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not chosen.allow_keyless_bind:
+    if not loopback and not chosen.allow_keyless_bind and not ring.any():
         raise UnsafeBind(
-            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Listen on "
-            "127.0.0.1, behind a proxy that authenticates. EMX_ALLOW_KEYLESS_BIND=true is for containers whose "
-            "port is published on loopback only."
+            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Make one: "
+            "`emx keys create`. EMX_ALLOW_KEYLESS_BIND=true is for containers whose port is published on loopback "
+            "only."
         )

@@ -1,170 +1,218 @@
 """/v1/jobs and /explain."""
 
-from typing import Annotated, Literal
+import re
+from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Header, Response, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
+from gateway.access import Admin, Caller, Reader, Submitter
+from gateway.audit import Audits
+from gateway.events import job_events
+from gateway.listing import Filter, page
 from gateway.problems import Problem, documented
-from gateway.renderings.overlay import overlay_png
-from gateway.renderings.text import as_text
-from gateway.resources import Job, job_resource
+from gateway.resources import POLL_AFTER, Erased, Job, JobList, job_resource
 from gateway.service import Service, Services
-from shared.ledger import NewJob, cancel, erase
-from shared.ledger.records import Outcome, Request
-from shared.report import Report
-from shared.store import NotFound
+from gateway.submission import REQUEST_BODY, JobOptions, submission
+from gateway.uploads import take_upload, upload_key
+from shared.ledger import NewJob, cancel, erase, erase_group
+from shared.ledger.records import JobState, Priority
+from shared.ledger.records import Request as JobRequest
 
 router = APIRouter()
-Upload = Annotated[UploadFile, File(description="A frontal chest radiograph, PNG or JPEG")]
-POLL_AFTER = {"Retry-After": "1"}
+LONGEST_WAIT = 60
+"""Seconds that a client may wait for a job in one request."""
+
+_WAIT = re.compile(r"(?:^|,)\s*wait=(\d{1,9})\s*(?:$|[,;])")
+_GENERAL = (401, 403, 422, 429, 503)
+Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the job's end")]
 
 
-@router.post("/v1/jobs", status_code=202, tags=["jobs"], responses=documented(409, 413, 415, 422, 503))
-def submit_job(
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    tags=["jobs"],
+    openapi_extra=REQUEST_BODY,
+    responses={
+        200: {"model": Job, "description": "The job has ended (`Prefer: wait=N`, or a repeated idempotency key)"},
+        **documented(400, *_GENERAL, 409, 413, 415, 507),
+    },
+)
+async def submit_job(
     service: Services,
+    caller: Submitter,
+    audit: Audits,
+    request: Request,
     response: Response,
-    file: Upload,
-    priority: Annotated[Literal["stat", "routine", "backlog"], Form()] = "routine",
-    webhook_url: Annotated[str | None, Form(max_length=2048, description="Called when the job ends")] = None,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    prefer: Annotated[str | None, Header(description="wait=N: up to 60 seconds for the report")] = None,
 ) -> Job:
-    """Submit one study. Poll ``Location`` for the report."""
-    service.check_webhook(webhook_url)
-    request = _accept(service, file, priority, webhook_url, idempotency_key)
-    response.headers["Location"] = f"/v1/jobs/{request.id}"
-    response.headers.update(POLL_AFTER)
-    return job_resource(service.ledger, request, None)
+    """Submit one study. Poll ``Location`` for the report, wait there, or let a webhook call you.
+
+    The image comes as the file of a form, as the body itself (options are then query parameters), or was uploaded
+    before. Sent again with the same ``Idempotency-Key``, a submission gives the job that it gave first.
+    """
+    sent = await submission(request)
+    accepted = await run_in_threadpool(
+        _accept, service, caller, sent.options, sent.data, sent.upload, idempotency_key
+    )
+    audit.note(caller, "job.submit", accepted.id)
+    response.headers["Location"] = f"/v1/jobs/{accepted.id}"
+    seconds = _preferred(prefer)
+    if seconds is not None:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+    outcome = await service.waiting.until_ended(accepted.id, seconds or 0)
+    if outcome:
+        response.status_code = 200
+    else:
+        response.headers.update(POLL_AFTER)
+    return await run_in_threadpool(job_resource, service.ledger, accepted, outcome)
 
 
-@router.get("/v1/jobs/{id}", tags=["jobs"], responses=documented(404, 503))
-def show_job(service: Services, response: Response, id: str) -> Job:
-    """The job's state and, once it succeeded, its report."""
-    request, outcome = service.find(id)
-    job = job_resource(service.ledger, request, outcome)
+@router.get("/v1/jobs", tags=["jobs"], responses=documented(400, *_GENERAL))
+def list_jobs(
+    service: Services,
+    caller: Reader,
+    state: JobState | None = None,
+    priority: Priority | None = None,
+    study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    submitted_after: datetime | None = None,
+    submitted_before: datetime | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")] = None,
+) -> JobList:
+    """Jobs, the newest first, without their reports."""
+    wanted = Filter(state, priority, study, patient, submitted_after, submitted_before)
+    return page(service, caller, wanted, limit, cursor)
+
+
+@router.delete("/v1/jobs", tags=["jobs"], responses=documented(*_GENERAL))
+def erase_jobs(
+    service: Services,
+    caller: Admin,
+    audit: Audits,
+    study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+) -> Erased:
+    """Erase every image and report of a study, or of a patient, for good."""
+    if (study is None) == (patient is None):
+        raise Problem(422, "invalid-request", "Name either a study or a patient whose jobs are to be erased.")
+    kind, name = ("study", study) if study is not None else ("patient", patient)
+    erased = erase_group(service.ledger, caller.tenant, kind, name or "")
+    audit.note(caller, f"{kind}.erase", str(erased))
+    return Erased(erased=erased)
+
+
+@router.get("/v1/jobs/{id}", tags=["jobs"], responses=documented(*_GENERAL, 404))
+async def show_job(
+    service: Services, caller: Reader, audit: Audits, response: Response, id: str, wait: Wait = 0
+) -> Job:
+    """The job's state and, once it succeeded, its report. ``wait``: answer when it ends, or after so long."""
+    request, outcome = await run_in_threadpool(service.find, id, caller)
+    if outcome is None and wait:
+        outcome = await service.waiting.until_ended(id, wait)
+    job = await run_in_threadpool(job_resource, service.ledger, request, outcome)
+    if job.report:
+        audit.note(caller, "report.read", id)
     if not job.state.terminal:
         response.headers.update(POLL_AFTER)
     return job
 
 
-@router.post("/v1/jobs/{id}/cancel", tags=["jobs"], responses=documented(404, 409, 503))
-def cancel_job(service: Services, id: str) -> Job:
-    """Cancel a job that hasn't ended."""
-    request, _ = service.find(id)
+@router.get(
+    "/v1/jobs/{id}/events",
+    tags=["jobs"],
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **documented(*_GENERAL, 404)},
+)
+async def watch_job(
+    service: Services,
+    caller: Reader,
+    audit: Audits,
+    id: str,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> EventSourceResponse:
+    """Server-sent events: ``state`` when it changes, ``text`` as the report is written, ``ended`` with the job.
+
+    ``text`` has an ``offset`` in characters: where it is less than what you have, another worker began again.
+    """
+    request, _ = await run_in_threadpool(service.find, id, caller)
+    audit.note(caller, "report.read", id)
+    return EventSourceResponse(job_events(service, request, last_event_id), headers={"Cache-Control": "no-store"})
+
+
+@router.post("/v1/jobs/{id}/cancel", tags=["jobs"], responses=documented(*_GENERAL, 404, 409))
+def cancel_job(service: Services, caller: Submitter, audit: Audits, id: str) -> Job:
+    """Cancel a job that hasn't ended, whether it waits or is being read."""
+    request, _ = service.find(id, caller)
     outcome = cancel(service.ledger, id)
     if outcome.kind != "cancelled":
         raise Problem(409, "already-ended", f"The job had already ended: {outcome.state}.")
+    audit.note(caller, "job.cancel", id)
     return job_resource(service.ledger, request, outcome)
 
 
-@router.delete("/v1/jobs/{id}", status_code=204, tags=["jobs"], responses=documented(404, 503))
-def erase_job(service: Services, id: str) -> None:
+@router.delete("/v1/jobs/{id}", status_code=204, tags=["jobs"], responses=documented(*_GENERAL, 404))
+def erase_job(service: Services, caller: Admin, audit: Audits, id: str) -> None:
     """Erase the image and the report for good."""
-    service.find(id)
+    service.find(id, caller)
     erase(service.ledger, id)
+    audit.note(caller, "job.erase", id)
 
 
-@router.get(
-    "/v1/jobs/{id}/overlay.png",
-    tags=["renderings"],
-    response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, **documented(404, 409, 503)},
-)
-def show_overlay(service: Services, id: str) -> Response:
-    """The image at full resolution with a labelled, coloured box for every abnormality."""
-    request, report = _report(service, id)
-    image = service.validate(_input(service, request)).image
-    return Response(overlay_png(image, report), media_type="image/png", headers=_PRIVATE)
-
-
-@router.get(
-    "/v1/jobs/{id}/input",
-    tags=["renderings"],
-    response_class=Response,
-    responses={200: {"content": {"image/png": {}, "image/jpeg": {}}}, **documented(404, 503)},
-)
-def show_input(service: Services, id: str) -> Response:
-    """The image as it was received."""
-    request, _ = service.find(id)
-    return Response(_input(service, request), media_type=request.media_type, headers=_PRIVATE)
-
-
-@router.get(
-    "/v1/jobs/{id}/report.txt",
-    tags=["renderings"],
-    response_class=PlainTextResponse,
-    responses=documented(404, 409, 503),
-)
-def show_text(service: Services, id: str) -> PlainTextResponse:
-    """The report as plain text."""
-    return PlainTextResponse(as_text(_report(service, id)[1]), headers=_PRIVATE)
-
-
-@router.get("/v1/schema/report", tags=["renderings"])
-def report_schema() -> JSONResponse:
-    """JSON Schema of the report."""
-    return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")
-
-
-@router.post("/explain", tags=["simple"], responses=documented(413, 415, 422, 502, 503, 504))
-async def explain(service: Services, file: Upload) -> Job:
+@router.post("/explain", tags=["simple"], responses=documented(*_GENERAL, 413, 415, 502, 504, 507))
+async def explain(
+    service: Services,
+    caller: Submitter,
+    audit: Audits,
+    file: Annotated[UploadFile, File(description="A frontal chest radiograph: PNG, JPEG, TIFF or DICOM")],
+) -> Job:
     """Submit one study, wait, and answer with the finished report. For programs, prefer ``/v1/jobs``."""
-    request = await run_in_threadpool(_accept, service, file, "routine", None, None)
+    data = await file.read()
+    request = await run_in_threadpool(_accept, service, caller, JobOptions(), data, None, None)
+    audit.note(caller, "job.submit", request.id)
+    where = {"Location": f"/v1/jobs/{request.id}"}
     seconds = service.settings.explain_timeout
     outcome = await service.waiting.until_ended(request.id, seconds)
     if outcome is None:
-        raise Problem(
-            504,
-            "still-running",
-            f"The report isn't finished after {seconds:.0f} s. It goes on: see /v1/jobs/{request.id}.",
-            {"Location": f"/v1/jobs/{request.id}"},
-        )
+        detail = f"The report isn't finished after {seconds:.0f} s. It goes on: see /v1/jobs/{request.id}."
+        raise Problem(504, "still-running", detail, where)
     if outcome.kind != "report":
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
-        raise Problem(502, "no-report", why, {"Location": f"/v1/jobs/{request.id}"})
+        raise Problem(502, "no-report", why, where)
     return await run_in_threadpool(job_resource, service.ledger, request, outcome)
-
-
-_PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def _accept(
     service: Service,
-    file: UploadFile,
-    priority: Literal["stat", "routine", "backlog"],
-    webhook_url: str | None,
+    caller: Caller,
+    options: JobOptions,
+    data: bytes | None,
+    upload: str | None,
     idempotency_key: str | None,
-) -> Request:
-    data = file.file.read()
+) -> JobRequest:
+    service.check_webhook(options.webhook_url)
+    if data is None:
+        data = take_upload(service, caller, upload or "")
     facts = service.validate(data).facts
-    return service.submit(
+    request = service.submit(
         NewJob(
             data=data,
             media_type=facts.media_type,
-            priority=priority,
-            webhook_url=webhook_url,
+            tenant=caller.tenant,
             idempotency_key=idempotency_key,
+            **options.model_dump(include=set(JobOptions.model_fields)),
         )
     )
+    if upload:
+        service.ledger.store.delete(upload_key(caller.tenant, upload))
+    return request
 
 
-def _report(service: Service, id: str) -> tuple[Request, Report]:
-    request, outcome = service.find(id)
-    return request, _finished(service, id, outcome)
-
-
-def _finished(service: Service, id: str, outcome: Outcome | None) -> Report:
-    if outcome is None or outcome.report is None:
-        state = service.ledger.state(id, outcome)
-        raise Problem(
-            409, "no-report", f"The job has no report: it is {state}.", POLL_AFTER if not outcome else {}
-        )
-    return outcome.report
-
-
-def _input(service: Service, request: Request) -> bytes:
-    try:
-        return service.ledger.input(request)
-    except NotFound:
-        raise Problem(404, "no-input", "The image is no longer kept.") from None
+def _preferred(prefer: str | None) -> int | None:
+    """Seconds to wait, by RFC 7240; what can't be understood is no preference."""
+    found = _WAIT.search(prefer or "")
+    return min(int(found[1]), LONGEST_WAIT) if found else None

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from shared.ledger import Abandoned, Conflict
 from shared.metrics import REFUSED
-from shared.store import StoreError
+from shared.store import StoreError, StoreFull
 from shared.webhooks import ForbiddenTarget
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,9 +31,17 @@ class ProblemDocument(BaseModel):
 class Problem(Exception):
     """Raised anywhere in the gateway to answer with a problem document."""
 
-    def __init__(self, status: int, type: str, detail: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        type: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.type, self.detail, self.headers = status, type, detail, headers or {}
+        self.status, self.type, self.detail = status, type, detail
+        self.headers, self.errors = headers or {}, errors
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -47,17 +55,23 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
+def answer(problem: Problem) -> JSONResponse:
     document = ProblemDocument(
         type=f"urn:explainmyxray:problem:{problem.type}",
         title=HTTPStatus(problem.status).phrase,
         status=problem.status,
         detail=problem.detail,
-        errors=errors,
+        errors=problem.errors,
     )
     return JSONResponse(
         document.model_dump(exclude_none=True), problem.status, problem.headers, media_type=MEDIA_TYPE
     )
+
+
+def invalid_fields(errors: list[dict[str, Any]]) -> Problem:
+    """A request that doesn't fit; each error says ``where`` and ``what``."""
+    where = ", ".join(error["where"] for error in errors)
+    return Problem(422, "invalid-request", f"The request doesn't fit: {where}.", errors=errors)
 
 
 def _of_image(error: BadImage) -> Problem:
@@ -97,15 +111,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     async def store(request: Request, error: StoreError) -> JSONResponse:
-        detail = "The object store can't be reached or is full. Nothing was accepted; try again later."
+        detail = "The object store can't be reached. Nothing was accepted; try again later."
         return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(StoreFull)
+    async def full(request: Request, error: StoreFull) -> JSONResponse:
+        detail = "The object store is full. Nothing was accepted."
+        return await problem(request, Problem(507, "store-full", detail, {"Retry-After": "60"}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
-        where = ", ".join(e["where"] for e in found)
-        REFUSED.labels(422).inc()
-        return answer(Problem(422, "invalid-request", f"The request doesn't fit: {where}."), found)
+        return await problem(request, invalid_fields(found))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

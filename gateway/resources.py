@@ -8,6 +8,9 @@ from shared.ledger import Ledger
 from shared.ledger.records import Failure, JobState, Outcome, Priority, Request
 from shared.report import DISCLAIMER, Report
 
+POLL_AFTER = {"Retry-After": "1"}
+"""Headers of an answer about something that hasn't ended."""
+
 
 class Job(BaseModel):
     """One study on its way to a report."""
@@ -16,12 +19,30 @@ class Job(BaseModel):
     state: JobState
     priority: Priority
     submitted_at: datetime
-    started_at: datetime | None = None
+    started_at: datetime | None = Field(default=None, description="When a worker began to read it, last")
     finished_at: datetime | None = None
+    expires_at: datetime | None = Field(default=None, description="After this the job is not read any more")
+    ahead: int | None = Field(default=None, description="Jobs of the same priority that come before this one")
+    attempts: int = Field(default=0, description="How many workers began to read it")
+    metadata: dict[str, str] = Field(default_factory=dict)
+    study: str | None = None
+    patient: str | None = None
     batch: str | None = None
     report: Report | None = None
     failure: Failure | None = Field(default=None, description="Why the job failed")
     disclaimer: str = DISCLAIMER
+
+
+class JobList(BaseModel):
+    """A page of jobs."""
+
+    items: list[Job]
+    next_cursor: str | None = Field(description="For the next page; null on the last one")
+    complete: bool = Field(description="False for a while after Redis was lost: older jobs are being listed again")
+
+
+class Erased(BaseModel):
+    erased: int = Field(description="Jobs whose image and report are gone")
 
 
 class BatchItem(BaseModel):
@@ -43,13 +64,22 @@ class Batch(BaseModel):
 
 
 def job_resource(ledger: Ledger, request: Request, outcome: Outcome | None) -> Job:
+    state = ledger.state(request.id, outcome)
+    begun = outcome.started_at if outcome else ledger.index.begun(request.id)
+    waits = state == JobState.QUEUED
     return Job(
         id=request.id,
-        state=ledger.state(request.id, outcome),
+        state=state,
         priority=request.priority,
         submitted_at=request.submitted_at,
-        started_at=outcome.started_at if outcome else None,
+        started_at=begun,
         finished_at=outcome.finished_at if outcome else None,
+        expires_at=None if outcome else request.expires_at,
+        ahead=ledger.index.ahead(request.id, request.priority, request.tenant) if waits else None,
+        attempts=(outcome.attempts or 0) if outcome else len(ledger.open_marker(request.id).deaths) + (not waits),
+        metadata=request.metadata,
+        study=request.study,
+        patient=request.patient,
         batch=request.batch,
         report=outcome.report if outcome else None,
         failure=outcome.failure if outcome else None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.access import Caller
 from gateway.problems import Problem
 from gateway.waiting import Waiting
 from shared.imaging import DecodedImage, decode
@@ -14,6 +15,7 @@ from shared.ledger import Ledger, NewJob, submit
 from shared.ledger.records import Outcome
 from shared.ledger.records import Request as JobRequest
 from shared.metrics import SUBMITTED
+from shared.queue import READ_QUEUES
 from shared.settings import Settings
 from shared.webhooks import check_target
 
@@ -39,7 +41,11 @@ class Service:
         check_target(url, self.settings.webhook_allow_private)
 
     def submit(self, new: NewJob) -> JobRequest:
-        """Accept a validated job. While Redis is away jobs are kept in the store alone, up to a bound."""
+        """Accept a validated job. While Redis is away jobs are kept in the store alone, up to a bound.
+
+        Raises Problem 429 or 503 where too many wait already; nothing is written then.
+        """
+        self._refuse_what_must_wait(new.tenant, new.priority)
         if self._unqueued >= self.settings.max_open_per_gateway:
             if not self.ledger.index.ping():
                 raise Problem(
@@ -55,10 +61,23 @@ class Service:
         SUBMITTED.labels(request.priority).inc()
         return request
 
-    def find(self, job: str, kind: str = "job") -> tuple[JobRequest, Outcome | None]:
-        """Raises Problem 404 for ids that are unknown, malformed, abandoned or erased."""
+    def _refuse_what_must_wait(self, tenant: str, priority: str) -> None:
+        chosen, index = self.settings, self.ledger.index
+        if index.waiting(READ_QUEUES, tenant) >= chosen.max_queued_per_tenant:
+            detail = f"{chosen.max_queued_per_tenant} jobs of yours wait already: send more when some have ended."
+            raise Problem(429, "too-many-queued", detail, {"Retry-After": "30"})
+        if index.queue_depths((priority,)).get(priority, 0) >= chosen.max_queued:
+            raise Problem(503, "queue-full", "Too many jobs wait already.", {"Retry-After": "30"})
+
+    def find(self, job: str, caller: Caller, kind: str = "job") -> tuple[JobRequest, Outcome | None]:
+        """Raises Problem 404 for ids that are unknown, malformed, abandoned, erased or another tenant's."""
         request = self.ledger.request(job) if _is_id(job) else None
-        if request is None or request.kind != kind or request.status != "committed":
+        if (
+            request is None
+            or request.kind != kind
+            or request.status != "committed"
+            or request.tenant != caller.tenant
+        ):
             raise Problem(404, f"no-such-{kind}", f"There is no {kind} with this id.")
         return request, self.ledger.outcome(job)
 

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from shared.index import DONE_CHANNEL
+from shared.index import NEWS_CHANNEL
 from shared.ledger.records import Outcome
 
 _LOOK_AGAIN = 1.0
@@ -29,17 +29,21 @@ class Waiting:
         """The job's outcome, or None if it hasn't one after ``seconds``."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + seconds
-        event = asyncio.Event()
-        self._waiters[job].add(event)
-        try:
+        with self.hearing(job) as heard:
             while True:
                 outcome = await run_in_threadpool(self._outcome, job)
                 left = give_up - loop.time()
                 if outcome or left <= 0:
                     return outcome
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), min(left, _LOOK_AGAIN))
-                event.clear()
+                await pause(heard, min(left, _LOOK_AGAIN))
+
+    @contextlib.contextmanager
+    def hearing(self, job: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something is heard of the job."""
+        event = asyncio.Event()
+        self._waiters[job].add(event)
+        try:
+            yield event
         finally:
             self._waiters[job].discard(event)
             if not self._waiters[job]:
@@ -50,7 +54,7 @@ class Waiting:
         while True:
             try:
                 async with self._redis.pubsub() as channel:
-                    await channel.subscribe(DONE_CHANNEL)
+                    await channel.subscribe(NEWS_CHANNEL)
                     async for message in channel.listen():
                         if message["type"] == "message":
                             self._wake(message["data"].split()[0])
@@ -60,3 +64,10 @@ class Waiting:
     def _wake(self, job: str) -> None:
         for event in self._waiters.get(job, ()):
             event.set()
+
+
+async def pause(heard: asyncio.Event, seconds: float) -> None:
+    """Until something is heard, or for so long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(heard.wait(), seconds)
+    heard.clear()

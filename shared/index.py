@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import redis
 from redis.exceptions import RedisError
 
-DONE_CHANNEL = "emx:done"
-"""Published on: ``JOB STATE`` whenever a job ends."""
+NEWS_CHANNEL = "emx:news"
+"""Published on: ``JOB WHAT`` when a job begins, when it ends, and, if it is watched, when text was written."""
 
 _MARK_TTL = 7 * 24 * 3600
 _CANCEL_TTL = 3600
@@ -24,6 +25,21 @@ _RAISE = """
 local newest = tonumber(redis.call('get', KEYS[1]) or '0')
 if tonumber(ARGV[1]) > newest then redis.call('set', KEYS[1], ARGV[1]) end
 """
+_AWAIT_TURN = """
+if redis.call('rpush', KEYS[1], ARGV[1]) == 1 then redis.call('rpush', KEYS[2], ARGV[2]) end
+"""
+_NEXT_TURN = """
+local tenant = redis.call('lpop', KEYS[1])
+if not tenant then return nil end
+local waiting = 'pending:' .. ARGV[1] .. ':' .. tenant
+local job = redis.call('lpop', waiting)
+if redis.call('exists', waiting) == 1 then redis.call('rpush', KEYS[1], tenant) end
+return job
+"""
+_LISTED_TTL = 90 * 24 * 3600
+_EVENTS_TTL = 3600
+_EVENTS_KEPT = 2000
+_WATCH_TTL = 15
 T = TypeVar("T")
 
 
@@ -33,8 +49,8 @@ class Standing:
 
     Attributes:
         started: the token of the last worker to begin it.
-        lost: it was enqueued, and its message can't be there any more: either a job of the same queue that was
-            enqueued well after it has started, or the queue is empty and nobody has taken its lease.
+        lost: it was enqueued, and its message can't be there any more: either a job of the same queue and tenant
+            that was enqueued well after it has started, or the queue is empty and nobody has taken its lease.
     """
 
     leased: bool
@@ -59,6 +75,8 @@ class Index:
         self._extend = self.redis.register_script(_EXTEND)
         self._release = self.redis.register_script(_RELEASE)
         self._raise = self.redis.register_script(_RAISE)
+        self._await_turn = self.redis.register_script(_AWAIT_TURN)
+        self._next_turn = self.redis.register_script(_NEXT_TURN)
 
     def _try(self, operation: Callable[[], T], otherwise: T) -> T:
         try:
@@ -87,19 +105,29 @@ class Index:
 
     # Marks
 
-    def mark_enqueued(self, job: str, queue: str) -> None:
-        self._try(lambda: self.redis.set(f"enqueued:{job}", f"{self._now():.3f} {queue}", ex=_MARK_TTL), None)
+    def mark_enqueued(self, job: str, queue: str, tenant: str) -> None:
+        self._try(
+            lambda: self.redis.set(f"enqueued:{job}", f"{self._now():.3f} {queue} {tenant}", ex=_MARK_TTL), None
+        )
 
     def enqueued(self, job: str) -> bool:
         return bool(self._try(lambda: self.redis.exists(f"enqueued:{job}"), 0))
 
-    def mark_started(self, job: str, queue: str, token: str) -> None:
+    def mark_started(self, job: str, token: str) -> None:
         def mark() -> None:
             self.redis.set(f"started:{job}", token, ex=_MARK_TTL)
+            self.redis.set(f"begun:{job}", self._now(), ex=_MARK_TTL)
+            self.redis.publish(NEWS_CHANNEL, f"{job} running")
             if enqueued := self.redis.get(f"enqueued:{job}"):
-                self._raise(keys=[f"newest:{queue}"], args=[enqueued.split()[0]])
+                at, queue, tenant = enqueued.split()
+                self._raise(keys=[f"newest:{queue}:{tenant}"], args=[at])
 
         self._try(mark, None)
+
+    def begun(self, job: str) -> datetime | None:
+        """When a worker began to read it last."""
+        at = self._try(lambda: self.redis.get(f"begun:{job}"), None)
+        return datetime.fromtimestamp(float(at), UTC) if at else None
 
     def forget_start(self, job: str) -> None:
         self._try(lambda: self.redis.delete(f"started:{job}"), None)
@@ -110,12 +138,12 @@ class Index:
         lost = bool(enqueued) and not started and self._lost(*enqueued.split())
         return Standing(bool(leased), started, bool(enqueued), lost)
 
-    def _lost(self, enqueued_at: str, queue: str) -> bool:
+    def _lost(self, enqueued_at: str, queue: str, tenant: str) -> bool:
         """A worker may die between taking a message from the broker and taking the lease.
 
         Where the queue is empty, the message was taken; a living worker shows that within two lease periods.
         """
-        newest = float(self.redis.get(f"newest:{queue}") or 0)
+        newest = float(self.redis.get(f"newest:{queue}:{tenant}") or 0)
         if newest > float(enqueued_at) + self._overtaken_after:
             return True
         waited = self._now() - float(enqueued_at)
@@ -126,21 +154,106 @@ class Index:
         seconds, microseconds = self.redis.time()
         return float(seconds) + float(microseconds) / 1e6
 
+    # Turns: the tenants of a queue are served one job each in turn, whoever floods it
+
+    def await_turn(self, job: str, queue: str, tenant: str) -> None:
+        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}"]
+        self._try(lambda: self._await_turn(keys=keys, args=[job, tenant]), None)
+
+    def next_turn(self, queue: str) -> str | None:
+        """The job whose turn it is; None if nothing is known to wait."""
+        found = self._try(lambda: self._next_turn(keys=[f"turns:{queue}"], args=[queue]), None)
+        return None if found is None else str(found)
+
+    def ahead(self, job: str, queue: str, tenant: str) -> int | None:
+        """How many jobs of this queue come before this one; None if it doesn't wait, or nothing is known."""
+
+        def count() -> int | None:
+            place = self.redis.lpos(f"pending:{queue}:{tenant}", job)
+            if place is None:
+                return None
+            tenants = self.redis.lrange(f"turns:{queue}", 0, -1)
+            others = [self.redis.llen(f"pending:{queue}:{other}") for other in tenants if other != tenant]
+            return int(place) + sum(min(waiting, place) for waiting in others)
+
+        return self._try(count, None)
+
+    def waiting(self, queues: tuple[str, ...], tenant: str) -> int:
+        """Jobs of a tenant that wait for their turn."""
+        return self._try(lambda: sum(self.redis.llen(f"pending:{queue}:{tenant}") for queue in queues), 0)
+
+    # Listing: a tenant's jobs by time; made anew from the store when it was lost
+
+    def list_job(self, tenant: str, job: str, at: datetime) -> None:
+        def add() -> None:
+            self.redis.zadd(f"jobs:{tenant}", {job: int(at.timestamp() * 1e6)})
+            self.redis.expire(f"jobs:{tenant}", _LISTED_TTL)
+
+        self._try(add, None)
+
+    def unlist_job(self, tenant: str, job: str) -> None:
+        self._try(lambda: self.redis.zrem(f"jobs:{tenant}", job), None)
+
+    def listed(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
+        """The newest jobs after a place in the list, each with its place. Raises RedisError."""
+        key, last = f"jobs:{tenant}", "+inf"
+        skipped: set[str] = set()
+        if before is not None:
+            last, _, job = before.partition("-")
+            # Jobs of the same microsecond are told apart by their ids, in the order in which Redis has them.
+            same = self.redis.zrevrangebyscore(key, last, last)
+            skipped = {other for other in same if other >= job}
+        found = self.redis.zrevrangebyscore(key, last, "-inf", 0, count + len(skipped), withscores=True)
+        return [(job, f"{int(score)}-{job}") for job, score in found if job not in skipped][:count]
+
+    def history_is_listed(self) -> bool:
+        return bool(self._try(lambda: self.redis.exists("emx:history"), 0))
+
+    def history_was_listed(self) -> None:
+        self._try(lambda: self.redis.set("emx:history", 1), None)
+
+    # Events: what happens to a job, for those who watch it
+
+    def watch(self, job: str) -> None:
+        """Somebody wants to see the job's text as it is written, for the next few seconds."""
+        self._try(lambda: self.redis.set(f"watched:{job}", 1, ex=_WATCH_TTL), None)
+
+    def watched(self, jobs: list[str]) -> set[str]:
+        return self._flagged("watched", jobs)
+
+    def tell(self, job: str, text: str, offset: int) -> None:
+        """A piece of the report's text, which begins after so many characters."""
+
+        def add() -> None:
+            self.redis.xadd(f"told:{job}", {"text": text, "offset": offset}, maxlen=_EVENTS_KEPT, approximate=True)
+            self.redis.expire(f"told:{job}", _EVENTS_TTL)
+            self.redis.publish(NEWS_CHANNEL, f"{job} text")
+
+        self._try(add, None)
+
+    def told(self, job: str, after: str) -> list[tuple[str, dict[str, str | int]]]:
+        """What was told after a place, each piece with its own place."""
+        found: list[Any] = self._try(lambda: self.redis.xrange(f"told:{job}", f"({after}"), [])
+        return [(place, {"offset": int(said["offset"]), "text": said["text"]}) for place, said in found]
+
+    def _flagged(self, flag: str, jobs: list[str]) -> set[str]:
+        if not jobs:
+            return set()
+        found = self._try(lambda: self.redis.mget([f"{flag}:{job}" for job in jobs]), [None] * len(jobs))
+        return {job for job, value in zip(jobs, found, strict=True) if value}
+
     # Hints
 
     def ask_to_cancel(self, job: str) -> None:
         self._try(lambda: self.redis.set(f"cancel:{job}", 1, ex=_CANCEL_TTL), None)
 
     def asked_to_cancel(self, jobs: list[str]) -> set[str]:
-        if not jobs:
-            return set()
-        found = self._try(lambda: self.redis.mget([f"cancel:{job}" for job in jobs]), [None] * len(jobs))
-        return {job for job, flag in zip(jobs, found, strict=True) if flag}
+        return self._flagged("cancel", jobs)
 
     def ended(self, job: str, state: str) -> None:
         def announce() -> None:
-            self.redis.delete(f"enqueued:{job}", f"started:{job}")
-            self.redis.publish(DONE_CHANNEL, f"{job} {state}")
+            self.redis.delete(f"enqueued:{job}", f"started:{job}", f"begun:{job}")
+            self.redis.publish(NEWS_CHANNEL, f"{job} {state}")
 
         self._try(announce, None)
 

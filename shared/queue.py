@@ -61,7 +61,7 @@ class CeleryQueue:
         self._app = app
 
     def read(self, job: str, priority: str) -> None:
-        self._send(READ, job, priority)
+        self._send(READ, [job, priority], priority)
 
     def deliver(self, delivery: str) -> None:
         self._hint(DELIVER, delivery)
@@ -71,12 +71,12 @@ class CeleryQueue:
 
     def _hint(self, task: str, what: str) -> None:
         try:
-            self._send(task, what, COURIER_QUEUE, expires=_HINT_EXPIRES)
+            self._send(task, [what], COURIER_QUEUE, expires=_HINT_EXPIRES)
         except QueueAway:
             return
 
-    def _send(self, task: str, what: str, queue: str, **options: Any) -> None:
+    def _send(self, task: str, args: list[str], queue: str, **options: Any) -> None:
         try:
-            self._app.send_task(task, args=[what], queue=queue, retry=False, **options)
+            self._app.send_task(task, args=args, queue=queue, retry=False, **options)
         except (OperationalError, RedisError, OSError) as error:
             raise QueueAway from error

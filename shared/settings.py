@@ -46,6 +46,14 @@ class Settings(BaseSettings):
     )
     slots: int = Field(32, ge=1, le=256, description="Studies that one worker holds at a time")
 
+    submit_limit: str = Field("200/second", description="Submissions of a tenant, in the words of `limits`")
+    read_limit: str = Field("1000/second", description="Other requests of a tenant")
+    max_queued_per_tenant: int = Field(20_000, description="Jobs of a tenant that wait; then 429")
+    max_queued: int = Field(100_000, description="Jobs that wait in a queue; then 503")
+    audit_log: Path | None = Field(None, description="File for the audit log, in JSON lines")
+    cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
+    upload_ttl: float = Field(24 * 3600, description="An upload that no job was made of is deleted then")
+
     max_upload_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
     max_open_per_gateway: int = Field(10_000, description="Jobs accepted while Redis is away, then 503")

@@ -67,10 +67,10 @@ def _leave(**_: Any) -> None:
 
 
 @app.task(name=READ)
-def read(job: str) -> None:
-    """Read one study and write its outcome."""
+def read(job: str, queue: str) -> None:
+    """Read the study of this queue whose turn it is, or else this one, and write its outcome."""
     assert _desk is not None, "the model is loaded before any message is taken"
-    _desk.read(job)
+    _desk.read(job, queue)
 
 
 __all__ = ["app", "read"]

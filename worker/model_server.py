@@ -76,6 +76,7 @@ class ModelServer:
             timeout=httpx.Timeout(hang, connect=_CONNECT),
         )
         self._chunks = 0
+        self._under_way: dict[str, _Written] = {}
         self._closed = threading.Event()
         self._provenance = ModelProvenance(
             name=manifest.name or model,
@@ -107,6 +108,10 @@ class ModelServer:
         """Pieces of text that have arrived so far."""
         return self._chunks
 
+    def written(self) -> dict[str, str]:
+        """What has arrived so far of each study under way, by its id."""
+        return {study: written.text for study, written in list(self._under_way.items())}
+
     def close(self) -> None:
         """Give up waiting for a server that is away."""
         self._closed.set()
@@ -120,6 +125,8 @@ class ModelServer:
         except _Refused as error:
             log.error("the model server refused %s: %s", study.id, error)
             return ENGINE_FAULT
+        finally:
+            self._under_way.pop(study.id, None)
         if written is None:
             return _CANCELLED if study.cancelled.is_set() else _AWAY
         return self._report(study, notation, written, began)
@@ -176,7 +183,7 @@ class ModelServer:
         return None
 
     def _written(self, study: Study, body: dict[str, Any]) -> _Written | None:
-        written = _Written()
+        written = self._under_way[study.id] = _Written()
         with self._client.stream("POST", "/chat/completions", json=body) as answer:
             if answer.status_code == 429 or answer.status_code >= 500:
                 answer.raise_for_status()

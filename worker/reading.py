@@ -5,7 +5,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ from worker.heartbeat import Heartbeat
 from worker.loading import load_model
 from worker.model_server import ModelServer
 from worker.study import Study, StudyFault
+from worker.telling import Teller
 
 log = logging.getLogger("emx.worker")
 T = TypeVar("T")
@@ -39,6 +41,9 @@ class Reader(Protocol):
     @property
     def progress(self) -> int:
         """Grows with the work that is done; it stands still when idle, and when a forward hangs."""
+
+    def written(self) -> dict[str, str]:
+        """What has been written so far of each study that is being read, by its id."""
 
     def read(self, study: Study, alone: bool = False) -> Report | StudyFault:
         """Wait for a study's report. ``alone``: without batch-mates."""
@@ -55,6 +60,10 @@ class Desk:
     engine: Reader
     heartbeat: Heartbeat
     closing: bool = False
+    teller: Teller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.teller = Teller(self.ledger.index, self.engine.written)
 
     @classmethod
     def open(cls, settings: Settings) -> "Desk":
@@ -70,14 +79,19 @@ class Desk:
 
     def leave(self) -> None:
         """End the threads, once no job is in hand."""
+        self.teller.close()
         self.engine.close()
         self.heartbeat.close()
 
-    def read(self, job: str) -> None:
-        """Take the job in hand and bring it to its outcome. Whoever else has it, or had it, wins quietly."""
-        started = self._patiently(lambda: self._start(job))
+    def read(self, job: str, queue: str) -> None:
+        """Take in hand the job of this queue whose turn it is, or else this one, and bring it to its outcome.
+
+        Whoever else has it, or had it, wins quietly.
+        """
+        started = self._take(job, queue)
         if started is None:
             return
+        job = started.request.id
         if self.closing:
             hand_back(self.ledger, started)
             return
@@ -92,6 +106,12 @@ class Desk:
             STUDIES_IN_HAND.dec()
             self.heartbeat.let_go(started.token)
             self.ledger.index.release_lease(job, started.token)
+
+    def _take(self, job: str, queue: str) -> Started | None:
+        while (turn := self.ledger.index.next_turn(queue)) is not None:
+            if started := self._patiently(partial(self._start, turn)):
+                return started
+        return self._patiently(partial(self._start, job))
 
     def _start(self, job: str) -> Started | None:
         token = uuid.uuid4().hex
@@ -125,6 +145,7 @@ class Desk:
                 kind="report",
                 report=answer,
                 started_at=started.started_at,
+                attempts=started.attempts,
                 finished_at=self.ledger.store.now(),
             )
         if isinstance(answer, StudyFault) and answer.code == "cancelled":
@@ -136,6 +157,7 @@ class Desk:
             kind="failure",
             failure=Failure(code=code, message=message),
             started_at=started.started_at,
+            attempts=started.attempts,
             finished_at=self.ledger.store.now(),
         )
 

@@ -6,7 +6,7 @@ stop after any of them and be run again by anyone; there is one module for each,
 
 from shared.ledger.batch import NewBatch, Progress, expand, progress, submit_batch
 from shared.ledger.deliver import Answer, deliver
-from shared.ledger.erase import erase
+from shared.ledger.erase import erase, erase_group
 from shared.ledger.finish import cancel, expire, finish
 from shared.ledger.ledger import Ledger
 from shared.ledger.reconcile import Reconciler
@@ -26,6 +26,7 @@ __all__ = [
     "cancel",
     "deliver",
     "erase",
+    "erase_group",
     "expand",
     "expire",
     "finish",

@@ -15,10 +15,25 @@ def erase(ledger: Ledger, job: str) -> None:
     for entry in list(store.list(keys.inputs(job))):
         store.delete(entry.key)
     if request:
+        for marker in keys.groups(request):
+            store.delete(marker)
+        ledger.index.unlist_job(request.tenant, job)
         store.put(keys.request(job), _request_tombstone(request).dump())
     now = store.now()
     store.put(keys.outcome(job), Outcome(kind="erased", finished_at=now).dump())
     store.delete(keys.erasing(job))
+
+
+def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
+    """Erase all jobs of a study or a patient. Returns how many. Once it has begun, it is ended by anyone."""
+    prefix = keys.group(tenant, kind, name)
+    jobs = [entry.key.removeprefix(prefix) for entry in list(ledger.store.list(prefix))]
+    for job in jobs:
+        ledger.store.put(keys.erasing(job), b"{}")
+    for job in jobs:
+        erase(ledger, job)
+        ledger.store.delete(prefix + job)  # of an abandoned job, nothing else names it
+    return len(jobs)
 
 
 def _request_tombstone(request: Request) -> Request:

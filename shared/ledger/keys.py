@@ -1,5 +1,12 @@
 """Where each object of the ledger lies in the store."""
 
+import hashlib
+from collections.abc import Iterator
+
+from shared.ledger.records import Request
+
+JOBS = "jobs/"
+UPLOADS = "uploads/"
 OPEN = "open/"
 OUTBOX = "outbox/"
 ERASE = "erase/"
@@ -10,16 +17,22 @@ def open_marker(job: str) -> str:
 
 
 def request(job: str) -> str:
-    return f"jobs/{job}/request.json"
+    return f"{JOBS}{job}/request.json"
+
+
+def job_of_request(key: str) -> str | None:
+    """The job whose request this is, if it is one."""
+    job, _, name = key.removeprefix(JOBS).partition("/")
+    return job if name == "request.json" else None
 
 
 def outcome(job: str) -> str:
-    return f"jobs/{job}/outcome.json"
+    return f"{JOBS}{job}/outcome.json"
 
 
 def inputs(job: str) -> str:
     """Prefix of the bytes as received; the request names the one that counts."""
-    return f"jobs/{job}/input-"
+    return f"{JOBS}{job}/input-"
 
 
 def job_input(job: str, sha256: str) -> str:
@@ -36,6 +49,18 @@ def delivery(delivery: str) -> str:
 
 def erasing(job: str) -> str:
     return f"{ERASE}{job}"
+
+
+def groups(request: Request) -> Iterator[str]:
+    """The markers by which a job is found again by its study and its patient."""
+    for kind, name in (("study", request.study), ("patient", request.patient)):
+        if name is not None:
+            yield f"{group(request.tenant, kind, name)}{request.id}"
+
+
+def group(tenant: str, kind: str, name: str) -> str:
+    """Prefix of a group's markers. The client's name, which may be of any length, is hashed."""
+    return f"groups/{tenant}/{kind}/{hashlib.sha256(name.encode()).hexdigest()}/"
 
 
 def manifest(batch: str) -> str:

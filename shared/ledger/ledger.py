@@ -40,13 +40,16 @@ class Ledger:
     def enqueue(self, request: Request) -> bool:
         """Put a message into the job's queue. False if Redis is away: reconciling will do it later.
 
+        The message stands for any one job of the queue: tenants take turns (see ``Index.next_turn``).
+
         The mark comes after the message: lost in between, the job is merely enqueued once more, and a
         message too many does no harm.
         """
         try:
             self.index.forget_start(request.id)
+            self.index.await_turn(request.id, request.priority, request.tenant)
             self.queue.read(request.id, request.priority)
-            self.index.mark_enqueued(request.id, request.priority)
+            self.index.mark_enqueued(request.id, request.priority, request.tenant)
         except QueueAway:
             return False
         return True

@@ -1,6 +1,8 @@
 """Reconcile: whatever stopped half-way is brought to its end."""
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 
 from shared.ledger import keys
 from shared.ledger.batch import expand
@@ -13,6 +15,9 @@ from shared.store.base import Entry
 
 POISON_DEATHS = 4
 """Lapsed leases before a job is poison: one in company, three alone."""
+
+HISTORY_A_ROUND = 500
+"""Objects that one round looks at, in order to list jobs again."""
 
 FULL_SWEEP = 20
 """Every so many rounds the store is asked about each open job, even where Redis says that all is well."""
@@ -28,6 +33,7 @@ class Reconciler:
         self.ledger = ledger
         self._missed_since: float | None = None
         self._rounds = 0
+        self._history: Iterator[Entry] | None = None
 
     def round(self) -> None:
         """One pass. Raises StoreError when the store is away; then nothing was decided."""
@@ -40,8 +46,33 @@ class Reconciler:
             for entry in list(ledger.store.list(keys.OPEN)):
                 self._attend(entry, full)
             ledger.index.begin_epoch()
+            self._list_history()
         for entry in list(ledger.store.list(keys.OUTBOX)):
             self._redeliver(entry)
+        if full:
+            self._drop_uploads()
+
+    def _list_history(self) -> None:
+        """After Redis was lost, list again what there is in the store: a few hundred jobs a round."""
+        ledger = self.ledger
+        if ledger.index.history_is_listed():
+            self._history = None
+            return
+        self._history = self._history or iter(ledger.store.list(keys.JOBS))
+        batch = list(islice(self._history, HISTORY_A_ROUND))
+        for entry in batch:
+            job = keys.job_of_request(entry.key)
+            request = ledger.request(job) if job else None
+            if request and request.kind == "job" and request.status == "committed":
+                ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+        if len(batch) < HISTORY_A_ROUND:
+            ledger.index.history_was_listed()
+
+    def _drop_uploads(self) -> None:
+        now = self.ledger.store.now()
+        for entry in list(self.ledger.store.list(keys.UPLOADS)):
+            if (now - entry.modified).total_seconds() > self.ledger.settings.upload_ttl:
+                self.ledger.store.delete(entry.key)
 
     def _may_enqueue(self) -> bool:
         """After Redis lost its memory, give running workers one lease period to show themselves."""

@@ -52,6 +52,10 @@ class Request(_Record):
     expires_at: datetime | None = None
     priority: Priority = "routine"
     webhook_url: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    study: str | None = None
+    patient: str | None = None
+    indication: str | None = None
     input_sha256: str = ""
     media_type: str = ""
     batch: str | None = None
@@ -84,6 +88,7 @@ class Outcome(_Record):
     kind: OutcomeKind
     finished_at: datetime
     started_at: datetime | None = None
+    attempts: int | None = None
     report: Report | None = None
     failure: Failure | None = None
     counts: dict[str, int] | None = None

@@ -10,12 +10,21 @@ from shared.ledger.records import Request
 
 @dataclass(frozen=True)
 class Started:
-    """A job in hand. ``alone``: a worker died with it before, so it runs without batch-mates."""
+    """A job in hand.
+
+    Attributes:
+        attempts: this one, and those of workers that died with the job.
+    """
 
     request: Request
     token: str
     started_at: datetime
-    alone: bool
+    attempts: int
+
+    @property
+    def alone(self) -> bool:
+        """A worker died with it before, so it is a suspect and runs without batch-mates."""
+        return self.attempts > 1
 
 
 def start(ledger: Ledger, job: str, token: str) -> Started | None:
@@ -31,8 +40,8 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
         if batch_outcome and batch_outcome.kind == "cancelled":
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None}))
         elif not expire(ledger, request, now):
-            ledger.index.mark_started(job, request.priority, token)
-            return Started(request, token, now, alone=bool(ledger.open_marker(job).deaths))
+            ledger.index.mark_started(job, token)
+            return Started(request, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
     ledger.index.release_lease(job, token)
     return None
 

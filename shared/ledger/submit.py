@@ -1,8 +1,9 @@
 """Submit: from a validated body to a job that can't be lost."""
 
 import hashlib
+import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from shared.ledger import keys
@@ -24,7 +25,13 @@ class Abandoned(Exception):
 class NewJob:
     """A job to submit; ``data`` is the whole, validated image file.
 
-    ``id`` is set for the items of a batch, ``idempotency_key`` where the client sent one.
+    Attributes:
+        metadata: the client's own, given back as it came.
+        study, patient: the client's names for what belongs together, by which jobs are listed and erased.
+        indication: clinical context for the model.
+        expires_in: seconds after which the job is no longer worth doing; None for the setting's.
+        idempotency_key: where the client sent one.
+        id, batch, row: of the item of a batch.
     """
 
     data: bytes
@@ -32,6 +39,11 @@ class NewJob:
     tenant: str = "default"
     priority: Priority = "routine"
     webhook_url: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    study: str | None = None
+    patient: str | None = None
+    indication: str | None = None
+    expires_in: float | None = None
     idempotency_key: str | None = None
     id: str | None = None
     batch: str | None = None
@@ -44,8 +56,18 @@ class NewJob:
     @property
     def fingerprint(self) -> str:
         """Of the image's digest and the normalised fields, so that equal requests match however encoded."""
-        fields = (self.sha256, self.tenant, self.priority, self.webhook_url or "")
-        return hashlib.sha256("\n".join(fields).encode()).hexdigest()
+        fields = (
+            self.sha256,
+            self.tenant,
+            self.priority,
+            self.webhook_url,
+            sorted(self.metadata.items()),
+            self.study,
+            self.patient,
+            self.indication,
+            self.expires_in,
+        )
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
     def request(self, ledger: Ledger, job: str) -> Request:
         now = ledger.store.now()
@@ -54,9 +76,13 @@ class NewJob:
             fingerprint=self.fingerprint,
             tenant=self.tenant,
             submitted_at=now,
-            expires_at=now + timedelta(seconds=ledger.settings.job_ttl),
+            expires_at=now + timedelta(seconds=self.expires_in or ledger.settings.job_ttl),
             priority=self.priority,
             webhook_url=self.webhook_url,
+            metadata=self.metadata,
+            study=self.study,
+            patient=self.patient,
+            indication=self.indication,
             input_sha256=self.sha256,
             media_type=self.media_type,
             batch=self.batch,
@@ -74,9 +100,12 @@ def submit(ledger: Ledger, new: NewJob) -> tuple[Request, bool]:
         return replay, True
     request = new.request(ledger, job)
     ledger.store.put_if_absent(keys.open_marker(job), OpenMarker().dump())
+    for marker in keys.groups(request):  # before the commit: whoever erases a patient must find every job
+        ledger.store.put(marker, b"")
     ledger.store.put(keys.job_input(job, request.input_sha256), new.data)
     if not ledger.store.put_if_absent(keys.request(job), request.dump()):
         request = _winner(ledger, request)
+    ledger.index.list_job(request.tenant, job, request.submitted_at)
     return request, ledger.enqueue(request)
 
 

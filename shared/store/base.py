@@ -11,6 +11,10 @@ class StoreError(Exception):
     """The store could not carry out an operation; trying again later may help."""
 
 
+class StoreFull(StoreError):
+    """There is no room for what was to be written."""
+
+
 class NotFound(KeyError):
     """No object has that key."""
 
@@ -53,6 +57,14 @@ class Store(ABC):
     @abstractmethod
     def now(self) -> datetime:
         """The store's clock, by which ages are told, in UTC."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """Bytes of an object. Raises NotFound."""
+
+    def presign_put(self, key: str, seconds: int) -> str | None:
+        """A URL to which anyone may PUT this object for so long; None where the store has no address."""
+        return None
 
     def exists(self, key: str) -> bool:
         try:

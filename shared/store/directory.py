@@ -1,5 +1,6 @@
 """The embedded default: objects as files below one directory."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.store.base import Entry, NotFound, Store, StoreError
+from shared.store.base import Entry, NotFound, Store, StoreError, StoreFull
 
 _PARTS = ".parts"
 
@@ -62,7 +63,8 @@ class DirectoryStore(Store):
             _fsync_directory(path.parent)
             return True
         except OSError as error:
-            raise StoreError(f"The store's disk refused a write: {error.strerror}") from error
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(f"The store's disk refused a write: {error.strerror}") from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -85,6 +87,12 @@ class DirectoryStore(Store):
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(key) from None
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -12,9 +12,10 @@ from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
 
-from shared.store.base import Entry, NotFound, Store, StoreError, UnsuitableStore
+from shared.store.base import Entry, NotFound, Store, StoreError, StoreFull, UnsuitableStore
 
 _CONFLICT_TRIES = 20
+_FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
 T = TypeVar("T")
 
 
@@ -45,7 +46,7 @@ class S3Store(Store):
         except S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchObject"):
                 raise NotFound(key) from None
-            raise StoreError(f"The object store answered {error.code}") from error
+            raise _answered(error) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
 
@@ -73,7 +74,7 @@ class S3Store(Store):
                 if error.code == "PreconditionFailed":
                     return False
                 if error.code != "ConditionalRequestConflict":  # 409: a writer was at it at the same moment
-                    raise StoreError(f"The object store answered {error.code}") from error
+                    raise _answered(error) from error
                 time.sleep(0.02 * (attempt + 1))
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
                 raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
@@ -95,6 +96,15 @@ class S3Store(Store):
             self._clock_offset = (date.timestamp() - time.time(), time.monotonic())
         return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
 
+    def size(self, key: str) -> int:
+        found = self._ask(lambda: self._client.stat_object(self.bucket, key), key)
+        return int(found.size or 0)
+
+    def presign_put(self, key: str, seconds: int) -> str | None:
+        return str(
+            self._ask(lambda: self._client.presigned_put_object(self.bucket, key, timedelta(seconds=seconds)))
+        )
+
     def exists(self, key: str) -> bool:
         try:
             self._ask(lambda: self._client.stat_object(self.bucket, key), key)
@@ -115,3 +125,8 @@ class S3Store(Store):
                 "Use a bucket without versioning."
             )
         super().check()
+
+
+def _answered(error: S3Error) -> StoreError:
+    kind = StoreFull if error.code in _FULL else StoreError
+    return kind(f"The object store answered {error.code}")

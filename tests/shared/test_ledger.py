@@ -16,6 +16,7 @@ from shared.ledger import (
     cancel,
     deliver,
     erase,
+    erase_group,
     expand,
     finish,
     hand_back,
@@ -51,6 +52,9 @@ class MortalStore(Store):
 
     def get(self, key: str) -> bytes:
         return self._store.get(key)
+
+    def size(self, key: str) -> int:
+        return self._store.size(key)
 
     def put(self, key: str, data: bytes) -> None:
         self._store.put(key, data)
@@ -244,7 +248,7 @@ def test_a_job_is_accepted_while_the_queue_is_away(ledger: Ledger) -> None:
 
 
 def enqueued_long_ago(ledger: Ledger, job: str) -> None:
-    ledger.index.redis.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine")
+    ledger.index.redis.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine default")
 
 
 def test_an_overtaken_job_is_enqueued_again(ledger: Ledger) -> None:
@@ -379,3 +383,49 @@ def test_entries_have_the_stores_time(ledger: Ledger) -> None:
     submit(ledger, new())
     entry = next(ledger.store.list(keys.OPEN))
     assert isinstance(entry, Entry)
+
+
+def test_a_tenants_flood_does_not_starve_another(ledger: Ledger) -> None:
+    flood = [submit(ledger, new(tenant="flood"))[0].id for _ in range(5)]
+    one = [submit(ledger, new(tenant="one"))[0].id for _ in range(2)]
+    assert ledger.index.ahead(flood[4], "routine", "flood") == 6
+    assert ledger.index.ahead(one[0], "routine", "one") == 0
+    turns = [ledger.index.next_turn("routine") for _ in range(8)]
+    assert turns == [flood[0], one[0], flood[1], one[1], *flood[2:], None]
+
+
+def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: Ledger) -> None:
+    def operation(mortal: Ledger) -> None:
+        submit(mortal, new(patient="p", study="s"))
+
+    while die_after_each_write(ledger, operation):
+        reconcile(ledger)
+    ledger.index.redis.flushall()
+    committed = [
+        entry.key.split("/")[1] for entry in ledger.store.list("jobs/") if entry.key.endswith("request.json")
+    ]
+    assert erase_group(ledger, "default", "patient", "p") >= 1
+    reconcile(ledger)
+    for job in committed:
+        request = ledger.request(job)
+        assert request and request.status in ("erased", "abandoned")
+    assert not listed(ledger, "groups/default/patient/")
+
+
+def test_jobs_are_listed_again_after_redis_was_lost(ledger: Ledger) -> None:
+    jobs = [submit(ledger, new())[0].id for _ in range(3)]
+    finish(ledger, jobs[0], failure(ledger))
+    ledger.index.redis.flushall()
+    assert ledger.index.listed("default", None, 10) == []
+    reconcile(ledger)
+    assert [job for job, _ in ledger.index.listed("default", None, 10)] == jobs[::-1]
+    assert ledger.index.history_is_listed()
+
+
+def test_uploads_that_became_no_job_are_dropped(ledger: Ledger) -> None:
+    ledger.store.put("uploads/default/x", b"x")
+    reconcile(ledger)
+    assert listed(ledger, "uploads/") == ["uploads/default/x"]
+    hurried = replace(ledger, settings=ledger.settings.model_copy(update={"upload_ttl": -1.0}))
+    reconcile(hurried)
+    assert listed(ledger, "uploads/") == []

@@ -96,7 +96,7 @@ def test_a_worker_reads_its_jobs_there(
     changes = {"server": url, "model": str(model), "server_grammar": "none"}
     desk = Desk.open(ledger.settings.model_copy(update=changes))
     job = submit(ledger, NewJob(SAMPLE.read_bytes(), "image/png"))[0].id
-    desk.read(job)
+    desk.read(job, "routine")
     desk.leave()
     outcome = ledger.outcome(job)
     assert outcome and outcome.report and outcome.report.model.engine == "openai-server"

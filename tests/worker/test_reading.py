@@ -56,7 +56,7 @@ def settled(ledger: Ledger, job: str) -> bool:
 
 def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
     job = submitted(ledger)
-    desk.read(job)
+    desk.read(job, "routine")
     found = outcome(ledger, job)
     assert found.report
     assert found.started_at and found.started_at <= found.finished_at
@@ -67,14 +67,14 @@ def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
 
 def test_many_jobs_end_with_the_reports_that_they_would_have_alone(ledger: Ledger, desk: Desk) -> None:
     jobs = [submitted(ledger, png(90 + 10 * n, 60)) for n in range(6)]
-    threads = [threading.Thread(target=desk.read, args=(job,)) for job in jobs]
+    threads = [threading.Thread(target=desk.read, args=(job, "routine")) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for n, job in enumerate(jobs):
         again = submitted(ledger, png(90 + 10 * n, 60))
-        desk.read(again)
+        desk.read(again, "routine")
         one, other = outcome(ledger, job).report, outcome(ledger, again).report
         assert one and other
         assert (one.findings, one.locations, one.image) == (other.findings, other.locations, other.image)
@@ -82,7 +82,7 @@ def test_many_jobs_end_with_the_reports_that_they_would_have_alone(ledger: Ledge
 
 def test_a_broken_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: Desk) -> None:
     job = submitted(ledger, png()[:300])
-    desk.read(job)
+    desk.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and failure.code == "bad-image"
     assert settled(ledger, job)
@@ -92,7 +92,7 @@ def test_a_vanished_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: De
     job = submitted(ledger)
     for entry in list(ledger.store.list(f"jobs/{job}/input-")):
         ledger.store.delete(entry.key)
-    desk.read(job)
+    desk.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and failure.code == "no-input"
 
@@ -102,7 +102,7 @@ def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
 ) -> None:
     monkeypatch.setattr(EngineThread, "read", lambda *_, **__: StudyFault("not_finite", "Overflow."))
     job = submitted(ledger)
-    desk.read(job)
+    desk.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and (failure.code, failure.message) == ("not_finite", "Overflow.")
 
@@ -110,7 +110,7 @@ def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
 def test_a_job_that_another_worker_leads_is_left_alone(ledger: Ledger, desk: Desk) -> None:
     job = submitted(ledger)
     ledger.index.take_lease(job, "theirs")
-    desk.read(job)
+    desk.read(job, "routine")
     assert ledger.outcome(job) is None
     assert ledger.index.redis.get(f"lease:{job}") == "theirs"
 
@@ -119,17 +119,17 @@ def test_a_job_that_has_ended_is_not_read_again(
     ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(ledger)
-    desk.read(job)
+    desk.read(job, "routine")
     first = outcome(ledger, job)
     monkeypatch.setattr(EngineThread, "read", lambda *_, **__: pytest.fail("read again"))
-    desk.read(job)
+    desk.read(job, "routine")
     assert outcome(ledger, job) == first
 
 
 def test_a_closing_desk_hands_the_job_back_without_counting_a_death(ledger: Ledger, desk: Desk) -> None:
     job = submitted(ledger)
     desk.close()
-    desk.read(job)
+    desk.read(job, "routine")
     assert ledger.outcome(job) is None
     assert not ledger.index.leased(job)
     assert ledger.queue.sent == [("read", job), ("read", job)]  # type: ignore[attr-defined]
@@ -141,7 +141,7 @@ def test_a_cancelled_job_stops_and_stays_cancelled(
     ledger: Ledger, desk: Desk, loaded_slowly: threading.Event
 ) -> None:
     job = submitted(ledger)
-    thread = threading.Thread(target=desk.read, args=(job,))
+    thread = threading.Thread(target=desk.read, args=(job, "routine"))
     thread.start()
     assert loaded_slowly.wait(10)
     cancel(ledger, job)
@@ -186,7 +186,7 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         for name, engine in (("hung", hung), ("well", well))
     ]
     job = submitted(ledger)
-    thread = threading.Thread(target=desks[0].read, args=(job,))
+    thread = threading.Thread(target=desks[0].read, args=(job, "routine"))
     thread.start()
     assert begun.wait(10)
     sent = ledger.queue.sent  # type: ignore[attr-defined]
@@ -197,7 +197,7 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         time.sleep(0.1)
     assert ("read", job) in sent
     assert len(ledger.open_marker(job).deaths) == 1
-    desks[1].read(job)
+    desks[1].read(job, "routine")
     first = outcome(ledger, job)
     assert first.report
     go_on.set()
@@ -219,7 +219,7 @@ def test_a_suspect_is_read_alone(ledger: Ledger, desk: Desk, monkeypatch: pytest
         return read(study, **how)
 
     monkeypatch.setattr(desk.engine, "read", noted)
-    desk.read(job)
+    desk.read(job, "routine")
     assert alone == [{"alone": True}]
     assert outcome(ledger, job).report
 
@@ -260,7 +260,7 @@ def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
         return operation(*arguments)
 
     monkeypatch.setattr(place, name, interrupted)
-    desk.read(job)
+    desk.read(job, "routine")
     assert outcome(ledger, job).report
     assert ledger.open_marker(job).deaths == ()
     assert settled(ledger, job)
@@ -278,7 +278,7 @@ def test_a_redis_that_is_away_for_a_moment_loses_no_message(
         return take(job, token)
 
     monkeypatch.setattr(ledger.index, "take_lease", interrupted)
-    desk.read(job)
+    desk.read(job, "routine")
     assert outcome(ledger, job).report
 
 
@@ -289,7 +289,7 @@ def test_a_store_that_stays_away_is_given_up_in_the_end(
     away(10**6)
     monkeypatch.setattr(reading, "_PATIENCE", 0.3)
     with pytest.raises(StoreError):
-        desk.read(job)
+        desk.read(job, "routine")
     assert not ledger.index.leased(job)
 
 
@@ -300,7 +300,7 @@ def test_opening_loads_the_model_that_the_settings_name(
     changes = {"model": str(checkpoint), "quantisation": "none"}
     desk = Desk.open(ledger.settings.model_copy(update=changes))
     job = submitted(ledger)
-    desk.read(job)
+    desk.read(job, "routine")
     desk.leave()
     report = outcome(ledger, job).report
     assert report and (report.model.name, report.model.quantisation) == ("tiny", "none")

@@ -62,6 +62,10 @@ class EngineThread:
             self._changed.notify()
         return ticket.answer.result()
 
+    def written(self) -> dict[str, str]:
+        """What has been written so far of each study under way, by its id."""
+        return {sequence.study.id: sequence.constraint.text for sequence in list(self._in_hand)}
+
     def close(self) -> None:
         """Read what has been handed in, then stop. Returns when the thread has ended."""
         with self._changed:

@@ -1,0 +1,127 @@
+"""Who is calling, whether they may, and how often."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from limits import RateLimitItem, parse
+from limits.storage import storage_from_string
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import RedisError
+
+from gateway.problems import Problem
+from shared.access import SCOPES, ApiKey, KeyRing, Scope
+from shared.settings import Settings
+
+NOTICED_AFTER = 5.0
+"""Seconds after which every gateway knows of a key that was made or revoked."""
+
+_REMEMBERED = 10_000
+"""Keys that a gateway knows at a time."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """``key`` is the key's id; None where the gateway has no keys, and everyone on this machine may do all."""
+
+    tenant: str = "default"
+    scopes: tuple[Scope, ...] = SCOPES
+    key: str | None = None
+
+
+@dataclass
+class Doorman:
+    """Knows the keys, as of a few seconds ago."""
+
+    ring: KeyRing
+    _known: dict[str, tuple[float, ApiKey | None]] = field(default_factory=dict)
+    _locked: tuple[float, bool] = (0.0, False)
+
+    def caller(self, shown: str | None) -> Caller:
+        """Raises Problem 401 where a key is needed and what is ``shown`` is none."""
+        if shown is None:
+            if self._needs_keys():
+                raise _unknown("This server asks for an API key: send Authorization: Bearer emx_….")
+            return Caller()
+        key = self._find(shown)
+        if key is None:
+            raise _unknown("This API key is unknown or was revoked.")
+        return Caller(key.tenant, key.scopes, key.id)
+
+    def _needs_keys(self) -> bool:
+        """Once there are keys, there are keys for ever: revoking the last one opens no door."""
+        looked_at, locked = self._locked
+        if not locked and time.monotonic() - looked_at > NOTICED_AFTER:
+            self._locked = (time.monotonic(), self.ring.any())
+        return self._locked[1]
+
+    def _find(self, shown: str) -> ApiKey | None:
+        now = time.monotonic()
+        looked_at, key = self._known.get(shown, (-NOTICED_AFTER, None))
+        if now - looked_at >= NOTICED_AFTER:
+            key = self.ring.find(shown)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[shown] = (now, key)
+        return key
+
+
+class Limiter:
+    """Requests of each tenant over time, counted in Redis. While that is away, nothing is limited."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limits: dict[str, RateLimitItem] = {
+            "submit": parse(settings.submit_limit),
+            "read": parse(settings.read_limit),
+        }
+        storage = storage_from_string(settings.redis, wrap_exceptions=False, socket_connect_timeout=2)
+        self._counter = SlidingWindowCounterRateLimiter(storage)
+
+    def admit(self, tenant: str, kind: str) -> dict[str, str]:
+        """Count a request. Returns headers (draft-ietf-httpapi-ratelimit-headers). Raises Problem 429."""
+        limit = self._limits[kind]
+        try:
+            admitted = self._counter.hit(limit, tenant, kind)
+            window = self._counter.get_window_stats(limit, tenant, kind)
+        except RedisError:
+            return {}
+        resets = max(round(window.reset_time - time.time()), 1)
+        headers = {
+            "RateLimit-Policy": f'"{kind}";q={limit.amount};w={limit.get_expiry()}',
+            "RateLimit": f'"{kind}";r={max(window.remaining, 0)};t={resets}',
+        }
+        if not admitted:
+            detail = f"More than {limit.amount} requests in {limit.get_expiry()} s: slow down."
+            raise Problem(429, "too-many-requests", detail, {**headers, "Retry-After": str(resets)})
+        return headers
+
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: emx_…. Needed once the operator has made any.")
+
+
+def _admitted(scope: Scope, kind: str) -> Any:
+    def admit(
+        request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+    ) -> Caller:
+        doorman: Doorman = request.app.state.doorman
+        limiter: Limiter = request.app.state.limiter
+        if shown is None and "authorization" in request.headers:
+            raise _unknown("The Authorization header must be: Bearer emx_….")
+        caller = doorman.caller(shown.credentials if shown else None)
+        if scope not in caller.scopes:
+            raise Problem(403, "out-of-scope", f"This API key lacks the scope {scope!r}.")
+        request.state.headers = limiter.admit(caller.tenant, kind)
+        return caller
+
+    return Depends(admit)
+
+
+Submitter = Annotated[Caller, _admitted("submit", "submit")]
+Reader = Annotated[Caller, _admitted("read", "read")]
+Admin = Annotated[Caller, _admitted("admin", "read")]
+
+
+def _unknown(detail: str) -> Problem:
+    return Problem(401, "unauthenticated", detail, {"WWW-Authenticate": 'Bearer realm="ExplainMyXray"'})

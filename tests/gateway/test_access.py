@@ -1,0 +1,178 @@
+"""Keys, scopes, tenants, limits and the audit log."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.access import NOTICED_AFTER
+from shared.access import BadKeyRequest, KeyRing
+from shared.store.directory import DirectoryStore
+
+
+@pytest.fixture(scope="module")
+def north(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+    """A gateway with keys of the tenants north and south; it knocks with north's. Beyond loopback, too."""
+    folder = tmp_path_factory.mktemp("keyed")
+    ring = KeyRing(DirectoryStore(folder / "store"))
+    _, key = ring.create("north", name="the ward's")
+    with start_gateway(redis_url, folder / "store", EMX_AUDIT_LOG=str(folder / "audit.jsonl")) as made:
+        made.client.headers["Authorization"] = f"Bearer {key}"
+        made.ring, made.audit, made.key = ring, folder / "audit.jsonl", key
+        yield made
+
+
+@contextmanager
+def using(gateway: Any, key: str) -> Iterator[Any]:
+    before = gateway.client.headers["Authorization"]
+    gateway.client.headers["Authorization"] = f"Bearer {key}"
+    try:
+        yield gateway.client
+    finally:
+        gateway.client.headers["Authorization"] = before
+
+
+def test_without_a_good_key_nothing_is_shown(north: Any) -> None:
+    where = north.submit(north.png()).headers["location"]
+    for shown in ("emx_000000000000_" + "x" * 43, "nonsense", north.key[:-1] + "~"):
+        with using(north, shown) as client:
+            answer = client.get(where)
+            north.problem(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+    answer = north.client.get(where, headers={"Authorization": "Basic eDp5"})
+    north.problem(answer, 401, "unauthenticated")
+    for path in ("/healthz", "/docs", "/openapi.json", "/"):
+        assert north.client.get(path, headers={"Authorization": ""}).status_code == 200
+
+
+def test_another_tenants_jobs_do_not_exist(north: Any) -> None:
+    north_job = north.submit(north.png(), patient="p1").json()["id"]
+    _, south = north.ring.create("south")
+    with using(north, south) as client:
+        for method, path in (
+            ("GET", ""),
+            ("GET", "/input"),
+            ("GET", "/report.txt"),
+            ("GET", "/events"),
+            ("POST", "/cancel"),
+            ("DELETE", ""),
+        ):
+            north.problem(client.request(method, f"/v1/jobs/{north_job}{path}"), 404, "no-such-job")
+        assert client.get("/v1/jobs").json()["items"] == []
+        assert client.delete("/v1/jobs", params={"patient": "p1"}).json() == {"erased": 0}
+    assert north.client.get(f"/v1/jobs/{north_job}").json()["state"] == "queued"
+
+
+def test_a_repeated_idempotency_key_is_the_tenants_own(north: Any) -> None:
+    data, header = north.png(), {"Idempotency-Key": "the same"}
+    _, south = north.ring.create("south")
+    first = north.client.post("/v1/jobs", files={"file": data}, headers=header).json()["id"]
+    again = north.client.post("/v1/jobs", files={"file": data}, headers=header).json()["id"]
+    with using(north, south) as client:
+        other = client.post("/v1/jobs", files={"file": data}, headers=header).json()["id"]
+    assert first == again != other
+
+
+def test_a_key_can_do_what_its_scopes_say(north: Any) -> None:
+    job = north.submit(north.png()).json()["id"]
+    _, reads = north.ring.create("north", ("read",))
+    _, submits = north.ring.create("north", ("submit",))
+    with using(north, reads) as client:
+        assert client.get(f"/v1/jobs/{job}").status_code == 200
+        north.problem(north.submit(north.png()), 403, "out-of-scope")
+        north.problem(client.delete(f"/v1/jobs/{job}"), 403, "out-of-scope")
+    with using(north, submits) as client:
+        assert north.submit(north.png()).status_code == 202
+        north.problem(client.get(f"/v1/jobs/{job}"), 403, "out-of-scope")
+
+
+def test_a_revoked_key_is_out_within_seconds(north: Any) -> None:
+    key, text = north.ring.create("north")
+    with using(north, text) as client:
+        assert client.get("/v1/jobs").status_code == 200
+        north.ring.revoke(key.id)
+        time.sleep(NOTICED_AFTER + 0.5)
+        north.problem(client.get("/v1/jobs"), 401, "unauthenticated")
+
+
+def test_who_did_what_is_written_down_and_nothing_of_a_patient(north: Any) -> None:
+    job = north.submit(north.png(), patient="Jane Doe", study="accession 7", metadata='{"a": "secret"}').json()[
+        "id"
+    ]
+    north.read_by_a_worker(job)
+    north.client.get(f"/v1/jobs/{job}")
+    north.client.get(f"/v1/jobs/{job}/input")
+    north.client.delete(f"/v1/jobs/{job}")
+    lines = [json.loads(line) for line in north.audit.read_text().splitlines()]
+    mine = [line for line in lines if line["subject"] == job]
+    assert [line["action"] for line in mine] == ["job.submit", "report.read", "image.read", "job.erase"]
+    assert {line["tenant"] for line in mine} == {"north"}
+    assert all(north.key.split("_")[1] == line["key"] for line in mine)
+    text = north.audit.read_text()
+    assert "Jane" not in text and "accession" not in text and "secret" not in text
+    assert north.key.split("_")[2] not in text
+
+
+def test_of_a_key_only_a_digest_is_kept(tmp_path: Path) -> None:
+    ring = KeyRing(DirectoryStore(tmp_path))
+    assert not ring.any()
+    key, text = ring.create("north", ("read",), "laptop")
+    kept = (tmp_path / "access" / key.id).read_text()
+    assert text.split("_")[2] not in kept
+    assert ring.any() and ring.find(text) == key and ring.find(text + "x") is None
+    assert ring.revoke(key.id).revoked_at
+    assert ring.find(text) is None and ring.any()
+    assert [shown.prefix for shown in ring.list()] == [f"emx_{key.id}_…"]
+
+
+@pytest.mark.parametrize(("tenant", "scopes"), [("", ("read",)), ("A b", ("read",)), ("n", ()), ("n", ("all",))])
+def test_a_key_that_cannot_be_is_refused(tmp_path: Path, tenant: str, scopes: Any) -> None:
+    with pytest.raises(BadKeyRequest):
+        KeyRing(DirectoryStore(tmp_path)).create(tenant, scopes)
+
+
+def test_a_tenant_that_is_too_quick_is_told_when_to_come_back(
+    redis_url: str, tmp_path: Path, start_gateway: Any
+) -> None:
+    with start_gateway(redis_url, tmp_path, EMX_READ_LIMIT="5/minute") as gateway:
+        answers = [gateway.client.get("/v1/jobs") for _ in range(7)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
+        assert answers[0].headers["ratelimit-policy"] == '"read";q=5;w=60'
+        assert answers[0].headers["ratelimit"].startswith('"read";r=4;t=')
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+        assert gateway.submit(gateway.png()).status_code == 202
+
+
+def test_a_full_queue_refuses_and_writes_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+    with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="2") as gateway:
+        gateway.ledger.index.redis.delete("pending:routine:default", "turns:routine")
+        for _ in range(2):
+            assert gateway.submit(gateway.png()).status_code == 202
+        before = sorted(str(file) for file in tmp_path.rglob("*"))
+        answer = gateway.submit(gateway.png())
+        gateway.problem(answer, 429, "too-many-queued")
+        assert answer.headers["retry-after"]
+        assert sorted(str(file) for file in tmp_path.rglob("*")) == before
+
+
+def test_other_origins_get_in_only_where_they_are_named(
+    redis_url: str, tmp_path: Path, start_gateway: Any
+) -> None:
+    origin = {"Origin": "https://viewer.example"}
+    with start_gateway(redis_url, tmp_path, EMX_CORS_ORIGINS='["https://viewer.example"]') as gateway:
+        assert (
+            gateway.client.get("/v1/jobs", headers=origin).headers["access-control-allow-origin"]
+            == origin["Origin"]
+        )
+        other = gateway.client.get("/v1/jobs", headers={"Origin": "https://else.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_by_default_no_other_origin_gets_in(gateway: Any) -> None:
+    answer = gateway.client.get("/v1/jobs", headers={"Origin": "https://viewer.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["x-content-type-options"] == "nosniff"
