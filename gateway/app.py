@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import batches, health, jobs, problems, reports, uploads
+from gateway import batches, health, jobs, problems, reports, uploads, webhooks
 from gateway.access import Doorman, Limiter
 from gateway.audit import Audit
 from gateway.body_limit import BodyLimit
@@ -62,7 +62,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.state.audit = Audit(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
-    for room in (jobs, reports, uploads, batches, health):
+    for room in (jobs, reports, uploads, batches, webhooks, health):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

@@ -31,7 +31,7 @@ def create_batch(
     most = service.settings.max_batch_files
     if len(files) > most:
         raise Problem(413, "too-many-files", f"{len(files)} files; at most {most} are accepted in one batch.")
-    service.check_webhook(webhook_url)
+    service.check_webhook(webhook_url, caller.tenant)
     accepted = [_checked(service, number, file) for number, file in enumerate(files)]
     request = submit_batch(
         service.ledger, NewBatch(accepted, tenant=caller.tenant, priority=priority, webhook_url=webhook_url)

@@ -3,31 +3,24 @@
 Safe to run twice: whatever it does may be repeated by anyone.
 """
 
-import json
 import logging
 import threading
-import time
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 from celery import Celery
 from celery.signals import celeryd_init, worker_init, worker_shutting_down
 from kombu import Queue
 from redis.exceptions import RedisError
-from standardwebhooks.webhooks import Webhook
 
-from gateway.resources import job_resource
+from gateway.sending import Sender
 from shared import ledger as ledgers
-from shared.ledger import Answer, Ledger, Reconciler
-from shared.ledger.records import Delivery
+from shared.ledger import Ledger, Reconciler
 from shared.metrics import DELIVERIES, LAST_ROUND, serve_metrics
 from shared.opening import open_ledger
 from shared.queue import COURIER_QUEUE, DELIVER, EXPAND, celery_app
 from shared.settings import settings
 from shared.store import StoreError
-from shared.webhooks import ForbiddenTarget, check_target
 
 log = logging.getLogger("emx.courier")
 
@@ -35,6 +28,7 @@ app: Celery = celery_app("courier", settings())
 app.conf.update(task_queues=[Queue(COURIER_QUEUE)], worker_pool="threads", worker_concurrency=8)
 _stopping = threading.Event()
 _ledger: Ledger | None = None
+_sender: Sender | None = None
 
 
 @celeryd_init.connect
@@ -44,8 +38,9 @@ def _name(instance: Any = None, **_: Any) -> None:
 
 @worker_init.connect
 def _begin(**_: Any) -> None:
-    global _ledger
+    global _ledger, _sender
     _ledger = open_ledger(settings(), "courier")
+    _sender = Sender(_ledger)
     serve_metrics(settings().metrics_host, settings().metrics_port)
     threading.Thread(target=_reconcile, args=(_ledger,), name="reconcile", daemon=True).start()
 
@@ -71,12 +66,12 @@ def _reconcile(ledger: Ledger) -> None:
 @app.task(name=DELIVER)
 def deliver(delivery: str) -> None:
     """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
-    assert _ledger is not None
+    assert _ledger is not None and _sender is not None
     token = uuid.uuid4().hex
     if not _ledger.index.take_lease(f"delivery:{delivery}", token):
         return
     try:
-        tried = ledgers.deliver(_ledger, delivery, lambda owed: send(_ledger, owed))
+        tried = ledgers.deliver(_ledger, delivery, _sender.send)
         if tried:
             DELIVERIES.labels(tried.status).inc()
     finally:
@@ -88,37 +83,3 @@ def expand(batch: str) -> None:
     """Bring a batch forward."""
     assert _ledger is not None
     ledgers.expand(_ledger, batch)
-
-
-def send(ledger: Ledger, owed: Delivery) -> Answer:
-    """POST one event, signed after Standard Webhooks. No redirect is followed, no answer body read."""
-    chosen = ledger.settings
-    body = json.dumps(_event(ledger, owed), separators=(",", ":"))
-    now = int(time.time())
-    try:
-        check_target(owed.url, chosen.webhook_allow_private)
-        secret = Webhook(chosen.webhook_secret or "")
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "ExplainMyXray",
-            "webhook-id": owed.id,
-            "webhook-timestamp": str(now),
-            "webhook-signature": secret.sign(owed.id, datetime.fromtimestamp(now, UTC), body),
-        }
-        with httpx.stream("POST", owed.url, content=body, headers=headers, timeout=chosen.webhook_timeout) as got:
-            return Answer(got.status_code)
-    except ForbiddenTarget:
-        return Answer(None, "forbidden target")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Answer(None, type(error).__name__)
-
-
-def _event(ledger: Ledger, owed: Delivery) -> dict[str, Any]:
-    request, outcome = ledger.request(owed.job), ledger.outcome(owed.job)
-    data: dict[str, Any] = {"id": owed.job}
-    if request and outcome:
-        if request.kind == "batch":
-            data |= {"state": outcome.state, "counts": outcome.counts}
-        else:
-            data |= job_resource(ledger, request, outcome).model_dump(mode="json")
-    return {"type": owed.event, "timestamp": owed.created_at.isoformat(), "data": data}

@@ -194,7 +194,7 @@ def _accept(
     upload: str | None,
     idempotency_key: str | None,
 ) -> JobRequest:
-    service.check_webhook(options.webhook_url)
+    service.check_webhook(options.webhook_url, caller.tenant)
     if data is None:
         data = take_upload(service, caller, upload or "")
     facts = service.validate(data).facts

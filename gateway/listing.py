@@ -40,7 +40,7 @@ class Filter:
 
 def page(service: Service, caller: Caller, wanted: Filter, limit: int, cursor: str | None) -> JobList:
     """Raises Problem for a cursor that is none, and where Redis, which has the list, is away."""
-    if cursor is not None and not _is_place(cursor):
+    if cursor is not None and not is_place(cursor):
         raise Problem(400, "bad-cursor", "This cursor is none of ours: begin again without one.")
     ledger, items, next_cursor = service.ledger, list[Job](), None
     for looked_at, (job, place) in enumerate(_places(ledger, caller.tenant, wanted, cursor), start=1):
@@ -90,7 +90,8 @@ def _is_complete(ledger: Ledger, wanted: Filter) -> bool:
     return bool(wanted.study or wanted.patient) or ledger.index.history_is_listed()
 
 
-def _is_place(cursor: str) -> bool:
+def is_place(cursor: str) -> bool:
+    """Whether a cursor may be one of ours."""
     at, dash, job = cursor.partition("-")
     return bool(dash) and at.isascii() and at.isdigit() and bool(job)
 

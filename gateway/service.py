@@ -17,7 +17,7 @@ from shared.ledger.records import Request as JobRequest
 from shared.metrics import SUBMITTED
 from shared.queue import READ_QUEUES
 from shared.settings import Settings
-from shared.webhooks import check_target
+from shared.webhooks import Targets, WebhookSecrets
 
 
 @dataclass
@@ -25,20 +25,27 @@ class Service:
     ledger: Ledger
     waiting: Waiting
     settings: Settings
+    secrets: WebhookSecrets = field(init=False)
+    targets: Targets = field(init=False)
     _unqueued: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.secrets = WebhookSecrets(self.ledger.store, self.settings)
+        self.targets = Targets.of(self.settings)
 
     def validate(self, data: bytes) -> DecodedImage:
         """Raises BadImage."""
         return decode(data, self.settings.max_upload_bytes, self.settings.max_pixels)
 
-    def check_webhook(self, url: str | None) -> None:
+    def check_webhook(self, url: str | None, tenant: str) -> None:
         """Raises ForbiddenTarget, or Problem where no secret is set to sign with."""
         if url is None:
             return
-        if not self.settings.webhook_secret:
-            raise Problem(422, "no-webhook-secret", "Webhooks need EMX_WEBHOOK_SECRET to be set on the server.")
-        check_target(url, self.settings.webhook_allow_private)
+        if not self.secrets.active(tenant):
+            detail = "There is no secret to sign webhooks with: make one, POST /v1/webhooks/secrets/rotate."
+            raise Problem(422, "no-webhook-secret", detail)
+        self.targets.check(url)
 
     def submit(self, new: NewJob) -> JobRequest:
         """Accept a validated job. While Redis is away jobs are kept in the store alone, up to a bound.

@@ -16,6 +16,8 @@ from shared.ledger.records import Outcome
 _LOOK_AGAIN = 1.0
 """Seconds after which the store is asked anyway: what Redis announces are hints."""
 
+_UNREAD = 1000
+
 
 class Waiting:
     """One subscription for all who wait in this gateway."""
@@ -24,6 +26,7 @@ class Waiting:
         self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
         self._outcome = outcome
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._hearing_all: set[asyncio.Queue[str]] = set()
 
     async def until_ended(self, job: str, seconds: float) -> Outcome | None:
         """The job's outcome, or None if it hasn't one after ``seconds``."""
@@ -49,6 +52,16 @@ class Waiting:
             if not self._waiters[job]:
                 del self._waiters[job]
 
+    @contextlib.contextmanager
+    def hearing_all(self) -> Iterator["asyncio.Queue[str]"]:
+        """A queue of the ids of all jobs and batches that end from now on, whosever they are."""
+        queue = asyncio.Queue[str](_UNREAD)
+        self._hearing_all.add(queue)
+        try:
+            yield queue
+        finally:
+            self._hearing_all.discard(queue)
+
     async def listen(self) -> None:
         """Run for the gateway's whole life; outlives Redis."""
         while True:
@@ -57,11 +70,15 @@ class Waiting:
                     await channel.subscribe(NEWS_CHANNEL)
                     async for message in channel.listen():
                         if message["type"] == "message":
-                            self._wake(message["data"].split()[0])
+                            self._wake(*message["data"].split())
             except (RedisError, OSError):
                 await asyncio.sleep(1)
 
-    def _wake(self, job: str) -> None:
+    def _wake(self, job: str, what: str) -> None:
+        if what not in ("running", "text"):
+            for queue in self._hearing_all:
+                with contextlib.suppress(asyncio.QueueFull):  # who doesn't read misses something
+                    queue.put_nowait(job)
         for event in self._waiters.get(job, ()):
             event.set()
 

@@ -185,9 +185,15 @@ class Index:
     # Listing: a tenant's jobs by time; made anew from the store when it was lost
 
     def list_job(self, tenant: str, job: str, at: datetime) -> None:
+        self._list(f"jobs:{tenant}", job, at)
+
+    def list_delivery(self, tenant: str, delivery: str, at: datetime) -> None:
+        self._list(f"deliveries:{tenant}", delivery, at)
+
+    def _list(self, key: str, member: str, at: datetime) -> None:
         def add() -> None:
-            self.redis.zadd(f"jobs:{tenant}", {job: int(at.timestamp() * 1e6)})
-            self.redis.expire(f"jobs:{tenant}", _LISTED_TTL)
+            self.redis.zadd(key, {member: int(at.timestamp() * 1e6)})
+            self.redis.expire(key, _LISTED_TTL)
 
         self._try(add, None)
 
@@ -196,7 +202,14 @@ class Index:
 
     def listed(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
         """The newest jobs after a place in the list, each with its place. Raises RedisError."""
-        key, last = f"jobs:{tenant}", "+inf"
+        return self._page(f"jobs:{tenant}", before, count)
+
+    def listed_deliveries(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
+        """The same of webhooks."""
+        return self._page(f"deliveries:{tenant}", before, count)
+
+    def _page(self, key: str, before: str | None, count: int) -> list[tuple[str, str]]:
+        last = "+inf"
         skipped: set[str] = set()
         if before is not None:
             last, _, job = before.partition("-")

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
 
     webhook_secret: str | None = Field(None, description="whsec_… (Standard Webhooks)")
     webhook_allow_private: bool = Field(False, description="Allow http and private addresses as webhook targets")
+    webhook_allow: list[str] = Field(
+        [], description='Networks that aren\'t public and may be sent to, as a JSON list: ["10.2.0.0/16"]'
+    )
     webhook_timeout: float = 10.0
     webhook_give_up: float = 24 * 3600
 

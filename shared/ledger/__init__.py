@@ -5,7 +5,7 @@ stop after any of them and be run again by anyone; there is one module for each,
 """
 
 from shared.ledger.batch import NewBatch, Progress, expand, progress, submit_batch
-from shared.ledger.deliver import Answer, deliver
+from shared.ledger.deliver import Answer, deliver, redeliver
 from shared.ledger.erase import erase, erase_group
 from shared.ledger.finish import cancel, expire, finish
 from shared.ledger.ledger import Ledger
@@ -32,6 +32,7 @@ __all__ = [
     "finish",
     "hand_back",
     "progress",
+    "redeliver",
     "start",
     "submit",
     "submit_batch",

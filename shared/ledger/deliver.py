@@ -1,6 +1,7 @@
 """Deliver: send one webhook that is owed, and record how that ended."""
 
 import random
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -61,3 +62,23 @@ def _after(ledger: Ledger, owed: Delivery, answer: Answer) -> Delivery:
             "last_answer": str(answer.status or answer.why),
         }
     )
+
+
+def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
+    """Owe an event once more. What is recorded of the delivery that ended stays; the receiver sees the same id."""
+    now = ledger.store.now()
+    again = ended.model_copy(
+        update={
+            "id": str(uuid.uuid4()),
+            "message": ended.message or ended.id,
+            "status": "owed",
+            "tries": 0,
+            "created_at": now,
+            "next_at": now,
+            "last_answer": "",
+        }
+    )
+    ledger.store.put(keys.outbox(again.id), again.dump())
+    ledger.index.list_delivery(again.tenant, again.id, now)
+    ledger.queue.deliver(again.id)
+    return again

@@ -20,6 +20,7 @@ def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
         for delivery in _owed(request, winner):
             if not store.exists(keys.delivery(delivery.id)):
                 store.put_if_absent(keys.outbox(delivery.id), delivery.dump())
+                ledger.index.list_delivery(delivery.tenant, delivery.id, delivery.created_at)
         if request.batch is not None and request.row is not None:
             done = DoneMarker(id=job, state=winner.state)
             store.put_if_absent(keys.done_marker(request.batch, request.row), done.dump())
@@ -50,6 +51,7 @@ def _owed(request: Request, outcome: Outcome) -> list[Delivery]:
     return [
         Delivery(
             id=Delivery.id_of(request.id, request.webhook_url, event),
+            tenant=request.tenant,
             job=request.id,
             url=request.webhook_url,
             event=event,

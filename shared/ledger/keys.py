@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from shared.ledger.records import Request
 
 JOBS = "jobs/"
+DELIVERIES = "deliveries/"
 UPLOADS = "uploads/"
 OPEN = "open/"
 OUTBOX = "outbox/"
@@ -44,7 +45,7 @@ def outbox(delivery: str) -> str:
 
 
 def delivery(delivery: str) -> str:
-    return f"deliveries/{delivery}"
+    return f"{DELIVERIES}{delivery}"
 
 
 def erasing(job: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from shared.index import Index
 from shared.ledger import keys
-from shared.ledger.records import JobState, OpenMarker, Outcome, Request
+from shared.ledger.records import Delivery, JobState, OpenMarker, Outcome, Request
 from shared.queue import Queue, QueueAway
 from shared.settings import Settings
 from shared.store import NotFound, Store
@@ -22,6 +22,11 @@ class Ledger:
 
     def outcome(self, job: str) -> Outcome | None:
         return Outcome.model_validate_json(data) if (data := self._find(keys.outcome(job))) else None
+
+    def delivery(self, id: str) -> Delivery | None:
+        """A webhook that is owed, or how it ended."""
+        data = self._find(keys.delivery(id)) or self._find(keys.outbox(id))
+        return Delivery.model_validate_json(data) if data else None
 
     def open_marker(self, job: str) -> OpenMarker:
         data = self._find(keys.open_marker(job))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from shared.ledger import keys
 from shared.ledger.batch import expand
@@ -58,15 +58,24 @@ class Reconciler:
         if ledger.index.history_is_listed():
             self._history = None
             return
-        self._history = self._history or iter(ledger.store.list(keys.JOBS))
+        if self._history is None:
+            self._history = chain(
+                *(ledger.store.list(prefix) for prefix in (keys.JOBS, keys.DELIVERIES, keys.OUTBOX))
+            )
         batch = list(islice(self._history, HISTORY_A_ROUND))
         for entry in batch:
-            job = keys.job_of_request(entry.key)
-            request = ledger.request(job) if job else None
-            if request and request.kind == "job" and request.status == "committed":
-                ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+            self._list(entry.key)
         if len(batch) < HISTORY_A_ROUND:
             ledger.index.history_was_listed()
+
+    def _list(self, key: str) -> None:
+        ledger = self.ledger
+        if job := keys.job_of_request(key):
+            request = ledger.request(job)
+            if request and request.kind == "job" and request.status == "committed":
+                ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+        elif not key.startswith(keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
+            ledger.index.list_delivery(found.tenant, found.id, found.created_at)
 
     def _drop_uploads(self) -> None:
         now = self.ledger.store.now()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.report import Report
 
 Priority = Literal["stat", "routine", "backlog"]
+DeliveryStatus = Literal["owed", "delivered", "undelivered"]
 _DELIVERIES = uuid.UUID("0d7d8a5c-0a3f-5f53-9f0e-3d6c6d0b6d4e")
 
 
@@ -99,16 +100,21 @@ class Outcome(_Record):
 
 
 class Delivery(_Record):
-    """A webhook owed (in the outbox) or ended (in deliveries)."""
+    """A webhook owed (in the outbox) or ended (in deliveries).
+
+    ``message`` is the id that the receiver sees: that of the first delivery where this one repeats it.
+    """
 
     id: str
+    tenant: str = "default"
+    message: str | None = None
     job: str
     url: str
     event: str
     created_at: datetime
     tries: int = 0
     next_at: datetime
-    status: Literal["owed", "delivered", "undelivered"] = "owed"
+    status: DeliveryStatus = "owed"
     last_answer: str = ""
 
     @staticmethod

@@ -1,0 +1,222 @@
+"""Webhooks: signed, told apart, sent again, and never to an address that isn't allowed."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx_sse import connect_sse
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from gateway.sending import Sender
+from shared.ledger import deliver
+from shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+
+
+class Endpoint:
+    """Answers with each of ``statuses`` in turn, then 204; keeps headers and bodies."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                endpoint.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(endpoint.statuses.pop(0) if endpoint.statuses else 204)
+                self.send_header("Location", endpoint.url)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    made = Endpoint()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hooked(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+    folder: Path = tmp_path_factory.mktemp("hooked")
+    with start_gateway(redis_url, folder, EMX_WEBHOOK_ALLOW_PRIVATE="true") as made:
+        settings = made.ledger.settings.model_copy(update={"webhook_allow_private": True})
+        made.ledger = replace(made.ledger, settings=settings)
+        made.secret = made.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
+        yield made
+
+
+def ended(hooked: Any, endpoint: Endpoint) -> str:
+    """A job that has its report, and whose webhook is owed; the delivery's id."""
+    job = hooked.submit(hooked.png(), webhook_url=endpoint.url).json()["id"]
+    hooked.read_by_a_worker(job)
+    (line,) = hooked.client.get("/v1/webhooks/deliveries", params={"job": job}).json()["items"]
+    return str(line["id"])
+
+
+def send(hooked: Any, delivery: str) -> Any:
+    """What the courier does with a delivery that is due."""
+    return deliver(hooked.ledger, delivery, Sender(hooked.ledger).send)
+
+
+def test_the_official_client_verifies_what_arrives(hooked: Any, endpoint: Endpoint) -> None:
+    delivery = ended(hooked, endpoint)
+    assert send(hooked, delivery).status == "delivered"
+    ((headers, body),) = endpoint.got
+    event = Webhook(hooked.secret).verify(body, headers)
+    assert event["type"] == "job.succeeded"
+    assert event["data"]["report"]["findings"] == "There is fluid."
+    with pytest.raises(WebhookVerificationError):
+        Webhook(hooked.secret).verify(body + b" ", headers)
+    line = hooked.client.get(f"/v1/webhooks/deliveries/{delivery}").json()
+    assert (line["status"], line["tries"], line["last_answer"]) == ("delivered", 1, "204")
+
+
+def test_after_a_rotation_both_secrets_verify(hooked: Any, endpoint: Endpoint) -> None:
+    former, hooked.secret = hooked.secret, hooked.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
+    send(hooked, ended(hooked, endpoint))
+    ((headers, body),) = endpoint.got
+    assert former != hooked.secret
+    for secret in (former, hooked.secret):
+        Webhook(secret).verify(body, headers)
+    secrets = WebhookSecrets(hooked.ledger.store, hooked.ledger.settings)
+    assert secrets.active("default") == [hooked.secret, former]
+    assert secrets.active("another") == []
+
+
+def test_an_event_can_be_sent_again_under_the_id_it_had(hooked: Any, endpoint: Endpoint) -> None:
+    delivery = ended(hooked, endpoint)
+    hooked.problem(hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver"), 409, "still-owed")
+    endpoint.statuses = [410]
+    assert send(hooked, delivery).status == "undelivered"
+    again = hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver")
+    assert again.status_code == 202
+    assert again.json()["message"] == delivery != again.json()["id"]
+    assert send(hooked, again.json()["id"]).status == "delivered"
+    first, second = endpoint.got
+    assert first[0]["webhook-id"] == second[0]["webhook-id"] == delivery
+    lines = hooked.client.get("/v1/webhooks/deliveries", params={"job": again.json()["job"]}).json()["items"]
+    assert [line["status"] for line in lines] == ["delivered", "undelivered"]
+    found = hooked.client.get("/v1/webhooks/deliveries", params={"status": "undelivered", "limit": 1}).json()[
+        "items"
+    ]
+    assert [line["id"] for line in found] == [delivery]
+    hooked.problem(hooked.client.get("/v1/webhooks/deliveries/unknown"), 404, "no-such-delivery")
+
+
+def test_no_redirect_is_followed(hooked: Any, endpoint: Endpoint) -> None:
+    endpoint.statuses = [302]
+    tried = send(hooked, ended(hooked, endpoint))
+    assert (tried.status, tried.last_answer, len(endpoint.got)) == ("owed", "302", 1)
+
+
+def test_an_endpoint_can_be_tried(hooked: Any, endpoint: Endpoint) -> None:
+    assert hooked.client.post("/v1/webhooks/ping", json={"url": endpoint.url}).json()["ok"]
+    assert Webhook(hooked.secret).verify(endpoint.got[0][1], endpoint.got[0][0])["type"] == "ping"
+    endpoint.close()
+    silent = hooked.client.post("/v1/webhooks/ping", json={"url": endpoint.url}).json()
+    assert silent == {"status": None, "why": "ConnectError", "ok": False}
+    hooked.problem(
+        hooked.client.post("/v1/webhooks/ping", json={"url": "ftp://x"}), 422, "forbidden-webhook-target"
+    )
+
+
+def test_a_developer_can_listen(hooked: Any) -> None:
+    events: list[Any] = []
+
+    def listen() -> None:
+        with connect_sse(hooked.client, "GET", "/v1/webhooks/listen") as source:
+            ready.set()
+            events.append(next(source.iter_sse()))
+
+    ready = threading.Event()
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert ready.wait(5)
+    job = hooked.submit(hooked.png()).json()["id"]
+    hooked.read_by_a_worker(job)
+    listener.join(10)
+    (heard,) = events
+    sent = json.loads(heard.data)
+    event = Webhook(hooked.secret).verify(sent["body"], sent["headers"])
+    assert (heard.event, event["data"]["id"]) == ("job.succeeded", job)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "100.64.0.1",
+        "[::1]",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "2130706433",
+        "0x7f.1",
+        "localhost",
+    ],
+)
+def test_no_address_that_is_not_public_is_a_target(host: str) -> None:
+    with pytest.raises(ForbiddenTarget):
+        Targets().check(f"https://{host}/hook")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://93.184.216.34/", "https://u:p@93.184.216.34/", "https://", "x", "https://[/"]
+)
+def test_a_url_that_is_not_plain_https_is_refused(url: str) -> None:
+    with pytest.raises(ForbiddenTarget):
+        Targets().check(url)
+
+
+def test_what_is_allow_listed_is_admitted() -> None:
+    import ipaddress
+
+    Targets().check("https://93.184.216.34/hook")
+    inside = Targets(allowed=(ipaddress.ip_network("10.2.0.0/16"),))
+    inside.check("https://10.2.3.4/hook")
+    with pytest.raises(ForbiddenTarget):
+        inside.check("https://10.3.0.1/hook")
+
+
+def test_a_name_that_means_another_address_when_connecting_is_refused(
+    hooked: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: public when it is checked, loopback when it is connected to."""
+    answers = ["93.184.216.34", "127.0.0.1"]
+
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        address = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    strict = hooked.ledger.settings.model_copy(update={"webhook_allow_private": False})
+    sender = Sender(replace(hooked.ledger, settings=strict))
+    port = endpoint.url.rsplit(":", 1)[1].partition("/")[0]
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    answer = sender.post(f"https://rebound.example:{port}/hook", "default", "m", {"type": "ping"})
+    assert (answer.status, answer.why) == (None, "forbidden target")
+    assert answers == ["127.0.0.1"] and not endpoint.got
