@@ -1,12 +1,17 @@
 """/v1/jobs/{id}/…: the report in each of its forms, and the image."""
 
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from gateway.access import Caller, Reader
 from gateway.audit import Audits
+from gateway.negotiation import preferred
 from gateway.problems import Problem, documented
+from gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
 from gateway.renderings.overlay import overlay_png
+from gateway.renderings.pdf import report_pdf
 from gateway.renderings.text import as_text
 from gateway.resources import POLL_AFTER
 from gateway.service import Service, Services
@@ -14,9 +19,32 @@ from shared.ledger.records import Request as JobRequest
 from shared.report import Report
 from shared.store import NotFound
 
+KINDS = {
+    "json": "application/json",
+    "txt": "text/plain",
+    "html": "text/html",
+    "pdf": "application/pdf",
+    "png": "image/png",
+}
+"""Media types of the forms a report has, by the ending of its address."""
+
 router = APIRouter(tags=["renderings"])
 _PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 _ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
+
+
+@router.get(
+    "/v1/jobs/{id}/report",
+    responses={200: {"content": {kind: {} for kind in KINDS.values()}}, **_ERRORS, **documented(406)},
+)
+def show_report_as_accepted(
+    service: Services, caller: Reader, audit: Audits, id: str, accept: Annotated[str, Header()] = "*/*"
+) -> Response:
+    """The report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG of the image with boxes."""
+    kind = preferred(accept, KINDS)
+    if kind is None:
+        raise Problem(406, "not-acceptable", f"The report is to be had as {', '.join(KINDS.values())}.")
+    return _rendered(service, caller, audit, id, kind)
 
 
 @router.get("/v1/jobs/{id}/report.json", responses=_ERRORS)
@@ -26,21 +54,45 @@ def show_report(service: Services, caller: Reader, audit: Audits, id: str) -> Re
 
 
 @router.get("/v1/jobs/{id}/report.txt", response_class=PlainTextResponse, responses=_ERRORS)
-def show_text(service: Services, caller: Reader, audit: Audits, id: str) -> PlainTextResponse:
+def show_text(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
     """The report as plain text."""
-    return PlainTextResponse(as_text(_report(service, caller, audit, id)[1]), headers=_PRIVATE)
+    return _rendered(service, caller, audit, id, "txt")
+
+
+@router.get("/v1/jobs/{id}/report.html", response_class=HTMLResponse, responses=_ERRORS)
+def show_html(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The report with its picture in one file that needs no other, to be kept or printed."""
+    return _rendered(service, caller, audit, id, "html")
+
+
+@router.get(
+    "/v1/jobs/{id}/report.pdf",
+    response_class=Response,
+    responses={200: {"content": {KINDS["pdf"]: {}}}, **_ERRORS},
+)
+def show_pdf(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The report with its picture as a PDF for A4."""
+    return _rendered(service, caller, audit, id, "pdf")
 
 
 @router.get(
     "/v1/jobs/{id}/overlay.png",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, **_ERRORS},
+    responses={200: {"content": {KINDS["png"]: {}}}, **_ERRORS},
 )
-def show_overlay(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+def show_overlay(
+    service: Services,
+    caller: Reader,
+    audit: Audits,
+    id: str,
+    longest_side: Annotated[
+        int | None, Query(ge=32, le=8192, description="Pixels of the longer side; the image's own by default")
+    ] = None,
+) -> Response:
     """The image with a labelled, coloured box for every abnormality."""
     request, report = _report(service, caller, audit, id)
     image = service.validate(_input(service, request)).image
-    return Response(overlay_png(image, report), media_type="image/png", headers=_PRIVATE)
+    return Response(overlay_png(image, report, longest_side), media_type=KINDS["png"], headers=_PRIVATE)
 
 
 @router.get(
@@ -59,6 +111,19 @@ def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Res
 def report_schema() -> JSONResponse:
     """JSON Schema of the report."""
     return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")
+
+
+def _rendered(service: Service, caller: Caller, audit: Audits, id: str, kind: str) -> Response:
+    request, report = _report(service, caller, audit, id)
+    if kind in ("json", "txt"):
+        text = report.model_dump_json() if kind == "json" else as_text(report)
+        return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
+    image = service.validate(_input(service, request)).image
+    if kind == "html":
+        policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        return HTMLResponse(report_html(image, report), headers=_PRIVATE | policy)
+    picture = report_pdf(image, report) if kind == "pdf" else overlay_png(image, report)
+    return Response(picture, media_type=KINDS[kind], headers=_PRIVATE)
 
 
 def _report(service: Service, caller: Caller, audit: Audits, id: str) -> tuple[JobRequest, Report]:

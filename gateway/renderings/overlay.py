@@ -2,75 +2,91 @@
 
 import io
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from shared.report import Location, Report
+from gateway.renderings.colour import Rgb, ink_on
+from gateway.renderings.layout import Layout, Mark, Plate, font, layout, line_height
+from gateway.renderings.placement import Rectangle
+from shared.report import Report
 
-_NOTICE = "Research only, not for clinical use"  # ASCII: the built-in font has little else
+_BLACK: Rgb = (0, 0, 0)
+_WHITE: Rgb = (255, 255, 255)
 
 
-def draw(image: Image.Image, report: Report) -> Image.Image:
-    """The image in RGB at its own resolution with one labelled, coloured box for each location.
+def overlay_png(image: Image.Image, report: Report, longest_side: int | None = None) -> bytes:
+    """The image with its report drawn on it, as a PNG file in RGB.
 
-    Boxes are in pixels of ``image``, which must be the upright original. Line and letters grow with the image.
+    Parameters:
+        image: the upright original, in whose pixels the report's boxes are.
+        longest_side: pixels of the picture's longer side at most; the image's own resolution if None. Raises
+            ValueError below 1.
     """
-    canvas = image.convert("RGB")
-    pen = ImageDraw.Draw(canvas)
-    scale = max(canvas.size)
-    width, font = max(2, scale // 400), ImageFont.load_default(size=max(11, scale // 48))
-    taken: list[tuple[float, float, float, float]] = []
-    for place in report.locations:
-        box = place.box
-        corner = (max(box.xmax - 1, box.xmin), max(box.ymax - 1, box.ymin))  # a box may be thinner than a pixel
-        pen.rectangle((box.xmin, box.ymin, *corner), outline=place.colour, width=width)
-    for place in report.locations:
-        taken.append(_label(pen, canvas.size, place, font, taken))
-    small = ImageFont.load_default(size=max(10, scale // 64))
-    notice = f"{_NOTICE}; demo model" if report.model.demo else _NOTICE
-    if report.abstained:
-        notice = f"NOT READ. {notice}"
-    pen.text(
-        (8, canvas.height - 6), notice, fill="white", font=small, anchor="ls", stroke_width=2, stroke_fill="black"
-    )
-    return canvas
-
-
-def overlay_png(image: Image.Image, report: Report) -> bytes:
-    """``draw`` as a PNG file."""
     buffer = io.BytesIO()
-    draw(image, report).save(buffer, "PNG")
+    picture = image if longest_side is None else reduced(image, longest_side)
+    draw(picture, report).save(buffer, "PNG", compress_level=4 if picture.width * picture.height < 8e6 else 1)
     return buffer.getvalue()
 
 
-Rectangle = tuple[float, float, float, float]
+def reduced(image: Image.Image, longest_side: int) -> Image.Image:
+    """The image with its longer side at most ``longest_side`` pixels; never enlarged."""
+    if longest_side < 1:
+        raise ValueError(f"A picture needs at least one pixel a side, not {longest_side}.")
+    scale = min(1.0, longest_side / max(image.size))
+    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _label(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    place: Location,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    taken: list[Rectangle],
-) -> Rectangle:
-    """Put the label outside its box where there is room, and never on another label."""
-    text = f"{place.label} ({place.laterality[0].upper()})" if place.laterality else place.label
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    wide, high, pad = right - left, bottom - top, 3
-    x = min(max(place.box.xmin, 0), max(size[0] - wide - 2 * pad, 0))
-    above, below = place.box.ymin - high - 2 * pad, place.box.ymax
-    spots = [above, below, place.box.ymin, *(place.box.ymin + n * (high + 2 * pad) for n in range(1, 8))]
-    fitting = [
-        spot
-        for spot in spots
-        if 0 <= spot <= size[1] - high - 2 * pad
-        and not any(_overlap((x, spot, x + wide + 2 * pad, spot + high + 2 * pad), other) for other in taken)
-    ]
-    y = (fitting or [max(place.box.ymin, 0)])[0]
-    area = (x, y, x + wide + 2 * pad, y + high + 2 * pad)
-    pen.rectangle(area, fill=place.colour)
-    pen.text((x + pad - left, y + pad - top), text, fill="black", font=font)
-    return area
+def draw(image: Image.Image, report: Report) -> Image.Image:
+    """The image in RGB at its own resolution with a labelled, coloured box for each location, and the notice.
+
+    ``image`` is the upright original or a smaller or larger copy of it. Lines and letters grow with it. What a
+    file may say beside its pixels (comments, EXIF, colour profile) is not kept, as it may name a patient.
+    """
+    canvas = image.convert("RGB")
+    canvas.info = {}
+    pen, plan = ImageDraw.Draw(canvas), layout(canvas.size, report)
+    for mark in sorted(plan.marks, key=lambda mark: -_area(mark.frame)):
+        _frame(pen, plan, mark)
+    for mark in plan.marks:
+        _leader(pen, plan, mark)
+    for mark in plan.marks:
+        if mark.label:
+            _plate(pen, mark.label, mark.colour, ink_on(mark.colour), plan.halo)
+    if plan.notice:
+        _plate(pen, plan.notice, _BLACK, _WHITE, 0)
+    return canvas
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _area(frame: Rectangle) -> int:
+    return (frame[2] - frame[0]) * (frame[3] - frame[1])
+
+
+def _frame(pen: ImageDraw.ImageDraw, plan: Layout, mark: Mark) -> None:
+    _rectangle(pen, mark.frame, outline=_BLACK, width=plan.stroke + 2 * plan.halo)
+    _rectangle(pen, _inset(mark.frame, plan.halo), outline=mark.colour, width=plan.stroke)
+
+
+def _leader(pen: ImageDraw.ImageDraw, plan: Layout, mark: Mark) -> None:
+    if mark.leader:
+        pen.line(mark.leader, fill=_BLACK, width=plan.stroke + 2 * plan.halo)
+        pen.line(mark.leader, fill=mark.colour, width=plan.stroke)
+
+
+def _plate(pen: ImageDraw.ImageDraw, plate: Plate, ground: Rgb, ink: Rgb, halo: int) -> None:
+    _rectangle(pen, plate.area, fill=_BLACK)
+    _rectangle(pen, _inset(plate.area, halo), fill=ground)
+    for number, line in enumerate(plate.lines):
+        at = (plate.area[0] + plate.pad, plate.area[1] + plate.pad + number * line_height(plate.letters))
+        pen.text(at, line, fill=ink, font=font(plate.letters))
+
+
+def _inset(area: Rectangle, by: int) -> Rectangle:
+    return area[0] + by, area[1] + by, area[2] - by, area[3] - by
+
+
+def _rectangle(
+    pen: ImageDraw.ImageDraw, area: Rectangle, fill: Rgb | None = None, outline: Rgb | None = None, width: int = 1
+) -> None:
+    """As Pillow's, but right and bottom are outside, and an area too thin to be drawn is one pixel."""
+    left, top, right, bottom = area
+    pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), fill, outline, width)

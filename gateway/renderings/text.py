@@ -1,27 +1,30 @@
 """A report as plain text."""
 
-from shared.report import Report
+from gateway.renderings.wording import corners, model_line, name, no_locations, percent, written
+from shared.report import Location, Report
 
 
 def as_text(report: Report) -> str:
-    """FINDINGS, LOCATIONS (boxes in pixels of the original image) and IMPRESSION, with the notices."""
-    located = [
-        f"  {place.label}{f', {place.laterality}' if place.laterality else ''}: "
-        f"x {place.box.xmin:.0f}–{place.box.xmax:.0f}, y {place.box.ymin:.0f}–{place.box.ymax:.0f}"
-        f"{'' if place.probability is None else f' ({100 * place.probability:.0f} %)'}"
-        for place in report.locations
-    ]
+    """FINDINGS, LOCATIONS (boxes in pixels of the original image) and IMPRESSION, with notices and model."""
     lines = [
         "FINDINGS",
         f"  {report.findings}",
         "",
         "LOCATIONS",
-        *(located or ["  not assessed" if report.abstained else "  none"]),
+        *(f"  {line}" for line in map(_located, report.locations)),
+        *([] if report.locations else [f"  {no_locations(report)}"]),
         "",
         "IMPRESSION",
         f"  {report.impression}",
         "",
         *(f"Note: {warning}" for warning in report.warnings),
+        f"Model: {model_line(report)}",
+        f"Written: {written(report)}",
         report.disclaimer,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _located(place: Location) -> str:
+    sure = percent(place)
+    return f"{name(place)}: {corners(place)}{sure and f' ({sure})'}"

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from explainmyxray.up import free_port
-from shared.findings import BY_LABEL
+from shared.findings import BY_LABEL, FINDINGS
 from shared.ledger import Ledger, finish, start
 from shared.ledger.records import Outcome
 from shared.opening import open_ledger
@@ -110,3 +111,48 @@ def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     own = {"EMX_EXPLAIN_TIMEOUT": "2", "EMX_MAX_UPLOAD_BYTES": "1000000"}
     with running(redis_url, tmp_path_factory.mktemp("store"), **own) as made:
         yield made
+
+
+def _report(
+    size: tuple[int, int], boxes: Iterable[tuple[float, float, float, float]] = (), **parts: Any
+) -> Report:
+    """A report on an image of ``size`` with a finding for each box (pixels); ``parts`` replace the rest."""
+    width, height = size
+    places = tuple(
+        Location(
+            label=finding.label,
+            code=finding.code,
+            laterality="left" if finding.sided else None,
+            box=Box(xmin=left, ymin=top, xmax=right, ymax=bottom),
+            box_normalised=Box(xmin=left / width, ymin=top / height, xmax=right / width, ymax=bottom / height),
+            colour=finding.colour,
+            probability=0.82,
+        )
+        for finding, (left, top, right, bottom) in zip(FINDINGS, boxes, strict=False)
+    )
+    whole: dict[str, Any] = {
+        "findings": "The heart is enlarged.",
+        "impression": "Cardiomegaly.",
+        "locations": places,
+        "image": ImageFacts(width=width, height=height, media_type="image/png", sha256="0" * 64),
+        "model": _model(),
+        "timings": Timings(decode=0.01, prefill=0.5, generate=1.25),
+        "tokens": TokenCounts(prompt=312, generated=140),
+        "created_at": datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
+    }
+    return Report(**(whole | parts))
+
+
+def _model(**parts: Any) -> ModelProvenance:
+    whole = {"name": "some/model", "revision": "abc123", "quantisation": "int4", "engine": "emx", "dialect": "loc"}
+    return ModelProvenance(**({"demo": False} | whole | parts))
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., Report]:
+    return _report
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., ModelProvenance]:
+    return _model

@@ -26,7 +26,7 @@ def test_a_study_is_accepted_polled_and_shown(gateway: Any) -> None:
     assert job["report"]["locations"][0]["box"] == {"xmin": 40, "ymin": 30, "xmax": 70, "ymax": 55}
     overlay = Image.open(io.BytesIO(gateway.client.get(f"{where}/overlay.png").content))
     assert overlay.size == (80, 60)
-    assert overlay.getpixel((69, 40)) == tuple(bytes.fromhex(report.locations[0].colour[1:]))
+    assert overlay.getpixel((71, 40)) == tuple(bytes.fromhex(report.locations[0].colour[1:]))
     assert "pleural effusion, left: x 40–70, y 30–55 (82 %)" in gateway.client.get(f"{where}/report.txt").text
     assert gateway.client.get(f"{where}/input").content.startswith(b"\x89PNG")
     gateway.problem(gateway.client.post(f"{where}/cancel"), 409, "already-ended")
