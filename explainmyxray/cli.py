@@ -77,7 +77,7 @@ def up(
 
 @app.command()
 def analyze(
-    image: Annotated[Path, typer.Argument(help="A PNG or JPEG file", exists=True, dir_okay=False)],
+    image: Annotated[Path, typer.Argument(help="A PNG, JPEG, TIFF or DICOM file", exists=True, dir_okay=False)],
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
     overlay: Annotated[Path | None, typer.Option(help="Write the image with its boxes here, as PNG")] = None,
 ) -> None:

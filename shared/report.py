@@ -62,6 +62,11 @@ class ImageFacts(_Frozen):
     height: int
     media_type: str
     sha256: str = Field(description="SHA-256 of the bytes as received")
+    pixel_spacing: tuple[float, float] | None = Field(
+        default=None,
+        description="Millimetres between the centres of neighbouring rows, then of neighbouring columns, where a "
+        "DICOM file says so (PS3.3 10.7.1.3); at the detector if it has only ImagerPixelSpacing",
+    )
 
 
 class ModelProvenance(_Frozen):

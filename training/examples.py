@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from shared.findings import TERMS
 from shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
-from shared.imaging import MEDIA_TYPES, BadImage, decode
+from shared.imaging import MEDIA_TYPES, BadImage, NotAnImage, decode, media_type
 from training.dataset.study import BadTable
 from training.reports import report_of
 from training.tokenizer import PROMPT
@@ -161,15 +161,19 @@ def _parses(report: ReportText) -> bool:
 
 def _image(path: Path, table: Path, number: int) -> Path:
     """The path, if an image begins there. That it is whole shows when it is decoded."""
+    where = f"{table}, row {number}, column image"
     try:
-        with Image.open(path, formats=list(MEDIA_TYPES)):
-            return path
-    except UnidentifiedImageError:
-        raise BadTable(f"{table}, row {number}, column image: {path} is no PNG or JPEG image.") from None
+        with path.open("rb") as file:
+            kind = media_type(file.read(132))
+        if kind != MEDIA_TYPES["DICOM"]:
+            Image.open(path).close()
+        return path
+    except FileNotFoundError:
+        raise BadTable(f"{where}: there is no file {path}.") from None
+    except NotAnImage:
+        raise BadTable(f"{where}: {path} is no PNG, JPEG, TIFF or DICOM image.") from None
     except (OSError, ValueError, SyntaxError) as error:
-        if not path.is_file():
-            raise BadTable(f"{table}, row {number}, column image: there is no file {path}.") from None
-        raise BadTable(f"{table}, row {number}, column image: {path} can't be read ({error}).") from None
+        raise BadTable(f"{where}: {path} can't be read ({error}).") from None
 
 
 def _located(row: dict[str, str], table: Path, number: int) -> LocatedFinding:

@@ -64,7 +64,7 @@ def strangers(radiographs: Path | None) -> Iterator[Stranger]:
 
 def _radiographs(folder: Path) -> Iterator[Stranger]:
     for path in sorted(folder.iterdir()):
-        image = _dicom(path) if path.suffix == ".dcm" else _picture(path)
+        image = _picture(path)
         if image:
             for name, change in _CHANGES.items():
                 yield Stranger("radiograph", f"{path.stem} {name}", change(image))

@@ -72,7 +72,7 @@ def test_what_is_no_image_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("no image")
     answer = analyze(file)
     assert answer.exit_code == 1
-    assert "not a PNG or JPEG" in answer.output
+    assert "not a PNG, JPEG, TIFF or DICOM" in answer.output
 
 
 def test_an_overlay_that_cannot_be_written_is_a_sentence(image: Path) -> None:

@@ -1,12 +1,14 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
+from shared.imaging import MEDIA_TYPES, BadImage, ImageTooLarge, NotAnImage, as_png, decode, media_type
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
 
@@ -56,10 +58,36 @@ def test_bad_files_are_refused_with_a_reason() -> None:
         decode(png(Image.new("L", (8, 8))))
 
 
+def test_a_kind_is_told_by_its_first_bytes() -> None:
+    for kind in ("PNG", "JPEG", "TIFF"):
+        buffer = io.BytesIO()
+        Image.new("L", (80, 60)).save(buffer, kind)
+        assert media_type(buffer.getvalue()[:132]) == MEDIA_TYPES[kind]
+    assert media_type(bytes(128) + b"DICM") == "application/dicom"
+    with pytest.raises(NotAnImage):
+        media_type(b"")
+
+
+def test_what_a_browser_cannot_show_becomes_png() -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((80, 60), 50).save(buffer, "TIFF")
+    decoded = decode(buffer.getvalue())
+    shown = as_png(decoded)
+    assert media_type(shown) == "image/png"
+    assert decode(shown).image.tobytes() == decoded.image.tobytes()
+
+
+def test_shared_imaging_loads_pydicom_for_dicom_alone() -> None:
+    code = "import sys; from shared.imaging import decode; sys.exit('pydicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real radiographs here")
 def test_real_radiographs_are_read() -> None:
     sizes = {path.name: decode(path.read_bytes()).image.size for path in REAL.glob("*.png")}
     assert sizes["00000001_000.png"] == (512, 512)
     assert decode((REAL / "covid-19-pneumonia-58-prior.jpg").read_bytes()).image.size == (2373, 2373)
-    with pytest.raises(NotAnImage):
-        decode((REAL / "rsna.dcm").read_bytes())
+    dicom = decode((REAL / "rsna.dcm").read_bytes())
+    assert dicom.image.size == (1024, 1024)
+    assert dicom.facts.media_type == "application/dicom"
+    assert dicom.facts.pixel_spacing == (0.168, 0.168)
