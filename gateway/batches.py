@@ -1,54 +1,183 @@
 """/v1/batches."""
 
-from typing import Annotated, Literal
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import RedisError
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.datastructures import UploadFile
 
-from gateway.access import Reader, Submitter
+from gateway.access import Caller, Reader, Submitter
 from gateway.audit import Audits
-from gateway.problems import Problem, documented
-from gateway.resources import Batch, BatchItem
+from gateway.listing import is_place
+from gateway.manifest import CSV, NDJSON, Manifest, ManifestRow
+from gateway.problems import Problem, documented, invalid_fields
+from gateway.resources import Batch, BatchItem, BatchItems, BatchList
 from gateway.service import Service, Services
 from shared.imaging import BadImage
-from shared.ledger import NewBatch, cancel, expand, progress, submit_batch
-from shared.ledger.batch import item_states
-from shared.ledger.records import Outcome, Request
+from shared.ledger import Ledger, NewBatch, cancel, expand, pause, progress, resume, retry_failed, submit_batch
+from shared.ledger.batch import ended_items, is_paused, item_id, manifest
+from shared.ledger.records import JobState, Outcome, Priority, Row
+from shared.ledger.records import Request as BatchRequest
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+_GENERAL = (401, 403, 422, 429, 503)
+_ONE = documented(*_GENERAL, 404)
+_CHANGE = documented(*_GENERAL, 404, 409)
+FOLLOW_EVERY = 1.0
+"""Seconds between looks for results of a batch that is being followed."""
 
 
-@router.post("/v1/batches", status_code=202, responses=documented(401, 403, 413, 415, 422, 429, 503, 507))
-def create_batch(
+class BatchOptions(BaseModel):
+    """What holds for all items."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Priority = Field(default="backlog")
+    webhook_url: str | None = Field(default=None, max_length=2048, description="Called once, when all have ended")
+    item_webhook_url: str | None = Field(default=None, max_length=2048, description="Called for each item")
+
+
+_FORM = BatchOptions.model_json_schema()
+_FORM["properties"]["files"] = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_FORM["required"] = ["files"]
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _FORM},
+            NDJSON: {
+                "schema": ManifestRow.model_json_schema(),
+                "example": {"image": "import:2019/0001.dcm", "name": "0001", "metadata": {"arm": "control"}},
+            },
+            CSV: {"schema": {"type": "string"}, "example": "image,name,arm\nimport:2019/0001.dcm,0001,control\n"},
+        },
+    }
+}
+
+
+@router.post("", status_code=202, openapi_extra=_BODY, responses=documented(*_GENERAL, 400, 409, 413, 415, 507))
+async def create_batch(
     service: Services,
     caller: Submitter,
     audit: Audits,
+    request: Request,
     response: Response,
-    files: Annotated[list[UploadFile], File(description="Frontal chest radiographs, PNG or JPEG")],
-    priority: Annotated[Literal["stat", "routine", "backlog"], Form()] = "backlog",
-    webhook_url: Annotated[str | None, Form(max_length=2048, description="Called when all have ended")] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Batch:
-    """Submit many studies at once. All files are checked first: either the whole batch is accepted, or none."""
-    most = service.settings.max_batch_files
-    if len(files) > most:
-        raise Problem(413, "too-many-files", f"{len(files)} files; at most {most} are accepted in one batch.")
-    service.check_webhook(webhook_url, caller.tenant)
-    accepted = [_checked(service, number, file) for number, file in enumerate(files)]
-    request = submit_batch(
-        service.ledger, NewBatch(accepted, tenant=caller.tenant, priority=priority, webhook_url=webhook_url)
-    )
-    audit.note(caller, "batch.submit", request.id)
-    response.headers["Location"] = f"/v1/batches/{request.id}"
+    """Submit many studies at once: a few files, or a manifest with up to 100,000 rows.
+
+    A manifest is CSV or NDJSON (options are then query parameters); each row names an image that was uploaded
+    before, that the operator put into the store, or that another job has. It is accepted whole or not at all; an
+    image that turns out to be missing or damaged fails its own item alone.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in (CSV, NDJSON):
+        made = await _of_manifest(service, caller, request, kind, idempotency_key)
+    elif kind == "multipart/form-data":
+        made = await _of_files(service, caller, request, idempotency_key)
+    else:
+        raise Problem(
+            415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest: {CSV}, {NDJSON}."
+        )
+    audit.note(caller, "batch.submit", made.id)
+    response.headers["Location"] = f"/v1/batches/{made.id}"
     response.headers["Retry-After"] = "2"
-    return _resource(service, request, None)
+    return await run_in_threadpool(_resource, service.ledger, made, None)
 
 
-@router.get("/v1/batches/{id}", responses=documented(401, 403, 404, 422, 429, 503))
+@router.get("", responses=documented(*_GENERAL, 400))
+def list_batches(
+    service: Services,
+    caller: Reader,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")] = None,
+) -> BatchList:
+    """Batches, the newest first."""
+    if cursor is not None and not is_place(cursor):
+        raise Problem(400, "bad-cursor", "This cursor is none of ours: begin again without one.")
+    ledger = service.ledger
+    try:
+        places = ledger.index.listed_batches(caller.tenant, cursor, limit)
+    except RedisError:
+        raise Problem(503, "list-unavailable", "The list is away for the moment.", {"Retry-After": "5"}) from None
+    found = [(ledger.request(id), ledger.outcome(id)) for id, _ in places]
+    items = [_resource(ledger, one, outcome) for one, outcome in found if one and one.status == "committed"]
+    return BatchList(items=items, next_cursor=places[-1][1] if len(places) == limit else None)
+
+
+@router.get("/{id}", responses=_ONE)
 def show_batch(service: Services, caller: Reader, id: str) -> Batch:
-    """Progress, and the id and state of every item."""
-    return _resource(service, *service.find(id, caller, "batch"))
+    """Progress: counts by state, rate, and time left."""
+    return _resource(service.ledger, *service.find(id, caller, "batch"))
 
 
-@router.post("/v1/batches/{id}/cancel", responses=documented(401, 403, 404, 409, 422, 429, 503))
+@router.get("/{id}/items", responses=_ONE)
+def list_items(
+    service: Services,
+    caller: Reader,
+    id: str,
+    row: Annotated[int, Query(ge=0, description="The first row of the page")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: JobState | None = None,
+) -> BatchItems:
+    """The rows of a batch in order, with their jobs and states."""
+    request, _ = service.find(id, caller, "batch")
+    ledger, ended, items = service.ledger, ended_items(service.ledger, id), list[BatchItem]()
+    for number, one in manifest(ledger, request, row):
+        item = item_id(id, number)
+        now = JobState(ended[number]) if number in ended else ledger.state(item, None)
+        if state in (None, now):
+            items.append(BatchItem(row=number, name=one.name, id=item, state=now))
+        if len(items) == limit:
+            return BatchItems(items=items, next_row=number + 1 if number + 1 < (request.rows or 0) else None)
+    return BatchItems(items=items, next_row=None)
+
+
+@router.get(
+    "/{id}/results.ndjson",
+    response_class=StreamingResponse,
+    responses={200: {"content": {NDJSON: {}}}, **_ONE},
+)
+async def stream_results(
+    service: Services,
+    caller: Reader,
+    audit: Audits,
+    id: str,
+    follow: Annotated[bool, Query(description="Go on until the batch has ended")] = False,
+) -> StreamingResponse:
+    """A line for each item that has ended: row, name, job, state, and its report or why there is none."""
+    request, _ = await run_in_threadpool(service.find, id, caller, "batch")
+    audit.note(caller, "results.read", id)
+    lines = _results(service.ledger, request, follow)
+    return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store"})
+
+
+@router.post("/{id}/pause", responses=_CHANGE)
+def pause_batch(service: Services, caller: Submitter, audit: Audits, id: str) -> Batch:
+    """Submit no more items; those that wait or are being read go on."""
+    request = _open(service, caller, id)
+    pause(service.ledger, id)
+    audit.note(caller, "batch.pause", id)
+    return _resource(service.ledger, request, None)
+
+
+@router.post("/{id}/resume", responses=_CHANGE)
+def resume_batch(service: Services, caller: Submitter, audit: Audits, id: str) -> Batch:
+    """Go on with a batch that was paused."""
+    request = _open(service, caller, id)
+    resume(service.ledger, id)
+    audit.note(caller, "batch.resume", id)
+    return _resource(service.ledger, request, None)
+
+
+@router.post("/{id}/cancel", responses=_CHANGE)
 def cancel_batch(service: Services, caller: Submitter, audit: Audits, id: str) -> Batch:
     """Cancel what hasn't ended; reports that are there stay."""
     request, _ = service.find(id, caller, "batch")
@@ -57,24 +186,155 @@ def cancel_batch(service: Services, caller: Submitter, audit: Audits, id: str) -
         raise Problem(409, "already-ended", f"The batch had already ended: {outcome.state}.")
     expand(service.ledger, id)
     audit.note(caller, "batch.cancel", id)
-    return _resource(service, request, outcome)
+    return _resource(service.ledger, request, outcome)
 
 
-def _checked(service: Service, number: int, file: UploadFile) -> tuple[bytes, str]:
+@router.post("/{id}/retry", status_code=202, responses=_CHANGE)
+def retry_batch(service: Services, caller: Submitter, audit: Audits, response: Response, id: str) -> Batch:
+    """Make a new batch of the items that have failed so far."""
+    request, _ = service.find(id, caller, "batch")
+    new = NewBatch(
+        tenant=caller.tenant,
+        priority=request.priority,
+        webhook_url=request.webhook_url,
+        item_webhook_url=request.item_webhook_url,
+        retry_of=id,
+    )
+    made = retry_failed(service.ledger, request, new)
+    if made is None:
+        raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+    audit.note(caller, "batch.retry", made.id)
+    response.headers["Location"] = f"/v1/batches/{made.id}"
+    return _resource(service.ledger, made, None)
+
+
+async def _of_manifest(
+    service: Service, caller: Caller, request: Request, kind: str, key: str | None
+) -> BatchRequest:
+    options = _options(service, caller, dict(request.query_params))
+    received = Manifest(kind)
+    try:
+        await received.receive(request)
+
+        def accept() -> BatchRequest:
+            received.check()
+            new = _new(caller, options, key, received.sha256)
+            return submit_batch(service.ledger, new, received.rows())
+
+        return await run_in_threadpool(accept)
+    finally:
+        received.close()
+
+
+async def _of_files(service: Service, caller: Caller, request: Request, key: str | None) -> BatchRequest:
+    most = service.settings.max_batch_files
+    async with request.form(max_files=most, max_fields=20, max_part_size=2**16) as form:
+        files = [part for name, part in form.multi_items() if name == "files" and isinstance(part, UploadFile)]
+        if not files:
+            raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
+        options = _options(service, caller, {n: part for n, part in form.multi_items() if isinstance(part, str)})
+
+        def accept() -> BatchRequest:
+            rows = [_checked(service, number, file) for number, file in enumerate(files)]
+            digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+            return submit_batch(service.ledger, _new(caller, options, key, digest), rows, _contents(files))
+
+        return await run_in_threadpool(accept)
+
+
+def _contents(files: list[UploadFile]) -> Iterator[tuple[str, bytes]]:
+    for file in files:
+        file.file.seek(0)
+        data = file.file.read()
+        yield hashlib.sha256(data).hexdigest(), data
+
+
+def _checked(service: Service, number: int, file: UploadFile) -> Row:
+    """Raises BadImage that tells which file it is."""
     data = file.file.read()
     try:
-        return data, service.validate(data).facts.media_type
+        service.validate(data)
     except BadImage as error:
         raise type(error)(f"File number {number + 1}: {error}") from None
+    return Row(image=f"file:{hashlib.sha256(data).hexdigest()}")
 
 
-def _resource(service: Service, request: Request, outcome: Outcome | None) -> Batch:
-    return Batch(
-        id=request.id,
-        state=service.ledger.state(request.id, outcome),
-        submitted_at=request.submitted_at,
-        finished_at=outcome.finished_at if outcome else None,
-        total=request.rows or 0,
-        counts=progress(service.ledger, request).counts,
-        items=[BatchItem(id=item, state=state) for item, state in item_states(service.ledger, request)],
+def _options(service: Service, caller: Caller, given: dict[str, str]) -> BatchOptions:
+    try:
+        options = BatchOptions.model_validate({name: value for name, value in given.items() if value})
+    except ValidationError as error:
+        found = [{"where": ".".join(map(str, ("body", *e["loc"]))), "what": e["msg"]} for e in error.errors()]
+        raise invalid_fields(found) from None
+    for url in (options.webhook_url, options.item_webhook_url):
+        service.check_webhook(url, caller.tenant)
+    return options
+
+
+def _new(caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
+    fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()
+    return NewBatch(tenant=caller.tenant, idempotency_key=key, fingerprint=fingerprint, **options.model_dump())
+
+
+def _open(service: Service, caller: Caller, id: str) -> BatchRequest:
+    request, outcome = service.find(id, caller, "batch")
+    if outcome:
+        raise Problem(409, "already-ended", f"The batch had already ended: {outcome.state}.")
+    return request
+
+
+async def _results(ledger: Ledger, request: BatchRequest, follow: bool) -> AsyncIterator[str]:
+    told: set[int] = set()
+    while True:
+        over = not follow or await run_in_threadpool(ledger.outcome, request.id) is not None
+        ended = await run_in_threadpool(ended_items, ledger, request.id)
+        new = [row for row in sorted(ended) if row not in told]
+        async for line in iterate_in_threadpool(_lines(ledger, request.id, new)):
+            yield line
+        told.update(new)
+        if over:
+            return
+        await asyncio.sleep(FOLLOW_EVERY)
+
+
+def _lines(ledger: Ledger, batch: str, rows: list[int]) -> Iterator[str]:
+    for row in rows:
+        job = item_id(batch, row)
+        request, outcome = ledger.request(job), ledger.outcome(job)
+        if request and outcome:
+            result = {
+                "row": row,
+                "name": request.name,
+                "id": job,
+                "state": outcome.state,
+                "metadata": request.metadata,
+                "report": outcome.report.model_dump(mode="json") if outcome.report else None,
+                "failure": outcome.failure.model_dump(mode="json") if outcome.failure else None,
+            }
+            yield json.dumps(result, separators=(",", ":")) + "\n"
+
+
+def _resource(ledger: Ledger, request: BatchRequest, outcome: Outcome | None) -> Batch:
+    so_far = progress(ledger, request)
+    counts, ended = so_far.counts, so_far.ended.total()
+    if outcome and outcome.kind == "cancelled":  # those that were never submitted, too
+        counts = {**counts, "cancelled": counts.get("cancelled", 0) + counts["open"], "open": 0}
+    seconds = ((outcome.finished_at if outcome else ledger.store.now()) - request.submitted_at).total_seconds()
+    rate = ended / seconds if seconds > 0 and ended else None
+    if outcome:
+        state = "cancelled" if outcome.kind == "cancelled" else "succeeded"
+    else:
+        state = "paused" if is_paused(ledger, request.id) else "running"
+    return Batch.model_validate(
+        {
+            "id": request.id,
+            "state": state,
+            "priority": request.priority,
+            "submitted_at": request.submitted_at,
+            "finished_at": outcome.finished_at if outcome else None,
+            "total": so_far.rows,
+            "counts": counts,
+            "per_minute": round(60 * rate, 2) if rate else None,
+            "seconds_left": round(counts["open"] / rate, 1) if rate and state == "running" else None,
+            "retry_of": request.retry_of,
+        }
     )

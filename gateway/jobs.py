@@ -16,8 +16,8 @@ from gateway.problems import Problem, documented
 from gateway.resources import POLL_AFTER, Erased, Job, JobList, job_resource
 from gateway.service import Service, Services
 from gateway.submission import REQUEST_BODY, JobOptions, submission
-from gateway.uploads import take_upload, upload_key
-from shared.ledger import NewJob, cancel, erase, erase_group
+from gateway.uploads import take_upload
+from shared.ledger import NewJob, cancel, erase, erase_group, keys
 from shared.ledger.records import JobState, Priority
 from shared.ledger.records import Request as JobRequest
 
@@ -208,7 +208,7 @@ def _accept(
         )
     )
     if upload:
-        service.ledger.store.delete(upload_key(caller.tenant, upload))
+        service.ledger.store.delete(keys.upload(caller.tenant, upload))
     return request
 
 

@@ -1,6 +1,7 @@
 """The shapes of the gateway's answers."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -46,21 +47,41 @@ class Erased(BaseModel):
 
 
 class BatchItem(BaseModel):
-    id: str
+    """A row of a batch."""
+
+    row: int
+    name: str | None = Field(description="Your own for the row")
+    id: str = Field(description="Of its job, which is there once the row was submitted")
     state: JobState
+
+
+class BatchItems(BaseModel):
+    items: list[BatchItem]
+    next_row: int | None = Field(description="For the next page; null on the last one")
+
+
+BatchState = Literal["running", "paused", "succeeded", "cancelled"]
 
 
 class Batch(BaseModel):
     """Many studies in one submission."""
 
     id: str
-    state: JobState
+    state: BatchState = Field(description="succeeded: every item has ended, whatever its end was")
+    priority: Priority
     submitted_at: datetime
     finished_at: datetime | None = None
     total: int
     counts: dict[str, int] = Field(description="Items by state; open are those that haven't ended")
-    items: list[BatchItem] = Field(description="In the order of the files")
+    per_minute: float | None = Field(description="Items that ended each minute, so far")
+    seconds_left: float | None = Field(description="Until all have ended, at this rate")
+    retry_of: str | None = Field(default=None, description="The batch whose failed items these are")
     disclaimer: str = DISCLAIMER
+
+
+class BatchList(BaseModel):
+    items: list[Batch]
+    next_cursor: str | None
 
 
 def job_resource(ledger: Ledger, request: Request, outcome: Outcome | None) -> Job:

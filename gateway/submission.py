@@ -16,6 +16,11 @@ IMAGE_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/tif
 WEEK = 7 * 24 * 3600
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Indication = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=40)], Annotated[str, StringConstraints(max_length=500)]],
+    Field(max_length=50),
+]
 
 
 class JobOptions(BaseModel):
@@ -25,16 +30,14 @@ class JobOptions(BaseModel):
 
     priority: Priority = Field(default="routine", description="stat is read first, backlog last")
     webhook_url: str | None = Field(default=None, max_length=2048, description="Called when the job ends")
-    metadata: dict[
-        Annotated[str, StringConstraints(max_length=40)], Annotated[str, StringConstraints(max_length=500)]
-    ] = Field(
-        default_factory=dict, max_length=50, description="Your own, given back as it came; nothing of a patient"
+    metadata: Metadata = Field(
+        default_factory=dict, description="Your own, given back as it came; nothing of a patient"
     )
     study: Name | None = Field(
         default=None, description="Your name for what belongs together, to list and erase by"
     )
     patient: Name | None = Field(default=None, description="Your pseudonym for the patient, to list and erase by")
-    indication: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+    indication: Indication | None = Field(
         default=None, description="Clinical context, for models that were trained to take it"
     )
     expires_in: Annotated[int, Field(ge=1, le=WEEK)] | None = Field(

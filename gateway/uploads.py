@@ -33,16 +33,12 @@ class Upload(BaseModel):
     expires_at: datetime
 
 
-def upload_key(tenant: str, id: str) -> str:
-    return f"{keys.UPLOADS}{tenant}/{id}"
-
-
 @router.post("/v1/uploads", status_code=201, responses=documented(401, 403, 429, 503))
 def create_upload(service: Services, caller: Submitter, request: Request) -> Upload:
     """Make room for an image that is too large, or too far away, to pass through this server twice."""
     id = str(uuid.uuid4())
     expires = int(time.time()) + VALID_FOR
-    key = upload_key(caller.tenant, id)
+    key = keys.upload(caller.tenant, id)
     url = service.ledger.store.presign_put(key, VALID_FOR)
     if url is None:
         signature = _signature(service.ledger.store, caller.tenant, id, expires)
@@ -63,13 +59,13 @@ async def receive_upload(
     if len(data) > service.settings.max_upload_bytes:
         most = service.settings.max_upload_bytes
         raise Problem(413, "image-too-large", f"The file has {len(data)} bytes; at most {most} are accepted.")
-    await run_in_threadpool(service.ledger.store.put, upload_key(tenant, id), data)
+    await run_in_threadpool(service.ledger.store.put, keys.upload(tenant, id), data)
     return Response(status_code=204)
 
 
 def take_upload(service: Service, caller: Caller, id: str) -> bytes:
     """The bytes of an upload, which stays until a job was made of it. Raises Problem."""
-    key = upload_key(caller.tenant, id)
+    key = keys.upload(caller.tenant, id)
     try:
         uuid.UUID(id)
         size = service.ledger.store.size(key)

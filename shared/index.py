@@ -40,6 +40,7 @@ _LISTED_TTL = 90 * 24 * 3600
 _EVENTS_TTL = 3600
 _EVENTS_KEPT = 2000
 _WATCH_TTL = 15
+_COUNTS_TTL = 60
 T = TypeVar("T")
 
 
@@ -224,6 +225,32 @@ class Index:
 
     def history_was_listed(self) -> None:
         self._try(lambda: self.redis.set("emx:history", 1), None)
+
+    # Batches: how many items have ended, by state; counted anew from the store now and then
+
+    def batch_counts(self, batch: str) -> dict[str, int] | None:
+        found: dict[str, str] = self._try(lambda: self.redis.hgetall(f"batch:{batch}"), {})
+        return {state: int(n) for state, n in found.items()} if found else None
+
+    def keep_batch_counts(self, batch: str, counts: dict[str, int]) -> None:
+        def keep() -> None:
+            self.redis.hset(f"batch:{batch}", mapping={"cancelled": 0, **counts})  # a hash can't be empty
+            self.redis.expire(f"batch:{batch}", _COUNTS_TTL)
+
+        self._try(keep, None)
+
+    def batch_item_ended(self, batch: str, state: str) -> None:
+        def count() -> None:
+            if self.redis.exists(f"batch:{batch}"):
+                self.redis.hincrby(f"batch:{batch}", state, 1)
+
+        self._try(count, None)
+
+    def list_batch(self, tenant: str, batch: str, at: datetime) -> None:
+        self._list(f"batches:{tenant}", batch, at)
+
+    def listed_batches(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
+        return self._page(f"batches:{tenant}", before, count)
 
     # Events: what happens to a job, for those who watch it
 

@@ -4,7 +4,7 @@ Object storage is the truth and Redis is disposable. Each operation is a fixed s
 stop after any of them and be run again by anyone; there is one module for each, and one function tells its story.
 """
 
-from shared.ledger.batch import NewBatch, Progress, expand, progress, submit_batch
+from shared.ledger.batch import NewBatch, Progress, expand, pause, progress, resume, retry_failed, submit_batch
 from shared.ledger.deliver import Answer, deliver, redeliver
 from shared.ledger.erase import erase, erase_group
 from shared.ledger.finish import cancel, expire, finish
@@ -31,8 +31,11 @@ __all__ = [
     "expire",
     "finish",
     "hand_back",
+    "pause",
     "progress",
     "redeliver",
+    "resume",
+    "retry_failed",
     "start",
     "submit",
     "submit_batch",

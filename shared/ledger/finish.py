@@ -4,7 +4,7 @@ from datetime import datetime
 
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Delivery, DoneMarker, Outcome, Request
+from shared.ledger.records import Delivery, Outcome, Request
 from shared.metrics import OUTCOMES
 
 
@@ -22,12 +22,18 @@ def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
                 store.put_if_absent(keys.outbox(delivery.id), delivery.dump())
                 ledger.index.list_delivery(delivery.tenant, delivery.id, delivery.created_at)
         if request.batch is not None and request.row is not None:
-            done = DoneMarker(id=job, state=winner.state)
-            store.put_if_absent(keys.done_marker(request.batch, request.row), done.dump())
+            _mark_done(ledger, request.batch, request.row, winner)
     _announce(ledger, job, request, winner)
     _delete_inputs(ledger, job, request)
     store.delete(keys.open_marker(job))
     return winner
+
+
+def _mark_done(ledger: Ledger, batch: str, row: int, winner: Outcome) -> None:
+    if winner.kind == "erased":
+        return  # its item had ended before, otherwise
+    if ledger.store.put_if_absent(keys.done_marker(batch, row, winner.state), b""):
+        ledger.index.batch_item_ended(batch, winner.state)
 
 
 def cancel(ledger: Ledger, job: str) -> Outcome:

@@ -64,8 +64,33 @@ def group(tenant: str, kind: str, name: str) -> str:
     return f"groups/{tenant}/{kind}/{hashlib.sha256(name.encode()).hexdigest()}/"
 
 
-def manifest(batch: str) -> str:
-    return f"batches/{batch}/manifest.json"
+def upload(tenant: str, id: str) -> str:
+    return f"{UPLOADS}{tenant}/{id}"
+
+
+def imported(tenant: str, path: str) -> str:
+    """What an operator put into the store for a tenant's batches."""
+    return f"imports/{tenant}/{path}"
+
+
+def batch(batch: str) -> str:
+    """Prefix of all that belongs to a batch, but its request and its outcome."""
+    return f"batches/{batch}/"
+
+
+def page(batch: str, number: int) -> str:
+    """A part of the manifest."""
+    return f"batches/{batch}/manifest-{number:05d}.json"
+
+
+def cursor(batch: str) -> str:
+    """How many rows were submitted at least."""
+    return f"batches/{batch}/cursor"
+
+
+def paused(batch: str) -> str:
+    """There while the batch rests."""
+    return f"batches/{batch}/paused"
 
 
 def batch_inputs(batch: str) -> str:
@@ -80,5 +105,11 @@ def done_markers(batch: str) -> str:
     return f"batches/{batch}/done/"
 
 
-def done_marker(batch: str, row: int) -> str:
-    return f"{done_markers(batch)}{row:08d}"
+def done_marker(batch: str, row: int, state: str) -> str:
+    return f"{done_markers(batch)}{row:08d}-{state}"
+
+
+def read_done_marker(key: str) -> tuple[int, str]:
+    """Row and state."""
+    row, _, state = key.rpartition("/")[2].partition("-")
+    return int(row), state

@@ -72,8 +72,9 @@ class Reconciler:
         ledger = self.ledger
         if job := keys.job_of_request(key):
             request = ledger.request(job)
-            if request and request.kind == "job" and request.status == "committed":
-                ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+            if request and request.status == "committed":
+                add = ledger.index.list_job if request.kind == "job" else ledger.index.list_batch
+                add(request.tenant, request.id, request.submitted_at)
         elif not key.startswith(keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
             ledger.index.list_delivery(found.tenant, found.id, found.created_at)
 
@@ -124,7 +125,7 @@ class Reconciler:
         ledger.store.put_if_absent(keys.request(job), tombstone.dump())
         winner = ledger.request(job)
         if winner and winner.status == "abandoned":
-            for entry in list(ledger.store.list(keys.inputs(job))):
+            for entry in [*ledger.store.list(keys.inputs(job)), *ledger.store.list(keys.batch(job))]:
                 ledger.store.delete(entry.key)
             ledger.store.delete(keys.open_marker(job))
 

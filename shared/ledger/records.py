@@ -61,7 +61,10 @@ class Request(_Record):
     media_type: str = ""
     batch: str | None = None
     row: int | None = None
+    name: str | None = None
     rows: int | None = None
+    item_webhook_url: str | None = None
+    retry_of: str | None = None
 
 
 class Failure(_Record):
@@ -123,14 +126,24 @@ class Delivery(_Record):
         return str(uuid.uuid5(_DELIVERIES, f"{job}\n{url}\n{event}"))
 
 
-class DoneMarker(_Record):
-    """One item of a batch has its outcome."""
+class Row(_Record):
+    """One study of a batch.
 
-    id: str
-    state: JobState
+    Attributes:
+        image: where it lies: ``file:SHA256`` of those that came with the batch, ``upload:ID``, ``import:PATH``
+            (put into the store by the operator, below ``imports/TENANT/``), or ``job:ID``, another job's.
+        name: the client's own for the row.
+    """
+
+    image: str
+    name: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    study: str | None = None
+    patient: str | None = None
+    indication: str | None = None
 
 
-class Manifest(_Record):
-    """The inputs of a batch, in order: SHA-256 and media type of each row."""
+class Page(_Record):
+    """A part of a batch's manifest."""
 
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]

@@ -31,7 +31,7 @@ class NewJob:
         indication: clinical context for the model.
         expires_in: seconds after which the job is no longer worth doing; None for the setting's.
         idempotency_key: where the client sent one.
-        id, batch, row: of the item of a batch.
+        id, batch, row, name: of the item of a batch.
     """
 
     data: bytes
@@ -48,6 +48,7 @@ class NewJob:
     id: str | None = None
     batch: str | None = None
     row: int | None = None
+    name: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -87,6 +88,7 @@ class NewJob:
             media_type=self.media_type,
             batch=self.batch,
             row=self.row,
+            name=self.name,
         )
 
 

@@ -68,7 +68,8 @@ def test_a_batch_ends_with_a_report_for_every_file(client: httpx.Client) -> None
     accepted = client.post("/v1/batches", files=files)
     batch = wait(client, accepted.headers["location"])
     assert batch["counts"] == {"succeeded": 5, "open": 0}
-    assert client.get(f"/v1/jobs/{batch['items'][0]['id']}").json()["batch"] == batch["id"]
+    items = client.get(f"/v1/batches/{batch['id']}/items").json()["items"]
+    assert client.get(f"/v1/jobs/{items[0]['id']}").json()["batch"] == batch["id"]
 
 
 def test_a_webhook_is_signed_and_tried_again_until_it_is_taken(system: System, client: httpx.Client) -> None:

@@ -46,16 +46,6 @@ def test_explain_says_where_the_job_goes_on_when_it_takes_too_long(gateway: Any)
     assert gateway.client.get(answer.headers["location"]).json()["state"] == "queued"
 
 
-def test_a_batch_is_accepted_whole_or_not_at_all(gateway: Any) -> None:
-    good = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
-    accepted = gateway.client.post("/v1/batches", files=good)
-    assert accepted.status_code == 202
-    assert gateway.client.get(accepted.headers["location"]).json()["counts"] == {"open": 2}
-    bad = gateway.client.post("/v1/batches", files=[*good, ("files", ("c.png", b"nothing"))])
-    gateway.problem(bad, 415, "not-an-image")
-    assert "number 3" in bad.json()["detail"]
-
-
 def test_bad_input_gets_a_problem_document_and_the_service_lives_on(gateway: Any) -> None:
     whole = gateway.png(256, 256)
     gateway.problem(gateway.submit(b""), 422, "bad-image")

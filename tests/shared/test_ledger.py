@@ -1,5 +1,6 @@
 """Every operation is stopped after each of its writes, and brought to its end by somebody else."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,14 +22,17 @@ from shared.ledger import (
     finish,
     hand_back,
     keys,
+    pause,
     progress,
+    resume,
+    retry_failed,
     start,
     submit,
     submit_batch,
 )
-from shared.ledger.batch import item_id
+from shared.ledger.batch import ended_items, item_id
 from shared.ledger.reconcile import POISON_DEATHS
-from shared.ledger.records import Delivery, Failure, JobState, Outcome
+from shared.ledger.records import Delivery, Failure, JobState, Outcome, Request, Row
 from shared.queue import QueueAway
 from shared.store import Entry, Store
 
@@ -94,8 +98,8 @@ def reconcile(ledger: Ledger) -> None:
         reconciler.round()
 
 
-def new(**fields: object) -> NewJob:
-    return NewJob(b"an image", "image/png", **fields)  # type: ignore[arg-type]
+def new(data: bytes = b"an image", **fields: object) -> NewJob:
+    return NewJob(data, "image/png", **fields)  # type: ignore[arg-type]
 
 
 def failure(ledger: Ledger) -> Outcome:
@@ -348,8 +352,35 @@ def test_a_delivery_stopped_anywhere_is_recorded_once(ledger: Ledger) -> None:
     assert sends == 3
 
 
+IMAGES = [f"\x89PNG\r\n\x1a\n{n}".encode("latin-1") for n in range(6)]
+"""No images, but of a kind that is accepted: what a worker makes of them is its affair."""
+
+
+def batch(ledger: Ledger, count: int = 2, **options: object) -> Request:
+    digests = [hashlib.sha256(data).hexdigest() for data in IMAGES[:count]]
+    rows = [Row(image=f"file:{digest}", name=f"row {n}") for n, digest in enumerate(digests)]
+    files = zip(digests, IMAGES[:count], strict=True)
+    return submit_batch(ledger, NewBatch(**options), rows, files)  # type: ignore[arg-type]
+
+
+def test_a_batch_stopped_anywhere_while_it_is_submitted_is_whole_or_nothing(ledger: Ledger) -> None:
+    died = 0
+
+    def operation(mortal: Ledger) -> None:
+        batch(mortal)
+
+    while die_after_each_write(ledger, operation):
+        died += 1
+    assert died >= 4
+    reconcile(ledger)
+    for entry in ledger.store.list("jobs/"):
+        request = ledger.request(entry.key.split("/")[1])
+        if request and request.status == "abandoned":
+            assert not listed(ledger, keys.batch(request.id))
+
+
 def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
-    request = submit_batch(ledger, NewBatch([(b"one", "image/png"), (b"two", "image/png")], webhook_url=HOOK))
+    request = batch(ledger, webhook_url=HOOK)
 
     def operation(mortal: Ledger) -> None:
         expand(mortal, request.id)
@@ -371,12 +402,74 @@ def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
 
 
 def test_cancelling_a_batch_cancels_its_items(ledger: Ledger) -> None:
-    request = submit_batch(ledger, NewBatch([(b"one", "image/png"), (b"two", "image/png")]))
+    request = batch(ledger)
     expand(ledger, request.id)
     assert cancel(ledger, request.id).kind == "cancelled"
     reconcile(ledger)
     expand(ledger, request.id)
     assert progress(ledger, request).counts == {"cancelled": 2, "open": 0}
+
+
+def test_only_a_window_of_a_batch_is_open_at_a_time(ledger: Ledger) -> None:
+    narrow = replace(ledger, settings=ledger.settings.model_copy(update={"batch_window": 2}))
+    request = batch(narrow, count=5)
+    seen = []
+    for _ in range(5):
+        expand(narrow, request.id)
+        waiting = [row for row in range(5) if ledger.request(item_id(request.id, row))]
+        seen.append(len(waiting) - len(ended_items(ledger, request.id)))
+        run(ledger, item_id(request.id, min(set(waiting) - set(ended_items(ledger, request.id)))))
+    assert seen == [2, 2, 2, 2, 1]
+    expand(narrow, request.id)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.counts == {"failed": 5}
+
+
+def test_a_paused_batch_submits_nothing_until_it_is_resumed(ledger: Ledger) -> None:
+    request = batch(ledger)
+    pause(ledger, request.id)
+    reconcile(ledger)
+    assert not ledger.request(item_id(request.id, 0))
+    resume(ledger, request.id)
+    reconcile(ledger)
+    assert ledger.request(item_id(request.id, 0))
+
+
+def test_an_item_without_an_image_fails_alone(ledger: Ledger) -> None:
+    ledger.store.put(keys.upload("default", "u1"), IMAGES[0])
+    ledger.store.put(keys.imported("default", "a/b.png"), IMAGES[1])
+    ledger.store.put(keys.imported("other", "c.png"), IMAGES[2])
+    ledger.store.put(keys.imported("default", "text"), b"no image")
+    mine, _ = submit(ledger, new(data=IMAGES[3]))
+    theirs, _ = submit(ledger, new(data=IMAGES[3], tenant="other"))
+    images = ["upload:u1", "import:a/b.png", "import:c.png", "import:text", f"job:{mine.id}", f"job:{theirs.id}"]
+    request = submit_batch(ledger, NewBatch(), [Row(image=image) for image in images])
+    expand(ledger, request.id)
+    assert ended_items(ledger, request.id) == {2: "failed", 3: "failed", 5: "failed"}
+    outcome = ledger.outcome(item_id(request.id, 3))
+    assert outcome and outcome.failure and outcome.failure.code == "not-an-image"
+    assert ledger.store.get(keys.job_input(item_id(request.id, 4), mine.input_sha256)) == IMAGES[3]
+    assert listed(ledger, keys.UPLOADS) == []
+
+
+def test_what_failed_can_be_tried_again_as_a_new_batch(ledger: Ledger) -> None:
+    request = batch(ledger, count=3)
+    expand(ledger, request.id)
+    assert retry_failed(ledger, request, NewBatch()) is None
+    run(ledger, item_id(request.id, 1))
+    again = retry_failed(ledger, request, NewBatch(retry_of=request.id))
+    assert again and (again.rows, again.retry_of) == (1, request.id)
+    expand(ledger, again.id)
+    item = ledger.request(item_id(again.id, 0))
+    assert item and item.name == "row 1"
+    assert ledger.input(item) == IMAGES[1]
+
+
+def test_a_batchs_key_gives_the_same_batch_again(ledger: Ledger) -> None:
+    first = batch(ledger, idempotency_key="k", fingerprint="f")
+    assert batch(ledger, idempotency_key="k", fingerprint="f") == first
+    with pytest.raises(Conflict):
+        batch(ledger, idempotency_key="k", fingerprint="other")
 
 
 def test_entries_have_the_stores_time(ledger: Ledger) -> None:

@@ -1,0 +1,136 @@
+"""/v1/batches: files and manifests, progress, results while it runs."""
+
+import json
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+from shared.ledger import expand, keys
+from shared.ledger.batch import item_id
+
+CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
+
+
+def put(gateway: Any, count: int) -> list[str]:
+    """Images that the operator put into the store, as a manifest names them."""
+    folder = uuid.uuid4().hex
+    for number in range(count):
+        gateway.ledger.store.put(keys.imported("default", f"{folder}/{number}.png"), gateway.png())
+    return [f"import:{folder}/{number}.png" for number in range(count)]
+
+
+def test_files_are_accepted_whole_or_not_at_all(gateway: Any) -> None:
+    good = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
+    accepted = gateway.client.post("/v1/batches", files=good, data={"priority": "routine"})
+    assert accepted.status_code == 202
+    batch = gateway.client.get(accepted.headers["location"]).json()
+    assert (batch["counts"], batch["total"], batch["priority"], batch["state"]) == (
+        {"open": 2},
+        2,
+        "routine",
+        "running",
+    )
+    bad = gateway.client.post("/v1/batches", files=[*good, ("files", ("c.png", b"nothing"))])
+    gateway.problem(bad, 415, "not-an-image")
+    assert "number 3" in bad.json()["detail"]
+    gateway.problem(gateway.client.post("/v1/batches", files={"other": b"x"}), 422, "invalid-request")
+
+
+def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: Any) -> None:
+    one, two = put(gateway, 2)
+    manifest = f"image,name,arm\n{one},first,control\n{two},second,\nimport:missing.png,third,x\n"
+    accepted = gateway.client.post("/v1/batches", content=manifest, headers=CSV, params={"priority": "stat"})
+    assert accepted.status_code == 202
+    where, id = accepted.headers["location"], accepted.json()["id"]
+    lines: list[Any] = []
+
+    def follow() -> None:
+        with gateway.client.stream("GET", f"{where}/results.ndjson", params={"follow": True}) as answer:
+            lines.extend(json.loads(line) for line in answer.iter_lines())
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    expand(gateway.ledger, id)
+    batch = gateway.client.get(where).json()
+    assert batch["counts"] == {"failed": 1, "open": 2}
+    assert batch["per_minute"] > 0 and batch["seconds_left"] > 0
+    for row in range(2):
+        gateway.read_by_a_worker(item_id(id, row))
+    expand(gateway.ledger, id)
+    follower.join(20)
+    ended = gateway.client.get(where).json()
+    assert (ended["state"], ended["counts"]) == ("succeeded", {"succeeded": 2, "failed": 1, "open": 0})
+    by_row = {line["row"]: line for line in lines}
+    assert [by_row[row]["name"] for row in range(3)] == ["first", "second", "third"]
+    assert by_row[0]["metadata"] == {"arm": "control"} and by_row[1]["metadata"] == {}
+    assert by_row[0]["report"]["findings"] and by_row[2]["failure"]["code"] == "no-image"
+    items = gateway.client.get(f"{where}/items", params={"limit": 2}).json()
+    assert [item["state"] for item in items["items"]] == ["succeeded", "succeeded"]
+    rest = gateway.client.get(f"{where}/items", params={"row": items["next_row"]}).json()
+    assert (rest["items"][0]["name"], rest["next_row"]) == ("third", None)
+    retried = gateway.client.post(f"{where}/retry")
+    assert retried.status_code == 202 and (retried.json()["total"], retried.json()["retry_of"]) == (1, id)
+    newest = gateway.client.get("/v1/batches", params={"limit": 2}).json()
+    assert [one["id"] for one in newest["items"]] == [retried.json()["id"], id]
+    gateway.problem(gateway.client.post(f"{where}/pause"), 409, "already-ended")
+
+
+def test_a_batch_can_rest_and_be_given_up(gateway: Any) -> None:
+    rows = "".join(json.dumps({"image": image}) + "\n" for image in put(gateway, 3))
+    where = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).headers["location"]
+    assert gateway.client.post(f"{where}/pause").json()["state"] == "paused"
+    assert gateway.client.post(f"{where}/resume").json()["state"] == "running"
+    cancelled = gateway.client.post(f"{where}/cancel").json()
+    assert (cancelled["state"], cancelled["counts"]) == ("cancelled", {"cancelled": 3, "open": 0})
+    gateway.problem(gateway.client.post(f"{where}/retry"), 409, "nothing-failed")
+    gateway.problem(gateway.client.get("/v1/batches/unknown"), 404, "no-such-batch")
+
+
+def test_a_hundred_thousand_rows_are_accepted_in_one_request(gateway: Any) -> None:
+    def rows() -> Any:
+        for number in range(100_000):
+            yield f'{{"image": "import:{number}.png"}}\n'.encode()
+
+    accepted = gateway.client.post("/v1/batches", content=rows(), headers=NDJSON)
+    assert accepted.status_code == 202
+    assert accepted.json()["total"] == 100_000
+    assert gateway.client.post(f"{accepted.headers['location']}/cancel").json()["state"] == "cancelled"
+    more = b'{"image": "import:x.png"}\n' * 100_001
+    gateway.problem(gateway.client.post("/v1/batches", content=more, headers=NDJSON), 413, "too-many-rows")
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "where"),
+    [
+        (NDJSON, b"", "body"),
+        (NDJSON, b"{", "row 1"),
+        (NDJSON, b"[" * 60_000, "row 1"),
+        (NDJSON, b"\xff\n", "line 1"),
+        (NDJSON, b'{"image": "import:a.png"}\n{"image": "file:///etc/passwd"}', "row 2.image"),
+        (NDJSON, b'{"image": "import:../../jobs/x"}', "row 1.image"),
+        (NDJSON, b'{"image": "import:a.png", "extra": 1}', "row 1.extra"),
+        (NDJSON, b'{"image": "import:a.png", "name": "' + b"x" * 70_000 + b'"}', "line 1"),
+        (CSV, b"name\nx\n", "row 1.image"),
+        (CSV, b"image,name\nimport:a.png\n", "row 1"),
+        (CSV, b'image\n"import:a.png\n', "line"),
+        (CSV, b"image\n", "body"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_with_the_row(
+    gateway: Any, headers: dict[str, str], content: bytes, where: str
+) -> None:
+    answer = gateway.client.post("/v1/batches", content=content, headers=headers)
+    gateway.problem(answer, 422, "invalid-request")
+    assert answer.json()["errors"][0]["where"].startswith(where)
+
+
+def test_a_repeated_key_gives_the_same_batch(gateway: Any) -> None:
+    rows, headers = b'{"image": "import:a.png"}\n', {**NDJSON, "Idempotency-Key": uuid.uuid4().hex}
+    first, again = (
+        gateway.client.post("/v1/batches", content=rows, headers=headers).json()["id"] for _ in range(2)
+    )
+    assert first == again
+    other = gateway.client.post("/v1/batches", content=rows * 2, headers=headers)
+    gateway.problem(other, 409, "idempotency-conflict")
