@@ -56,6 +56,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = Service(ledger, waiting, chosen)
     app.state.doorman, app.state.limiter = Doorman(ring), Limiter(chosen)

@@ -18,7 +18,7 @@ from gateway.audit import Audits
 from gateway.listing import is_place
 from gateway.manifest import CSV, NDJSON, Manifest, ManifestRow
 from gateway.problems import Problem, documented, invalid_fields
-from gateway.resources import Batch, BatchItem, BatchItems, BatchList
+from gateway.resources import Batch, BatchItem, BatchItems, BatchList, links
 from gateway.service import Service, Services
 from shared.imaging import BadImage
 from shared.ledger import Ledger, NewBatch, cancel, expand, pause, progress, resume, retry_failed, submit_batch
@@ -62,7 +62,17 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=202, openapi_extra=_BODY, responses=documented(*_GENERAL, 400, 409, 413, 415, 507))
+_LINKS = links(
+    "show_batch", "list_items", "stream_results", "pause_batch", "resume_batch", "cancel_batch", "retry_batch"
+)
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=_BODY,
+    responses={202: {"links": _LINKS}, **documented(*_GENERAL, 400, 409, 413, 415, 507)},
+)
 async def create_batch(
     service: Services,
     caller: Submitter,

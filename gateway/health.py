@@ -12,7 +12,7 @@ from shared.store import StoreError
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_class=PlainTextResponse)
 def healthz() -> PlainTextResponse:
     """The gateway's process is alive."""
     return PlainTextResponse("ok")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from pydantic import BeforeValidator
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -13,7 +14,7 @@ from gateway.audit import Audits
 from gateway.events import job_events
 from gateway.listing import Filter, page
 from gateway.problems import Problem, documented
-from gateway.resources import POLL_AFTER, Erased, Job, JobList, job_resource
+from gateway.resources import POLL_AFTER, Erased, Job, JobList, job_resource, links
 from gateway.service import Service, Services
 from gateway.submission import REQUEST_BODY, JobOptions, submission
 from gateway.uploads import take_upload
@@ -26,7 +27,29 @@ LONGEST_WAIT = 60
 """Seconds that a client may wait for a job in one request."""
 
 _WAIT = re.compile(r"(?:^|,)\s*wait=(\d{1,9})\s*(?:$|[,;])")
+_LINKS = links(
+    "show_job",
+    "watch_job",
+    "show_report_as_accepted",
+    "show_report",
+    "show_text",
+    "show_html",
+    "show_pdf",
+    "show_overlay",
+    "show_input",
+    "cancel_job",
+    "erase_job",
+)
 _GENERAL = (401, 403, 422, 429, 503)
+
+
+def _written_out(moment: object) -> object:
+    if isinstance(moment, str) and moment.lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("a time is written as RFC 3339 says: 2026-03-04T05:06:07Z")
+    return moment
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out)]
 Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the job's end")]
 
 
@@ -36,7 +59,12 @@ Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait 
     tags=["jobs"],
     openapi_extra=REQUEST_BODY,
     responses={
-        200: {"model": Job, "description": "The job has ended (`Prefer: wait=N`, or a repeated idempotency key)"},
+        200: {
+            "model": Job,
+            "description": "The job has ended (`Prefer: wait=N`, or a repeated idempotency key)",
+            "links": _LINKS,
+        },
+        202: {"links": _LINKS},
         **documented(400, *_GENERAL, 409, 413, 415, 507),
     },
 )
@@ -79,8 +107,8 @@ def list_jobs(
     priority: Priority | None = None,
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
     patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
-    submitted_after: datetime | None = None,
-    submitted_before: datetime | None = None,
+    submitted_after: Moment | None = None,
+    submitted_before: Moment | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")] = None,
 ) -> JobList:
@@ -163,7 +191,7 @@ def erase_job(service: Services, caller: Admin, audit: Audits, id: str) -> None:
     audit.note(caller, "job.erase", id)
 
 
-@router.post("/explain", tags=["simple"], responses=documented(*_GENERAL, 413, 415, 502, 504, 507))
+@router.post("/explain", tags=["simple"], responses=documented(400, *_GENERAL, 413, 415, 502, 504, 507))
 async def explain(
     service: Services,
     caller: Submitter,

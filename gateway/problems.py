@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from shared.ledger import Abandoned, Conflict
@@ -74,6 +75,15 @@ def invalid_fields(errors: list[dict[str, Any]]) -> Problem:
     return Problem(422, "invalid-request", f"The request doesn't fit: {where}.", errors=errors)
 
 
+def _allowed(request: Request) -> str:
+    """All methods of a path (RFC 9110, 10.2.1): Starlette knows only those of the first route that fits."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
+
+
 def _of_image(error: BadImage) -> Problem:
     if isinstance(error, ImageTooLarge):
         return Problem(413, "image-too-large", str(error))
@@ -128,6 +138,9 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error.__cause__, Problem):  # raised while FastAPI was parsing the body
             return await problem(request, error.__cause__)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{request.method} means nothing here."
+            return answer(Problem(405, "method-not-allowed", detail, {"Allow": _allowed(request)}))
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         return answer(Problem(error.status_code, kind, str(error.detail), dict(error.headers or {})))
 

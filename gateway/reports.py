@@ -107,7 +107,11 @@ def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Res
     return Response(_input(service, request), media_type=request.media_type, headers=_PRIVATE)
 
 
-@router.get("/v1/schema/report")
+@router.get(
+    "/v1/schema/report",
+    response_class=Response,
+    responses={200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}},
+)
 def report_schema() -> JSONResponse:
     """JSON Schema of the report."""
     return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")

@@ -1,7 +1,7 @@
 """The shapes of the gateway's answers."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +11,11 @@ from shared.report import DISCLAIMER, Report
 
 POLL_AFTER = {"Retry-After": "1"}
 """Headers of an answer about something that hasn't ended."""
+
+
+def links(*operations: str) -> dict[str, Any]:
+    """For OpenAPI: operations that take the id of what was answered."""
+    return {name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in operations}
 
 
 class Job(BaseModel):

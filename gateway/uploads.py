@@ -53,7 +53,7 @@ async def receive_upload(
 ) -> Response:
     """Where the store has no address of its own, images are put here. The URL is that of ``POST /v1/uploads``."""
     wanted = await run_in_threadpool(_signature, service.ledger.store, tenant, id, expires)
-    if not hmac.compare_digest(wanted, signature) or expires < time.time():
+    if not hmac.compare_digest(wanted.encode(), signature.encode()) or expires < time.time():
         raise Problem(403, "bad-upload-url", "This upload URL has expired, or was changed: ask for another.")
     data = await request.body()
     if len(data) > service.settings.max_upload_bytes:

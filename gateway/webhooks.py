@@ -73,7 +73,7 @@ def rotate_secret(service: Services, caller: Admin, audit: Audits) -> Secret:
     return Secret(secret=made)
 
 
-@router.post("/ping", responses=_GENERAL)
+@router.post("/ping", responses=documented(400, 401, 403, 422, 429, 503))
 def ping(service: Services, caller: Admin, body: Ping) -> Pong:
     """Send the event ``ping`` to an endpoint now, and tell how it answered."""
     service.check_webhook(body.url, caller.tenant)
