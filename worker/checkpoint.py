@@ -50,6 +50,7 @@ class Manifest(BaseModel):
         demo: whether it knows nothing but phantoms.
         prompt: the question it was trained on; by default the dialect's.
         max_new_tokens: budget of one report, its end-of-turn token included.
+        takes_indication: whether it was trained to be told clinical context after the question.
         adapter: directory below the checkpoint's of the adapter that belongs to it, taken unless another is given.
     """
 
@@ -62,6 +63,7 @@ class Manifest(BaseModel):
     demo: bool = False
     prompt: str | None = None
     max_new_tokens: int = Field(512, gt=0)
+    takes_indication: bool = False
     adapter: str | None = Field(None, pattern=r"^[\w-]+$")
 
 

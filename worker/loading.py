@@ -41,6 +41,7 @@ class LoadedModel:
     Attributes:
         model: in evaluation mode, on ``device``.
         max_new_tokens: the budget of one report, its end-of-turn token included.
+        takes_indication: whether it may be told clinical context.
         guard: what declines images unlike those of training; None reads everything.
     """
 
@@ -52,6 +53,7 @@ class LoadedModel:
     prompt: str
     max_new_tokens: int
     device: torch.device
+    takes_indication: bool = False
     guard: Guard | None = None
 
 
@@ -95,6 +97,7 @@ def load_model(
             # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
             model = _adapted(model, processor, adapter_folder, merge=kind == "none")
     model = model.eval().requires_grad_(False).to(target)
+    untrained = adapter_folder is None and not (folder / MANIFEST).is_file()
     dialect = _dialect(manifest.dialect, processor, model)
     return LoadedModel(
         model=model,
@@ -109,10 +112,11 @@ def load_model(
             engine=ENGINE,
             dialect=dialect.name,
             demo=manifest.demo,
-            untrained=adapter_folder is None and not (folder / MANIFEST).is_file(),
+            untrained=untrained,
         ),
         prompt=manifest.prompt or dialect.question,
         max_new_tokens=manifest.max_new_tokens,
+        takes_indication=manifest.takes_indication or untrained,
         device=target,
         guard=Guard.load(folder),
     )

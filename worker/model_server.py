@@ -19,6 +19,7 @@ from shared.report import ModelProvenance, Report, TokenCounts
 from shared.settings import Settings
 from worker.checkpoint import Manifest, ModelError, read_manifest
 from worker.dialects import DIALECTS, Box2dDialect, Dialect
+from worker.engine.prompt import with_indication
 from worker.study import ENGINE_FAULT, GRAMMAR_FAULT, Reading, Study, StudyFault, report_of
 
 log = logging.getLogger("emx.engine")
@@ -75,6 +76,7 @@ class ModelServer:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(hang, connect=_CONNECT),
         )
+        self._takes_indication = manifest.takes_indication or not manifest.model_fields_set
         self._chunks = 0
         self._under_way: dict[str, _Written] = {}
         self._closed = threading.Event()
@@ -153,7 +155,7 @@ class ModelServer:
 
     def _request(self, study: Study, notation: Notation) -> dict[str, Any]:
         image = {"type": "image_url", "image_url": {"url": _data_url(self._dialect.view(study.image))}}
-        question = {"type": "text", "text": self._manifest.prompt or self._dialect.question}
+        question = {"type": "text", "text": self._question(study)}
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "user", "content": [image, question]}],
@@ -166,6 +168,10 @@ class ModelServer:
             # Location tokens may be special ones, which vLLM otherwise leaves out of the text.
             body |= {"structured_outputs": {"grammar": notation.lark_for_decoding}, "skip_special_tokens": False}
         return body
+
+    def _question(self, study: Study) -> str:
+        asked = self._manifest.prompt or self._dialect.question
+        return with_indication(asked, study.indication) if self._takes_indication else asked
 
     def _patiently(self, study: Study, body: dict[str, Any]) -> _Written | None:
         """The answer, or None where the study was cancelled or the server stayed away. Raises _Refused."""
@@ -216,7 +222,7 @@ class ModelServer:
             prefill_seconds=first_at - began,
             generate_seconds=time.perf_counter() - first_at,
         )
-        report = report_of(study, reading, self._provenance)
+        report = report_of(study, reading, self._provenance, self._takes_indication)
         warnings = [*report.warnings, *([_LEFT_OUT.format(left_out)] if left_out else [])]
         tokens = TokenCounts(prompt=reading.prompt_tokens, generated=written.usage.get("completion_tokens", 0))
         return report.model_copy(update={"warnings": tuple(warnings), "tokens": tokens})

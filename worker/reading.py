@@ -137,6 +137,7 @@ class Desk:
             image=decoded.image,
             facts=decoded.facts,
             decode_seconds=time.perf_counter() - began,
+            indication=started.request.indication,
             cancelled=cancelled,
         )
         answer = self.engine.read(study, alone=started.alone)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PaliGemmaProcessor
 
 from worker.engine.constraint import Constraint
+from worker.engine.prompt import question
 from worker.loading import LoadedModel
 from worker.study import Study
 
@@ -103,10 +104,10 @@ def prepared(loaded: LoadedModel, study: Study) -> Any:
     """A study as its architecture's own processor puts it to the model."""
     image = loaded.dialect.view(study.image)
     if isinstance(loaded.processor, PaliGemmaProcessor):
-        inputs = loaded.processor(images=image, text=f"<image>{loaded.prompt}", return_tensors="pt")
+        inputs = loaded.processor(images=image, text=f"<image>{question(loaded, study)}", return_tensors="pt")
         del inputs["labels"]  # it adds them always
         return inputs
-    content = [{"type": "image", "image": image}, {"type": "text", "text": loaded.prompt}]
+    content = [{"type": "image", "image": image}, {"type": "text", "text": question(loaded, study)}]
     return loaded.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,

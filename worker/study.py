@@ -24,6 +24,8 @@ CUT_SHORT_WARNING = (
 )
 
 
+UNUSED_INDICATION_WARNING = "The indication was not used: this model was not trained to take one."
+
 NOT_READ = ReportText("This image was not read.", (), "No impression.")
 """What stands in the place of a report that the model declined to write."""
 
@@ -36,6 +38,7 @@ class Study:
         image: upright, in any mode that converts to RGB.
         facts: of the original, whose pixels the boxes refer to.
         decode_seconds: what the decoding of the image's bytes took.
+        indication: clinical context, for models that take it.
         cancelled: once set, the engine drops the study at its next step.
     """
 
@@ -43,6 +46,7 @@ class Study:
     image: Image.Image
     facts: ImageFacts
     decode_seconds: float = 0.0
+    indication: str | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -112,11 +116,15 @@ def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Readi
     )
 
 
-def report_of(study: Study, reading: Reading, provenance: ModelProvenance) -> Report:
+def report_of(
+    study: Study, reading: Reading, provenance: ModelProvenance, takes_indication: bool = False
+) -> Report:
     """The report of a reading, with boxes in pixels of the original image."""
     warnings = [DEMO_WARNING] if provenance.demo else []
     if provenance.untrained:
         warnings.append(UNTRAINED_WARNING)
+    if study.indication and not takes_indication:
+        warnings.append(UNUSED_INDICATION_WARNING)
     if reading.cut_short:
         warnings.append(CUT_SHORT_WARNING)
     if reading.declined:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from shared.report import Report
-from worker.architectures import image_patches, prompt_ids
+from worker.architectures import image_patches
 from worker.engine.constraint import Constraint, GrammarFailure, smallest_budget
 from worker.engine.encoder import Encoder
 from worker.engine.head import Head
 from worker.engine.memory import available, ran_out
 from worker.engine.progress import Progress
+from worker.engine.prompt import question, room_for_prompt
 from worker.engine.runner import Runner
 from worker.engine.scheduler import Scheduler
 from worker.engine.sequence import Sequence
@@ -67,7 +68,7 @@ class Engine:
     def answer(self, study: Study, outcome: Reading | StudyFault) -> Report | StudyFault:
         if isinstance(outcome, StudyFault):
             return outcome
-        return report_of(study, outcome, self._loaded.provenance)
+        return report_of(study, outcome, self._loaded.provenance, self._loaded.takes_indication)
 
     def write(self, studies: Studies[Study]) -> list[Reading | StudyFault]:
         """What the model writes of each study, in order."""
@@ -86,14 +87,16 @@ class Engine:
         """A study that hasn't begun. ``alone``: it is to run without batch-mates."""
         dialect, budget = self._loaded.dialect, self._loaded.max_new_tokens
         notation = dialect.notation(*study.image.size)
-        return Sequence(study, notation, lambda: Constraint(dialect, budget, notation), alone)
+        return Sequence(
+            study, question(self._loaded, study), notation, lambda: Constraint(dialect, budget, notation), alone
+        )
 
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)
 
     def outcome(self, sequence: Sequence) -> Reading | StudyFault:
         """What the model wrote of a study that has ended, or its fault."""
-        return sequence.outcome(self._runner.prompt_tokens)
+        return sequence.outcome()
 
     def step(self) -> list[Sequence]:
         """One forward; returns the studies that have ended."""
@@ -163,7 +166,7 @@ def slots_that_fit(loaded: LoadedModel, most: int) -> int:
     """How many studies run together, up to ``most``; says so in the log."""
     config, vision = loaded.model.config.get_text_config(), loaded.model.config.vision_config
     patches = image_patches(loaded.model.config)
-    capacity = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).shape[1] + loaded.max_new_tokens
+    capacity = room_for_prompt(loaded) + loaded.max_new_tokens
     cache = Slots.bytes_each(config, capacity, loaded.model.model.language_model.norm.weight.dtype)
     # While a study begins: the widest layers of the tower and of the decoder, with what they make of it.
     tower = patches * (vision.intermediate_size + 6 * vision.hidden_size) * 4

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from worker.architectures import prompt_ids
-from worker.engine.constraint import Constraint
 from worker.engine.progress import Progress
+from worker.engine.prompt import Prompt, room_for_prompt
 from worker.engine.sequence import Sequence
 from worker.engine.slots import Slots, Step, attention, decoding, fold
 from worker.loading import LoadedModel
@@ -21,12 +20,12 @@ AttentionInterface.register(_ATTENTION, attention)
 class Runner:
     """Runs the decoder over ``Slots`` that it owns. Images are the ``Encoder``'s affair.
 
-    The prompt is the same for all studies but for the image: what comes before the image is computed once, and
-    the tokens that every report begins with are part of it.
+    The prompt is the same for all studies but for the image and what is said after it: what comes before the image
+    is computed once, and the tokens that every report begins with are part of it.
 
     Attributes:
         slots: of the studies under way.
-        prompt_tokens: length of the prompt, image tokens included.
+        prompt_tokens: length of the plain prompt, image tokens included.
     """
 
     def __init__(self, loaded: LoadedModel, slots: int, progress: Progress) -> None:
@@ -37,37 +36,29 @@ class Runner:
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._window: int | None = getattr(config, "sliding_window", None)
         self._progress = progress
-        prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt)
-        opening = Constraint(loaded.dialect, loaded.max_new_tokens, loaded.dialect.notation()).opening
-        self.prompt_tokens = prompt.shape[1]
-        ids = torch.cat([prompt, torch.tensor([opening], dtype=torch.long)], dim=1)
-        self._prepare_prompt(ids, loaded)
-        capacity = self.prompt_tokens + loaded.max_new_tokens
-        self.slots = Slots(config, slots, capacity, self._embedded.dtype, self._device)
+        self._dtype = self._decoder.norm.weight.dtype
+        self._loaded = loaded
+        self._plain = self._prompt(loaded.prompt)
+        self.prompt_tokens = self._plain.tokens
+        capacity = room_for_prompt(loaded) + loaded.max_new_tokens
+        self.slots = Slots(config, slots, capacity, self._dtype, self._device)
         self._run_prefix()
 
-    def _prepare_prompt(self, ids: Tensor, loaded: LoadedModel) -> None:
-        is_image = (ids[0] == self._architecture.image_token(loaded.processor)).nonzero()[:, 0]
-        self._prefix, self._image_end = int(is_image[0]), int(is_image[-1]) + 1
-        types = self._architecture.token_types(loaded.processor, ids, prompt=self.prompt_tokens)
-        self._full, self._sliding = self._architecture.visible(types[0], self._window)
-        # An image token's id may lie beyond the vocabulary, and its embedding isn't used.
-        known = ids.masked_fill(ids == ids[0, self._prefix], 0)
-        with torch.inference_mode():
-            self._embedded = self._embed(known)
+    def _prompt(self, asked: str) -> Prompt:
+        return Prompt.of(self._loaded, asked, self._window, self._dtype)
 
     def _run_prefix(self) -> None:
-        if self._prefix:
+        if end := self._plain.prefix:
             with torch.inference_mode():
-                self._decode(self._embedded[:, : self._prefix], self._prompt_step([0], 0, self._prefix))
-            self.slots.keep_prefix(self._prefix)
+                self._decode(self._plain.embedded[:, :end], self._prompt_step(self._plain, [0], 0, end))
+            self.slots.keep_prefix(end)
 
-    def _prompt_step(self, slots: list[int], first: int, last: int) -> Step:
+    def _prompt_step(self, prompt: Prompt, slots: list[int], first: int, last: int) -> Step:
         return Step(
             rows=torch.tensor(slots, device=self._device)[:, None],
             places=torch.arange(first, last, device=self._device)[None],
-            full=fold(self._full[None, first:last, :last], self._groups).to(self._device),
-            sliding=fold(self._sliding[None, first:last, :last], self._groups).to(self._device),
+            full=fold(prompt.full[None, first:last, :last], self._groups).to(self._device),
+            sliding=fold(prompt.sliding[None, first:last, :last], self._groups).to(self._device),
         )
 
     @torch.inference_mode()
@@ -76,14 +67,25 @@ class Runner:
 
         Returns the decoder's output for the last token of each, (studies, width).
         """
+        hidden = torch.empty(len(batch), self._plain.embedded.shape[2], dtype=self._dtype, device=self._device)
+        for asked in dict.fromkeys(sequence.question for sequence in batch):
+            places = [place for place, sequence in enumerate(batch) if sequence.question == asked]
+            hidden[places] = self._begin(
+                asked, [batch[place] for place in places], [slots[place] for place in places]
+            )
+        return hidden
+
+    def _begin(self, asked: str, batch: list[Sequence], slots: list[int]) -> Tensor:
+        """Those that are asked the same."""
+        prompt = self._plain if asked == self._loaded.prompt else self._prompt(asked)
         features = torch.stack([sequence.features for sequence in batch if sequence.features is not None])
-        embedded = self._embedded.repeat(len(batch), 1, 1)
-        embedded[:, self._prefix : self._image_end] = features.to(embedded.dtype)
-        step = self._prompt_step(slots, self._prefix, embedded.shape[1])
+        embedded = prompt.embedded.repeat(len(batch), 1, 1)
+        embedded[:, prompt.prefix : prompt.image_end] = features.to(embedded.dtype)
+        step = self._prompt_step(prompt, slots, prompt.prefix, embedded.shape[1])
         with self._progress.layers(self._decoder.layers):
-            hidden = self._decode(embedded[:, self._prefix :], step)[:, -1]
+            hidden = self._decode(embedded[:, prompt.prefix :], step)[:, -1]
         for sequence in batch:
-            sequence.features, sequence.held = None, embedded.shape[1]
+            sequence.features, sequence.held, sequence.prompt_tokens = None, embedded.shape[1], prompt.tokens
             sequence.mark()
         self._progress.step()
         return hidden
@@ -94,7 +96,7 @@ class Runner:
 
         Returns the decoder's output for the last token of each, (studies, width).
         """
-        written = [self.prompt_tokens + len(sequence.tokens) for sequence in batch]
+        written = [sequence.prompt_tokens + len(sequence.tokens) for sequence in batch]
         held = [sequence.held for sequence in batch]
         new = [after - before for after, before in zip(written, held, strict=True)]
         step = decoding(held, new, self._groups, self._window, self._device)

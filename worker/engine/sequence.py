@@ -17,6 +17,7 @@ class Sequence:
     """The state of one study while it is being read.
 
     Attributes:
+        question: that the model is asked.
         notation: in which its report is written.
         begin: makes the constraint of its report.
         alone: whether it runs without batch-mates, as it may have broken a batch.
@@ -24,12 +25,14 @@ class Sequence:
         tokens: of the report so far.
         probabilities: of each token among those that were allowed; 1 where it was forced.
         held: tokens in its slot, the prompt's included; 0 before the prefill.
+        prompt_tokens: length of its prompt, image tokens included; 0 before the prefill.
         fault: why it ended without a report.
         declined: why the guard keeps the model from reading it.
         marks: when its image began to be encoded, its prefill ended, its report ended; seconds of a clock.
     """
 
     study: Study
+    question: str
     notation: Notation
     begin: Callable[[], Constraint]
     alone: bool = False
@@ -37,6 +40,7 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     held: int = 0
+    prompt_tokens: int = 0
     fault: StudyFault | None = None
     declined: str | None = None
     marks: list[float] = field(default_factory=list)
@@ -58,13 +62,13 @@ class Sequence:
     def mark(self) -> None:
         self.marks.append(time.perf_counter())
 
-    def outcome(self, prompt_tokens: int) -> Reading | StudyFault:
+    def outcome(self) -> Reading | StudyFault:
         """The reading, once ``ended``."""
         if self.fault is not None:
             return self.fault
         began, prefilled, *_ = self.marks
         if self.declined is not None:
-            return abstention(self.declined, prompt_tokens, prefilled - began)
+            return abstention(self.declined, self.prompt_tokens, prefilled - began)
         try:
             parsed = self.notation.parse(self.constraint.text)
         except MalformedReport:
@@ -75,7 +79,7 @@ class Sequence:
             text=self.constraint.text,
             parsed=whole,
             cut_short=self.constraint.cut_short,
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=self.prompt_tokens,
             tokens=tuple(self.tokens),
             prefill_seconds=prefilled - began,
             generate_seconds=self.marks[-1] - prefilled,
