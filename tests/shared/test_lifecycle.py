@@ -1,0 +1,300 @@
+"""Whatever happens to jobs, whoever dies at whichever write: first outcomes stay, and in the end all is done."""
+
+import os
+import socket
+import subprocess
+import sysconfig
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from explainmyxray.up import free_port
+from shared.index import Index
+from shared.ledger import (
+    Abandoned,
+    Answer,
+    Conflict,
+    Ledger,
+    NewJob,
+    Reconciler,
+    Started,
+    cancel,
+    deliver,
+    erase,
+    finish,
+    keys,
+    start,
+    submit,
+)
+from shared.ledger.records import Delivery, Failure, Outcome
+from shared.settings import Settings
+from shared.store import Entry, Store
+from shared.store.directory import DirectoryStore
+from shared.store.s3 import S3Store
+
+SECRET = b"nobody may read this"
+PATIENT = "patient-4711"
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal(Store):
+    """Passes everything on, and dies right after so many writes."""
+
+    def __init__(self, store: Store, writes: int) -> None:
+        self._store, self._left = store, writes
+
+    def _wrote(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+    def get(self, key: str) -> bytes:
+        return self._store.get(key)
+
+    def size(self, key: str) -> int:
+        return self._store.size(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._store.put(key, data)
+        self._wrote()
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        won = self._store.put_if_absent(key, data)
+        self._wrote()
+        return won
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+        self._wrote()
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        return self._store.list(prefix)
+
+    def now(self):  # type: ignore[no-untyped-def]
+        return self._store.now()
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Clients, workers, couriers and operators, each of whom may die after any write."""
+
+    ledger: Ledger
+
+    @initialize()
+    def begin(self) -> None:
+        self.ledger.index.redis.flushall()
+        self.in_hand: dict[str, Started] = {}
+        self.first: dict[str, Outcome] = {}
+        self.sent: list[tuple[str, str, str]] = []
+        self.reconciler = Reconciler(self.ledger)
+
+    def do(self, dies_after: int | None, operation: Callable[[Ledger], object]) -> object:
+        """None when the process died of it."""
+        if dies_after is None:
+            return operation(self.ledger)
+        try:
+            return operation(replace(self.ledger, store=Mortal(self.ledger.store, dies_after)))
+        except Killed:
+            return None
+
+    def jobs(self) -> list[str]:
+        found = {entry.key.split("/")[1] for entry in self.ledger.store.list(keys.JOBS)}
+        return sorted(found)
+
+    deaths = st.none() | st.integers(1, 9)
+    places = st.integers(0, 1000)
+
+    def one(self, place: int) -> str | None:
+        known = self.jobs()
+        return known[place % len(known)] if known else None
+
+    @rule(
+        dies_after=deaths,
+        key=st.sampled_from([None, "a", "b"]),
+        hook=st.booleans(),
+        priority=st.sampled_from(["stat", "routine"]),
+    )
+    def a_client_submits(self, dies_after: int | None, key: str | None, hook: bool, priority: str) -> None:
+        new = NewJob(
+            SECRET,
+            "image/png",
+            priority=priority,  # type: ignore[arg-type]
+            patient=PATIENT,
+            idempotency_key=key,
+            webhook_url="https://example.org/hook" if hook else None,
+        )
+        with suppress(Conflict, Abandoned):
+            self.do(dies_after, lambda ledger: submit(ledger, new))
+
+    @rule(dies_after=deaths, place=places)
+    def a_worker_begins(self, dies_after: int | None, place: int) -> None:
+        if job := self.one(place):
+            started = self.do(dies_after, lambda ledger: start(ledger, job, uuid.uuid4().hex))
+            if isinstance(started, Started):
+                assert job not in self.in_hand, "two workers have it"
+                self.in_hand[job] = started
+            elif job not in self.in_hand:
+                self.lapse(job)  # of a worker that died while it began
+
+    @rule(dies_after=deaths, place=places)
+    def a_worker_ends(self, dies_after: int | None, place: int) -> None:
+        if self.in_hand:
+            job = sorted(self.in_hand)[place % len(self.in_hand)]
+            started = self.in_hand.pop(job)
+            failure = Failure(code="x", message="x")
+            outcome = Outcome(kind="failure", failure=failure, finished_at=self.ledger.store.now())
+            self.do(dies_after, lambda ledger: finish(ledger, job, outcome))
+            self.ledger.index.release_lease(job, started.token)
+
+    @rule(place=places)
+    def a_worker_dies(self, place: int) -> None:
+        if self.in_hand:
+            job = sorted(self.in_hand)[place % len(self.in_hand)]
+            del self.in_hand[job]
+            self.lapse(job)
+
+    def lapse(self, job: str) -> None:
+        """A lease's end, without the wait."""
+        self.ledger.index.redis.delete(f"lease:{job}")
+
+    @rule(dies_after=deaths, place=places)
+    def a_client_cancels(self, dies_after: int | None, place: int) -> None:
+        job = self.one(place)
+        request = self.ledger.request(job) if job else None
+        if job and request and request.status == "committed":
+            self.do(dies_after, lambda ledger: cancel(ledger, job))
+
+    @rule(dies_after=deaths, place=places)
+    def a_client_erases(self, dies_after: int | None, place: int) -> None:
+        job = self.one(place)
+        request = self.ledger.request(job) if job else None
+        if job and request and request.status == "committed":
+            self.do(dies_after, lambda ledger: erase(ledger, job))
+
+    @rule(dies_after=deaths)
+    def a_courier_reconciles(self, dies_after: int | None) -> None:
+        self.do(dies_after, lambda ledger: Reconciler(ledger).round())
+
+    @rule(dies_after=deaths, status=st.sampled_from([204, 500, 410]))
+    def a_courier_delivers(self, dies_after: int | None, status: int) -> None:
+        for entry in list(self.ledger.store.list(keys.OUTBOX)):
+            delivery = entry.key.removeprefix(keys.OUTBOX)
+            self.do(dies_after, lambda ledger, delivery=delivery: deliver(ledger, delivery, self._send(status)))
+
+    def _send(self, status: int) -> Callable[[Delivery], Answer]:
+        def send(owed: Delivery) -> Answer:
+            self.sent.append((owed.job, owed.event, owed.id))
+            return Answer(status)
+
+        return send
+
+    @rule()
+    def redis_is_lost(self) -> None:
+        self.ledger.index.redis.flushall()
+        self.in_hand.clear()  # their workers renew the leases; here, they lose them
+
+    @invariant()
+    def the_first_outcome_stays(self) -> None:
+        for job in self.jobs():
+            outcome = self.ledger.outcome(job)
+            if outcome is None or outcome.kind == "erased":
+                continue
+            assert self.first.setdefault(job, outcome) == outcome
+
+    def teardown(self) -> None:
+        """In the end every job has its outcome, nothing is owed, and what was erased is gone."""
+        for job in self.jobs():
+            self.lapse(job)
+        for _ in range(8):
+            self.reconciler.round()
+            for job in self.jobs():
+                if started := start(self.ledger, job, "last"):
+                    outcome = Outcome(kind="cancelled", finished_at=self.ledger.store.now())
+                    finish(self.ledger, started.request.id, outcome)
+                    self.ledger.index.release_lease(job, "last")
+            for entry in list(self.ledger.store.list(keys.OUTBOX)):
+                self._make_due(entry.key)
+                deliver(self.ledger, entry.key.removeprefix(keys.OUTBOX), self._send(204))
+        self.the_first_outcome_stays()
+        for prefix in (keys.OPEN, keys.OUTBOX, keys.ERASE):
+            assert list(self.ledger.store.list(prefix)) == []
+        for job in self.jobs():
+            self._is_over(job)
+
+    def _make_due(self, key: str) -> None:
+        owed = Delivery.model_validate_json(self.ledger.store.get(key))
+        self.ledger.store.put(key, owed.model_copy(update={"next_at": owed.created_at}).dump())
+
+    def _is_over(self, job: str) -> None:
+        request, outcome = self.ledger.request(job), self.ledger.outcome(job)
+        if request is None or request.status == "abandoned":
+            assert outcome is None
+            assert not list(self.ledger.store.list(keys.inputs(job)))
+            return
+        assert outcome is not None
+        events = {(event, id) for owner, event, id in self.sent if owner == job}
+        assert len(events) <= 1, "told of two outcomes, or of one under two names"
+        if request.status == "erased":
+            left = [self.ledger.store.get(entry.key) for entry in self.ledger.store.list(f"{keys.JOBS}{job}/")]
+            assert not any(SECRET in data or PATIENT.encode() in data for data in left)
+        elif request.webhook_url:
+            assert events == {
+                (f"job.{outcome.state}", Delivery.id_of(job, request.webhook_url, f"job.{outcome.state}"))
+            }
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Store]]:
+    """Buckets on a moto server."""
+    port = free_port()
+    program = Path(sysconfig.get_path("scripts")) / "moto_server"
+    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log, env=os.environ
+        )
+    for _ in range(150):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.2)
+
+    def bucket(name: str) -> Store:
+        store = S3Store(f"127.0.0.1:{port}", name, "key", "a-long-secret", "us-east-1", secure=False)
+        store.check()
+        return store
+
+    yield bucket
+    process.kill()
+    process.wait(20)
+
+
+def run(redis_url: str, new_store: Callable[[], Store], queue: object, examples: int) -> None:
+    chosen = Settings(lease=0.0, abandon_after=-1.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
+
+    class Bound(Lifecycle):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ledger = Ledger(new_store(), Index(redis_url, lease=600), queue, chosen)  # type: ignore[arg-type]
+
+    suppressed = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    limits = settings(
+        max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=suppressed
+    )
+    run_state_machine_as_test(Bound, settings=limits)
+
+
+def test_on_a_directory(redis_url: str, tmp_path: Path, ledger: Ledger) -> None:
+    run(redis_url, lambda: DirectoryStore(tmp_path / uuid.uuid4().hex), ledger.queue, examples=60)
+
+
+def test_on_s3(redis_url: str, moto: Callable[[str], Store], ledger: Ledger) -> None:
+    run(redis_url, lambda: moto(uuid.uuid4().hex), ledger.queue, examples=8)
