@@ -15,6 +15,7 @@ from gateway.renderings.pdf import report_pdf
 from gateway.renderings.text import as_text
 from gateway.resources import POLL_AFTER
 from gateway.service import Service, Services
+from shared.imaging import MEDIA_TYPES, as_png
 from shared.ledger.records import Request as JobRequest
 from shared.report import Report
 from shared.store import NotFound
@@ -96,9 +97,24 @@ def show_overlay(
 
 
 @router.get(
+    "/v1/jobs/{id}/image.png",
+    response_class=Response,
+    responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503)},
+)
+def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The image as it was read, upright and in 8-bit gray, for those who can't show DICOM or TIFF."""
+    request, _ = service.find(id, caller)
+    audit.note(caller, "image.read", id)
+    return Response(as_png(service.validate(_input(service, request))), media_type=KINDS["png"], headers=_PRIVATE)
+
+
+@router.get(
     "/v1/jobs/{id}/input",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}, "image/jpeg": {}}}, **documented(401, 403, 404, 429, 503)},
+    responses={
+        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
+        **documented(401, 403, 404, 429, 503),
+    },
 )
 def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
     """The image as it was received."""

@@ -24,9 +24,8 @@ function choose(blob) {
   URL.revokeObjectURL($("image").src);
   $("image").src = URL.createObjectURL(blob);
   $("boxes").replaceChildren();
-  $("figure").hidden = false;
-  $("hint").hidden = true;
   $("report").hidden = true;
+  $("live").textContent = "";
   $("analyse").disabled = false;
   say("Ready to analyse.");
 }
@@ -52,6 +51,33 @@ stage.ondrop = (event) => {
   if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
 };
 
+// The API, with its key where the server asks for one
+
+let key = sessionStorage.getItem("key");
+
+async function api(path, options = {}) {
+  const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
+  const response = await fetch(path, { ...options, headers });
+  if (response.status !== 401) return response;
+  key = await askForKey();
+  return key ? api(path, options) : response;
+}
+
+function askForKey() {
+  const dialog = $("key");
+  $("key-text").value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.onclose = () => {
+      const given = dialog.returnValue === "ok" ? $("key-text").value.trim() : "";
+      if (given) sessionStorage.setItem("key", given);
+      else sessionStorage.removeItem("key");
+      resolve(given || null);
+    };
+  });
+}
+
 // Analysing
 
 async function answered(response) {
@@ -72,14 +98,17 @@ async function analyse() {
     const form = new FormData();
     form.append("file", image, "image");
     form.append("priority", "stat");
-    let job = await (await answered(await fetch("/v1/jobs", { method: "POST", body: form }))).json();
-    while (job.state === "queued" || job.state === "running") {
-      if (image !== chosen) return;
-      say(`${job.state === "queued" ? "Waiting for a worker" : "Reading"} … ${seconds()}`, "busy");
-      await new Promise((resume) => setTimeout(resume, 250));
-      job = await (await answered(await fetch(`/v1/jobs/${job.id}`))).json();
-    }
+    const { id } = await (await answered(await api("/v1/jobs", { method: "POST", body: form }))).json();
+    let state = "queued";
+    const clock = setInterval(() => {
+      if (image === chosen) say(`${state === "queued" ? "Waiting for a worker" : "Reading"} … ${seconds()}`, "busy");
+    }, 100);
+    const job = await ended(id, (now) => { state = now; }, (text) => {
+      if (image === chosen) $("live").textContent = text;
+    }).finally(() => clearInterval(clock));
     if (image !== chosen) return;
+    $("live").textContent = "";
+    if (!shownByBrowser && job.state === "succeeded") await showAsRead(id);
     if (job.state !== "succeeded") throw new Error(job.failure?.message ?? `The job was ${job.state}.`);
     showReport(job);
     say(`Report after ${seconds()}`);
@@ -90,6 +119,52 @@ async function analyse() {
   }
 }
 $("analyse").onclick = analyse;
+
+// Follows a job's events to its end: what state it is in, and its report's text as it is written.
+async function ended(id, onState, onText) {
+  let text = "";
+  for (let tries = 0; tries < 100; tries++) {
+    const response = await answered(await api(`/v1/jobs/${id}/events`));
+    for await (const [event, data] of events(response.body)) {
+      if (event === "state") onState(data.state);
+      if (event === "text") onText(text = text.slice(0, data.offset) + data.text);
+      if (event === "ended") return data;
+    }
+    await new Promise((resume) => setTimeout(resume, 500)); // the stream broke off
+  }
+  throw new Error("The connection to the server keeps breaking off.");
+}
+
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let unread = "";
+  for (let { value, done } = await reader.read(); !done; { value, done } = await reader.read()) {
+    const blocks = (unread + value).split(/\r?\n\r?\n/);
+    unread = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split(/\r?\n/).map((line) => line.split(/: ?(.*)/s, 2)));
+      if (fields.data) yield [fields.event, JSON.parse(fields.data)];
+    }
+  }
+}
+
+// A browser shows no DICOM and no TIFF: such an image is shown once the server has read it.
+let shownByBrowser = true;
+$("image").onload = () => { shownByBrowser = true; $("figure").hidden = false; $("hint").hidden = true; };
+$("image").onerror = () => {
+  shownByBrowser = false;
+  $("figure").hidden = true;
+  $("hint").hidden = false;
+  $("hint").textContent = "This browser can't show this file. It appears here once it was read.";
+};
+
+async function showAsRead(id) {
+  const picture = await (await answered(await api(`/v1/jobs/${id}/image.png`))).blob();
+  URL.revokeObjectURL($("image").src);
+  const loaded = new Promise((resolve) => $("image").addEventListener("load", resolve, { once: true }));
+  $("image").src = URL.createObjectURL(picture);
+  await loaded;
+}
 
 // The report and its boxes
 
@@ -102,15 +177,30 @@ function showReport({ id, report }) {
   if (!report.locations.length) $("locations").append(element("li", report.abstained ? "not assessed" : "none"));
   $("report").classList.toggle("abstained", report.abstained);
   $("links").replaceChildren(
-    ...[["overlay.png", "Overlay PNG"], ["report.txt", "Text"], ["", "JSON"]].map(([part, text]) => {
+    ...Object.entries(FORMS).map(([part, text]) => {
       const link = element("a", text);
-      link.href = `/v1/jobs/${id}${part && `/${part}`}`;
+      link.href = `/v1/jobs/${id}/${part}`;
       link.target = "_blank";
+      if (key) link.onclick = (event) => { event.preventDefault(); openWithKey(link.href); };
       return link;
     }),
   );
   drawBoxes(report);
   $("report").hidden = false;
+}
+
+const FORMS = {
+  "overlay.png": "Overlay PNG",
+  "report.html": "HTML",
+  "report.pdf": "PDF",
+  "report.txt": "Text",
+  "report.json": "JSON",
+};
+
+async function openWithKey(address) {
+  const opened = window.open("about:blank");
+  const form = await (await api(address)).blob();
+  opened.location = URL.createObjectURL(form);
 }
 
 function element(name, text) {

@@ -1,14 +1,26 @@
 """The workstation in a real Chromium, driven as a reader would use it."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from explainmyxray.up import System
+from explainmyxray.up import System, free_port
+from shared.access import KeyRing
+from shared.store.directory import DirectoryStore
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPORT_MS = 60_000
@@ -110,7 +122,7 @@ def test_a_damaged_file_gets_a_sentence_and_the_next_one_works(page: Page, tmp_p
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     page.set_input_files("#file", tmp_path / "damaged.png")
     page.get_by_role("button", name="Analyse").click()
-    expect(page.locator("#status.failed")).to_contain_text("image")
+    expect(page.locator("#status.failed")).to_contain_text("damaged")
     expect(page.locator("#report")).to_be_hidden()
     analyse_demo(page)
 
@@ -121,3 +133,55 @@ def test_the_api_documentation_needs_no_other_host(page: Page, system: System) -
     page.goto(f"{system.url}/docs")
     expect(page.get_by_text("/explain")).to_be_visible()
     assert asked and all(url.startswith((system.url, "data:")) for url in asked)
+
+
+def dicom(file: Path) -> Path:
+    """The demo image as a DX file."""
+    from shared.settings import ROOT
+
+    picture = np.asarray(Image.open(ROOT / "models" / "demo" / "sample.png").convert("L"))
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", generate_uid()
+    dataset.Modality, dataset.BodyPartExamined = "DX", "CHEST"
+    dataset.Rows, dataset.Columns = picture.shape
+    dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.PixelRepresentation = "MONOCHROME2", 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = picture.tobytes() + b"\0" * (picture.size % 2)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def test_a_dicom_file_is_shown_once_it_was_read(page: Page, tmp_path: Path) -> None:
+    page.set_input_files("#file", dicom(tmp_path / "chest.dcm"))
+    expect(page.locator("#hint")).to_contain_text("can't show this file")
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator("#status")).to_contain_text("Report after", timeout=REPORT_MS)
+    expect(page.locator("#figure")).to_be_visible()
+    assert page.locator("#image").evaluate("image => image.naturalWidth") > 32
+
+
+def test_a_server_with_keys_asks_for_one(browser: Browser, redis_url: str, tmp_path: Path) -> None:
+    """A gateway alone: nobody reads the study, but it is accepted."""
+    store, port = tmp_path / "store", free_port()
+    _, key = KeyRing(DirectoryStore(store)).create("north")
+    own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port)}
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env={**os.environ, **own})
+    page = browser.new_page()
+    try:
+        for _ in range(100):
+            with suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/healthz")
+                break
+            time.sleep(0.1)
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_role("button", name="Demo image").click()
+        page.get_by_role("button", name="Analyse").click()
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#status")).to_contain_text("Waiting for a worker")
+    finally:
+        page.close()
+        gateway.terminate()
+        gateway.wait(20)
