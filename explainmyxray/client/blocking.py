@@ -1,5 +1,6 @@
 """The client for programs that wait."""
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import httpx
 
 from explainmyxray.client.api import Api
 from explainmyxray.client.connection import Connection
+from explainmyxray.client.errors import NotFound
 from explainmyxray.client.events import JobEvent, SignedEvent, all_events, job_events
 from explainmyxray.client.exchange import Answer, Flow, Pause, Step, T
 from explainmyxray.client.patience import Patience
@@ -145,9 +147,13 @@ class Client:
             yield found
 
     def batch_results(self, batch: Batch | str) -> Iterator[Job]:
-        """Every item's job with its report, in the order of the files; those that haven't ended too."""
+        """The items' jobs with their reports, in the order of the files, as they are now.
+
+        Left out are items that haven't been made jobs yet, or never were as the batch was cancelled.
+        """
         for item in self.batch(batch).items:
-            yield self.job(item.id)
+            with contextlib.suppress(NotFound):
+                yield self.job(item.id)
 
     def cancel_batch(self, batch: Batch | str) -> Batch:
         """Cancel what hasn't ended. Raises Conflict where all has."""

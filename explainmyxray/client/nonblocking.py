@@ -1,17 +1,18 @@
-"""The client for programs that do other things meanwhile (asyncio, trio)."""
+"""The client for programs that do other things meanwhile (asyncio)."""
 
+import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Unpack
 
-import anyio
-import anyio.to_thread
 import httpx
 
 from explainmyxray.client.api import Api
 from explainmyxray.client.connection import Connection
+from explainmyxray.client.errors import NotFound
 from explainmyxray.client.events import JobEvent, SignedEvent, all_events, job_events
 from explainmyxray.client.exchange import Answer, Flow, Pause, Step, T
 from explainmyxray.client.patience import Patience
@@ -147,9 +148,13 @@ class AsyncClient:
             yield found
 
     async def batch_results(self, batch: Batch | str) -> AsyncIterator[Job]:
-        """Every item's job with its report, in the order of the files; those that haven't ended too."""
+        """The items' jobs with their reports, in the order of the files, as they are now.
+
+        Left out are items that haven't been made jobs yet, or never were as the batch was cancelled.
+        """
         for item in (await self.batch(batch)).items:
-            yield await self.job(item.id)
+            with contextlib.suppress(NotFound):
+                yield await self.job(item.id)
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Cancel what hasn't ended. Raises Conflict where all has."""
@@ -185,7 +190,7 @@ class AsyncClient:
 
     async def _take(self, step: Step) -> Answer:
         if isinstance(step, Pause):
-            await anyio.sleep(step.seconds)
+            await asyncio.sleep(step.seconds)
             return None
         try:
             return await self._http.send(self._connection.request(self._http, step))
@@ -213,7 +218,7 @@ class AsyncClient:
                     await answer.aclose()
             except httpx.TransportError as error:
                 trouble = error
-            await anyio.sleep(wanted.pause(trouble))
+            await asyncio.sleep(wanted.pause(trouble))
 
 
 async def _content(image: XRay | Upload) -> bytes | Upload:
@@ -222,4 +227,4 @@ async def _content(image: XRay | Upload) -> bytes | Upload:
 
 async def _bytes(image: XRay) -> bytes:
     """Files are read, and pixels packed, beside the event loop."""
-    return await anyio.to_thread.run_sync(file_bytes, image)
+    return await asyncio.to_thread(file_bytes, image)

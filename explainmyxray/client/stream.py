@@ -24,9 +24,10 @@ class ServerSentEvent:
 
 @dataclass
 class EventParser:
-    """Bytes as they arrive, to events."""
+    """Bytes as they arrive, to events. ``last_id``: that of the last whole event, from where a stream goes on."""
 
     last_id: str = ""
+    _id: str | None = None
     _rest: bytes = b""
     _after_return: bool = False
     _event: str = ""
@@ -40,10 +41,12 @@ class EventParser:
         for line in lines:
             if line:
                 self._take(*line.decode(errors="replace").partition(":"))
-            elif self._data:
-                yield ServerSentEvent(self._event or "message", "\n".join(self._data), self.last_id)
-            if not line:
-                self._event, self._data = "", []
+                continue
+            event, data = self._event or "message", self._data
+            self._event, self._data = "", []
+            self.last_id = self.last_id if self._id is None else self._id
+            if data:
+                yield ServerSentEvent(event, "\n".join(data), self.last_id)
 
     def _take(self, name: str, colon: str, value: str) -> None:
         value = value.removeprefix(" ")
@@ -52,7 +55,7 @@ class EventParser:
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
 
 
 @dataclass
