@@ -21,9 +21,8 @@ def doctor(json: Json = False) -> None:
             print_line(check.as_dict())
             continue
         colour = _COLOURS[check.status]
-        console.print(
-            f"[{colour}]{check.status:4}[/] [bold]{check.name}[/]: {escape(check.found)}", highlight=False
-        )
+        line = f"[{colour}]{check.status:4}[/] [bold]{check.name}[/]: {escape(check.found)}"
+        console.print(line, highlight=False, soft_wrap=True)
         if check.todo:
             console.print(f"     {escape(check.todo)}", highlight=False, soft_wrap=True)
     if failed:

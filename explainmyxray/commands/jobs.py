@@ -141,13 +141,13 @@ def erase(
 
 
 def print_jobs(found: "list[Job]") -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("id", "state", "priority", "submitted", "study", "why")
+    table = Table(Column("id", no_wrap=True, min_width=36), "state", "priority", "submitted", "")
     for job in found:
-        at = f"{job.submitted_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        why = escape(job.failure.message) if job.failure else ""
-        table.add_row(job.id, coloured(job.state), job.priority, at, escape(job.study or ""), why)
+        at = f"{job.submitted_at.astimezone():%m-%d %H:%M}"
+        note = job.failure.message if job.failure else job.study or ""
+        table.add_row(job.id, coloured(job.state), job.priority, at, escape(note))
     console.print(table if found else "No jobs.")
 
 

@@ -26,8 +26,8 @@ class ScopeName(StrEnum):
 keys = typer.Typer(
     no_args_is_help=True,
     help="API keys of a server, which lie in its store. Once there is one, nobody gets in without.\n\n"
-    "The store is that of EMX_STORE or --store. `emx up` keeps its own under data/store: EMX_STORE=file:data/store, "
-    "in the folder where it was started.",
+    "The store is that of EMX_STORE or --store. `emx up` keeps its own under data/store: "
+    "EMX_STORE=file:data/store, in the folder where it was started.",
 )
 
 Store = Annotated[

@@ -433,6 +433,21 @@ def test_events_go_on_where_the_connection_broke(make: Make, gateway: Any, bad_c
     assert "last-event-id" in bad_connection.seen[-1][2]
 
 
+def test_listening_goes_on_when_the_server_comes_back(make: Make, gateway: Any, bad_connection: Any) -> None:
+    gateway.client.post("/v1/webhooks/secrets/rotate")
+    bad_connection.faults = ["drop", (503, {}), "drop"]
+    heard: list[Any] = []
+    listener = threading.Thread(
+        target=lambda: heard.append(next(iter(make(bad_connection.url, retries=0).listen())))
+    )
+    listener.start()
+    while listener.is_alive():
+        gateway.read_by_a_worker(gateway.submit(gateway.png()).json()["id"])
+        time.sleep(0.1)
+    assert heard[0].type == "job.succeeded" and heard[0].headers["webhook-signature"]
+    assert len(bad_connection.seen) == 4
+
+
 def test_events_of_a_server_that_stays_away_end(make: Make, bad_connection: Any) -> None:
     bad_connection.faults = ["drop"] * 9
     with pytest.raises(Unavailable):
