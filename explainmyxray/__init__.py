@@ -3,18 +3,26 @@
 Research software, not for clinical use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from explainmyxray.client import AsyncClient, Client, verify_webhook
     from explainmyxray.inference import load_model, run_inference
 
-__all__ = ["load_model", "run_inference"]
+__all__ = ["AsyncClient", "Client", "load_model", "run_inference", "verify_webhook"]
+
+_ROOMS = {
+    "AsyncClient": "explainmyxray.client",
+    "Client": "explainmyxray.client",
+    "load_model": "explainmyxray.inference",
+    "run_inference": "explainmyxray.inference",
+    "verify_webhook": "explainmyxray.client",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when a model is wanted (PEP 562)."""
-    if name in __all__:
-        from explainmyxray import inference
-
-        return getattr(inference, name)
+    """Import torch only when a model is wanted, and httpx only for a client (PEP 562)."""
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,12 @@
 """The Python API: a model in this process, without any service."""
 
-import io
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
+from explainmyxray.xray import XRay, file_bytes
 from shared.imaging import BadImage, decode
 from shared.report import Report
 from worker.engine.engine import Engine
@@ -18,9 +15,6 @@ from worker.loading import load_model as load
 from worker.study import Study, StudyFault
 
 DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
-
-XRay = str | Path | bytes | Image.Image | npt.NDArray[Any]
-"""A path, a file's bytes, a PIL image, or an array: uint8 or uint16 (height, width), uint8 (height, width, 3)."""
 
 
 class InferenceError(RuntimeError):
@@ -95,6 +89,25 @@ def run_inference(model: Model, processor: Any, image: XRay | list[XRay]) -> Exp
     return _explained(model, processor, [image])[0]
 
 
+def read_each(model: Model, images: Sequence[XRay]) -> list[Explanation | BadImage | InferenceError]:
+    """Read images as a batch; those that can't be read leave their error in their place."""
+    studies = [_study_or_why(image) for image in images]
+    good = [study for study in studies if isinstance(study, Study)]
+    answers = dict(zip((study.id for study in good), model.engine.read(good), strict=True))
+    return [_result(answers[study.id]) if isinstance(study, Study) else study for study in studies]
+
+
+def _study_or_why(image: XRay) -> Study | BadImage:
+    try:
+        return _study(image)
+    except BadImage as error:
+        return error
+
+
+def _result(answer: Report | StudyFault) -> Explanation | InferenceError:
+    return InferenceError(answer) if isinstance(answer, StudyFault) else _explanation(answer)
+
+
 def _explained(model: Model, processor: Any, images: list[XRay]) -> list[Explanation]:
     engine = model.engine
     if processor is not model.loaded.processor:
@@ -103,35 +116,8 @@ def _explained(model: Model, processor: Any, images: list[XRay]) -> list[Explana
 
 
 def _study(image: XRay) -> Study:
-    decoded = decode(_bytes(image))
+    decoded = decode(file_bytes(image))
     return Study(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
-
-
-def _bytes(image: XRay) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        return Path(image).read_bytes()
-    # Pixels take the same way as files, so that they mean the same.
-    picture = _picture(image) if isinstance(image, np.ndarray) else image
-    stream = io.BytesIO()
-    try:
-        picture.save(stream, format="PNG", compress_level=1, exif=picture.getexif())
-    except (OSError, ValueError) as error:  # a mode that PNG hasn't, pixels that can't be loaded, or none
-        raise BadImage(f"This PIL image can't be read ({error}): convert it to L, I;16 or RGB.") from None
-    return stream.getvalue()
-
-
-def _picture(pixels: npt.NDArray[Any]) -> Image.Image:
-    kind = f"{pixels.dtype.name}, {pixels.ndim}-dimensional"
-    if kind == "uint16, 2-dimensional":
-        return Image.fromarray(pixels.astype(np.uint16))  # in this machine's byte order
-    if kind == "uint8, 2-dimensional" or (kind == "uint8, 3-dimensional" and pixels.shape[2] == 3):
-        return Image.fromarray(pixels)
-    raise BadImage(
-        f"An array of {pixels.dtype} with shape {pixels.shape} can't be read: give uint8 or uint16 of shape "
-        "(height, width), or uint8 of shape (height, width, 3)."
-    )
 
 
 def _explanation(answer: Report | StudyFault) -> Explanation:

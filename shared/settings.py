@@ -23,6 +23,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 8000
+    url: str | None = Field(None, description="Server that the client and the command `emx` talk to")
+    api_key: str | None = Field(None, description="emx_…, shown to that server")
     allow_keyless_bind: bool = Field(
         False,
         description="Bind beyond loopback without API keys; for a container whose port is published "

@@ -11,8 +11,8 @@ from shared.store.directory import DirectoryStore
 def open_store(settings: Settings) -> Store:
     """``file:DIR`` or ``s3+http(s)://HOST[:PORT]/BUCKET``. Raises UnsuitableStore for anything else."""
     url = urlsplit(settings.store)
-    if url.scheme == "file":
-        return DirectoryStore(Path(url.netloc + url.path))
+    if folder := folder_of(settings.store):
+        return DirectoryStore(folder)
     if url.scheme in ("s3+http", "s3+https") and url.netloc and url.path.strip("/"):
         from shared.store.s3 import S3Store
 
@@ -25,3 +25,9 @@ def open_store(settings: Settings) -> Store:
             secure=url.scheme == "s3+https",
         )
     raise UnsuitableStore("EMX_STORE must be file:DIR or s3+http(s)://HOST[:PORT]/BUCKET")
+
+
+def folder_of(store: str) -> Path | None:
+    """The directory that ``file:DIR`` names; None for other stores."""
+    url = urlsplit(store)
+    return Path(url.netloc + url.path) if url.scheme == "file" else None

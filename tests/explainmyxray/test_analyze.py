@@ -81,6 +81,18 @@ def test_an_overlay_that_cannot_be_written_is_a_sentence(image: Path) -> None:
     assert "Cannot write" in answer.output
 
 
+def test_a_bad_file_among_many_stops_no_other(image: Path) -> None:
+    image.with_name("bad.png").write_bytes(b"no image")
+    image.with_name("more.png").write_bytes(image.read_bytes())
+    answer = analyze(image.parent, "--json", "--overlay", image.parent / "overlays")
+    assert answer.exit_code == 1
+    told = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [Path(one["file"]).name for one in told] == ["bad.png", "chest.png", "more.png"]
+    assert "not a PNG, JPEG, TIFF or DICOM" in told[0]["error"]
+    assert told[1]["report"]["findings"] == told[2]["report"]["findings"]
+    assert sorted(path.name for path in (image.parent / "overlays").iterdir()) == ["chest.png", "more.png"]
+
+
 def test_as_a_process_stdout_is_json_and_nothing_else(image: Path) -> None:
     command = [sys.executable, "-m", "explainmyxray.cli", "analyze", str(image), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from explainmyxray.cli import Quantisation, Split
+from explainmyxray.commands.evaluate import Split
+from explainmyxray.terminal import Quantisation
 from shared.settings import ROOT
 from training.baselines import best_constant_report
 from training.phantoms import held_out_seeds, render

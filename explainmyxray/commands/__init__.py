@@ -1,0 +1,1 @@
+"""The commands of ``emx``, one module for each group."""

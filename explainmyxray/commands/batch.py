@@ -1,0 +1,108 @@
+"""``emx batch``: many studies in one submission."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from explainmyxray.commands.images import find_images
+from explainmyxray.commands.jobs import coloured, print_jobs
+from explainmyxray.commands.server import Json, Url, connected
+from explainmyxray.terminal import console, errors, print_line, refused
+
+if TYPE_CHECKING:
+    from explainmyxray.client import Batch, Client
+
+batch = typer.Typer(no_args_is_help=True, help="Batches of a server: submit, follow, fetch, cancel.")
+
+Id = Annotated[str, typer.Argument(help="The batch's id", show_default=False)]
+
+
+@batch.command()
+def submit(
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, ZIP archives or patterns", show_default=False)
+    ],
+    priority: Annotated[Literal["stat", "routine", "backlog"], typer.Option()] = "backlog",
+    webhook_url: Annotated[str | None, typer.Option(help="Called when all have ended")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended")] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Submit many studies: all are accepted, or none."""
+    files = find_images(images)
+    with connected(url) as client:
+        try:
+            contents = [file.read() for file in files]
+        except OSError as error:
+            raise refused(error) from None
+        made = client.submit_batch(contents, priority=priority, webhook_url=webhook_url)
+        if wait:
+            made = _follow(client, made)
+    _print_batch(made, json)
+
+
+@batch.command()
+def status(
+    id: Id,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended")] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """How far a batch is."""
+    with connected(url) as client:
+        found = client.batch(id)
+        if wait:
+            found = _follow(client, found)
+    _print_batch(found, json)
+
+
+@batch.command()
+def results(
+    id: Id,
+    output: Annotated[Path | None, typer.Option(help="Write reports into this folder", file_okay=False)] = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """The items with what became of them; with ``--json`` their reports too."""
+    with connected(url) as client:
+        found = []
+        for job in client.batch_results(id):
+            if json:
+                print_line(job.model_dump(mode="json"))
+            if output and job.report:
+                try:
+                    output.mkdir(parents=True, exist_ok=True)
+                    (output / f"{job.id}.json").write_text(job.report.model_dump_json(indent=2))
+                except OSError as error:
+                    raise refused(f"Cannot write into {output}: {error.strerror}") from None
+            found.append(job)
+    if not json:
+        print_jobs(found)
+
+
+@batch.command()
+def cancel(id: Id, url: Url = None, json: Json = False) -> None:
+    """Cancel what hasn't ended; reports that are there stay."""
+    with connected(url) as client:
+        _print_batch(client.cancel_batch(id), json)
+
+
+def _follow(client: "Client", found: "Batch") -> "Batch":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        shown = bar.add_task("", total=found.total)
+        for now in client.batch_progress(found):
+            bar.update(shown, completed=now.done)
+    return now
+
+
+def _print_batch(found: "Batch", json: bool) -> None:
+    if json:
+        print_line(found.model_dump(mode="json"))
+        return
+    counts = ", ".join(f"{count} {escape(state)}" for state, count in found.counts.items() if count)
+    console.print(f"{found.id} {coloured(found.state)}: {found.done} of {found.total} have ended ({counts})")

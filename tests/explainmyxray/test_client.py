@@ -1,0 +1,521 @@
+"""Client and AsyncClient against a real gateway: the same behaviour of both."""
+
+import inspect
+import io
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from PIL import Image
+
+from explainmyxray.client import (
+    ApiError,
+    AsyncClient,
+    BadImage,
+    Client,
+    Conflict,
+    Ended,
+    Forbidden,
+    InvalidRequest,
+    Job,
+    NoReport,
+    NotFound,
+    StateChanged,
+    StillRunning,
+    TextWritten,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+from explainmyxray.client.stream import EventParser
+from shared.access import KeyRing
+from shared.ledger import start
+from shared.settings import settings
+from shared.store.directory import DirectoryStore
+
+
+class Awaited:
+    """An AsyncClient whose methods wait, so that the same tests are for it."""
+
+    def __init__(self, portal: BlockingPortal, client: AsyncClient) -> None:
+        self._portal, self._client = portal, client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if inspect.iscoroutinefunction(found):
+                return self._portal.call(lambda: found(*args, **kwargs))
+            return self._each(found(*args, **kwargs))
+
+        return call
+
+    def _each(self, iterator: AsyncIterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._portal.call(iterator.__anext__)
+            except StopAsyncIteration:
+                return
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes clients of each kind in turn."""
+    if request.param == "blocking":
+        yield Client
+        return
+    with start_blocking_portal() as portal:
+
+        async def made(*args: Any, **kwargs: Any) -> AsyncClient:
+            return AsyncClient(*args, **kwargs)
+
+        yield lambda *args, **kwargs: Awaited(portal, portal.call(lambda: made(*args, **kwargs)))
+
+
+@pytest.fixture
+def client(make: Make, gateway: Any) -> Any:
+    return make(gateway.url)
+
+
+def later(action: Callable[[str], Any], job: str, seconds: float = 0.3) -> None:
+    threading.Timer(seconds, action, (job,)).start()
+
+
+def test_a_study_is_submitted_and_its_report_awaited(client: Any, gateway: Any) -> None:
+    job = client.submit(gateway.png(), priority="stat", metadata={"site": "north"}, study="s", expires_in=60)
+    assert (job.state, job.priority, job.metadata, job.study) == ("queued", "stat", {"site": "north"}, "s")
+    assert not job.ended
+    later(gateway.read_by_a_worker, job.id)
+    ended = client.wait(job, timeout=20)
+    assert ended.ended and ended.state == "succeeded"
+    assert ended.report.locations[0].box.xmin == 40
+    assert client.report(job) == ended.report == client.job(job.id).report
+
+
+def forms_of_an_image(folder: Path) -> dict[str, Any]:
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(folder / "mrs-jones.png")
+    data = (folder / "mrs-jones.png").read_bytes()
+    return {
+        "path": folder / "mrs-jones.png",
+        "name": str(folder / "mrs-jones.png"),
+        "bytes": data,
+        "file": io.BytesIO(data),
+        "PIL": picture,
+        "array": pixels,
+    }
+
+
+@pytest.mark.parametrize("form", ["path", "name", "bytes", "file", "PIL", "array"])
+def test_an_image_may_have_any_form(client: Any, gateway: Any, tmp_path: Path, form: str) -> None:
+    job = client.submit(forms_of_an_image(tmp_path)[form])
+    kept = gateway.client.get(f"/v1/jobs/{job.id}/input").content
+    assert Image.open(io.BytesIO(kept)).size == (80, 60)
+
+
+def test_read_submits_and_waits(client: Any, gateway: Any) -> None:
+    study = uuid.uuid4().hex
+
+    def work() -> None:
+        while not (found := list(Client(gateway.url).jobs(study=study))):
+            time.sleep(0.05)
+        gateway.read_by_a_worker(found[0].id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert client.read(gateway.png(), study=study, timeout=20).report.impression == "Effusion."
+    worker.join()
+
+
+def test_read_tells_why_there_is_no_report(client: Any, gateway: Any) -> None:
+    study = uuid.uuid4().hex
+
+    def cancel() -> None:
+        own = Client(gateway.url)
+        while not (found := list(own.jobs(study=study))):
+            time.sleep(0.05)
+        own.cancel(found[0])
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(NoReport, match="cancelled") as caught:
+        client.read(gateway.png(), study=study)
+    canceller.join()
+    assert caught.value.job.state == "cancelled"
+
+
+def test_waiting_has_an_end(client: Any, gateway: Any) -> None:
+    job = client.submit(gateway.png())
+    began = time.monotonic()
+    with pytest.raises(StillRunning, match="queued after 1 s"):
+        client.wait(job, timeout=1)
+    assert 1 <= time.monotonic() - began < 3
+    with pytest.raises(TimeoutError):
+        client.wait(job, timeout=0)
+
+
+def test_an_upload_is_submitted_by_its_id(client: Any, gateway: Any) -> None:
+    data = gateway.png()
+    upload = client.upload(data)
+    job = client.submit(upload, patient="p", metadata={"a": "b"})
+    assert (job.patient, job.metadata) == ("p", {"a": "b"})
+    assert gateway.client.get(f"/v1/jobs/{job.id}/input").content == data
+
+
+def test_events_are_typed_and_end_with_the_job(client: Any, gateway: Any) -> None:
+    job = client.submit(gateway.png()).id
+
+    def work() -> None:
+        while not gateway.ledger.index.watched([job]):
+            time.sleep(0.02)
+        gateway.ledger.index.tell(job, "FINDINGS: ", 0)
+        gateway.ledger.index.tell(job, "There is fluid.", 10)
+        time.sleep(0.3)
+        gateway.read_by_a_worker(job)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    events = list(client.events(job))
+    worker.join()
+    assert events[0] == StateChanged("queued")
+    texts = [event for event in events if isinstance(event, TextWritten)]
+    assert texts == [TextWritten(0, "FINDINGS: "), TextWritten(10, "There is fluid.")]
+    assert isinstance(events[-1], Ended) and events[-1].job.report.impression == "Effusion."
+
+
+def test_all_pages_are_listed(client: Any, gateway: Any) -> None:
+    study = uuid.uuid4().hex
+    made = [gateway.submit(gateway.png(), study=study).json()["id"] for _ in range(103)]
+    assert [job.id for job in client.jobs(study=study)] == made[::-1]
+    client.cancel(made[0])
+    assert [job.id for job in client.jobs(study=study, state="cancelled")] == made[:1]
+    first = client.job(made[0]).submitted_at
+    assert len(list(client.jobs(study=study, submitted_after=first))) == 102
+    assert client.erase_study(study) == 103
+
+
+def test_cancelling_twice_is_cancelling(client: Any, gateway: Any) -> None:
+    job = client.submit(gateway.png())
+    assert client.cancel(job).state == client.cancel(job).state == "cancelled"
+    read = client.submit(gateway.png())
+    gateway.read_by_a_worker(read.id)
+    with pytest.raises(Conflict) as caught:
+        client.cancel(read)
+    assert caught.value.type == "already-ended"
+
+
+def test_what_is_erased_is_gone(client: Any, gateway: Any) -> None:
+    patient = uuid.uuid4().hex
+    one, *others = (client.submit(gateway.png(), patient=patient) for _ in range(3))
+    client.erase(one)
+    with pytest.raises(NotFound):
+        client.job(one)
+    assert client.erase_patient(patient) == len(others)
+
+
+def test_the_report_comes_in_every_form(client: Any, gateway: Any) -> None:
+    job = client.submit(gateway.png())
+    with pytest.raises(Conflict) as caught:
+        client.report(job)
+    assert caught.value.type == "no-report" and caught.value.retry_after == 1
+    gateway.read_by_a_worker(job.id)
+    magic = {"json": b"{", "txt": b"", "html": b"<!doctype html>", "pdf": b"%PDF", "png": b"\x89PNG"}
+    for kind, first in magic.items():
+        assert client.rendering(job, kind).lower().startswith(first.lower())
+    assert max(Image.open(io.BytesIO(client.overlay(job, longest_side=64))).size) == 64
+
+
+def test_a_batch_is_followed_to_its_end(client: Any, gateway: Any) -> None:
+    batch = client.submit_batch([gateway.png(), gateway.png()], priority="routine")
+    assert (batch.total, batch.done, batch.ended) == (2, 0, False)
+    assert client.batch(batch).id == batch.id
+    with pytest.raises(StillRunning):
+        list(client.batch_progress(batch, timeout=0))
+    later(lambda _: client_of(gateway).cancel_batch(batch), "", 0.5)
+    *_, last = client.batch_progress(batch, timeout=20)
+    assert last.ended and last.state == "cancelled"
+    assert {job.state for job in client.batch_results(batch)} <= {"cancelled"}
+    assert client.cancel_batch(batch).state == "cancelled"
+
+
+def client_of(gateway: Any) -> Client:
+    return Client(gateway.url)
+
+
+def test_each_refusal_has_its_class(client: Any, gateway: Any, make: Make) -> None:
+    def refused(kind: type[ApiError], type: str, status: int, action: Callable[[], Any]) -> ApiError:
+        with pytest.raises(kind) as caught:
+            action()
+        assert caught.type is kind
+        assert (caught.value.type, caught.value.status) == (type, status)
+        assert caught.value.detail == str(caught.value)
+        return caught.value
+
+    refused(NotFound, "no-such-job", 404, lambda: client.job(str(uuid.uuid4())))
+    refused(NotFound, "not-found", 404, lambda: client.job("../batches"))
+    refused(NotFound, "no-such-job", 404, lambda: next(iter(client.events("x"))))
+    refused(BadImage, "not-an-image", 415, lambda: client.submit(b"no image"))
+    refused(BadImage, "bad-image", 422, lambda: client.submit(gateway.png()[:300]))
+    refused(BadImage, "image-too-large", 413, lambda: client.submit(bytes(1_000_001)))
+    invalid = refused(
+        InvalidRequest, "invalid-request", 422, lambda: client.submit(gateway.png(), priority="urgent")
+    )
+    assert invalid.errors[0]["where"] == "body.priority"
+    key = uuid.uuid4().hex
+    client.submit(gateway.png(), idempotency_key=key)
+    refused(
+        Conflict,
+        "idempotency-conflict",
+        409,
+        lambda: client.submit(gateway.png(90, 70), idempotency_key=key),
+    )
+    strange = make(gateway.url + "/web")
+    refused(NotFound, "not-found", 404, lambda: strange.job("x"))
+
+
+def test_an_address_that_is_somebody_elses_is_told(make: Make, gateway: Any) -> None:
+    elsewhere = make(f"{gateway.url}/demo.png?")
+    with pytest.raises(ApiError, match="Is the address right"):
+        elsewhere.job("x")
+    for address in ("localhost:8000", "ftp://x", "http://", "nonsense"):
+        with pytest.raises(ValueError, match="address must be like"):
+            make(address)
+    with pytest.raises(ValueError, match="API key"):
+        make(gateway.url, "emx_\nX: y")
+
+
+def test_nobody_there_is_unavailable(make: Make) -> None:
+    with pytest.raises(Unavailable, match="can't be reached") as caught:
+        make("http://127.0.0.1:1", retries=0).job("x")
+    assert (caught.value.type, caught.value.status) == ("no-answer", None)
+
+
+@pytest.fixture(scope="module")
+def keyed(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("keyed")
+    ring = KeyRing(DirectoryStore(folder))
+    with start_gateway(redis_url, folder, EMX_READ_LIMIT="5/minute") as made:
+        made.url = str(made.client.base_url).rstrip("/")
+        made.full, made.submitting = ring.create("north")[1], ring.create("south", ("submit",))[1]
+        made.limited = ring.create("limited")[1]
+        yield made
+
+
+def test_the_key_is_shown_and_the_settings_are_used(
+    make: Make, keyed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMX_URL", keyed.url)
+    monkeypatch.delenv("EMX_API_KEY", raising=False)
+    settings.cache_clear()
+    with pytest.raises(Unauthenticated):
+        make().submit(keyed.png())
+    with pytest.raises(Forbidden, match="scope 'read'"):
+        make(api_key=keyed.submitting).job("x")
+    monkeypatch.setenv("EMX_API_KEY", keyed.full)
+    settings.cache_clear()
+    assert make().submit(keyed.png()).state == "queued"
+    settings.cache_clear()
+
+
+def test_who_is_too_quick_is_told_when(make: Make, keyed: Any) -> None:
+    own = make(keyed.url, keyed.limited, retries=0)
+    with pytest.raises(TooManyRequests) as caught:
+        for _ in range(10):
+            list(own.jobs())
+    assert caught.value.status == 429 and 0 < (caught.value.retry_after or 0) <= 60
+
+
+# Retries
+
+
+def test_a_server_that_fails_first_is_asked_again(make: Make, gateway: Any, bad_connection: Any) -> None:
+    job = gateway.submit(gateway.png()).json()["id"]
+    bad_connection.faults = [(503, {"Retry-After": "1"}), (502, {}), "drop", (504, {})]
+    began = time.monotonic()
+    assert make(bad_connection.url).job(job).id == job
+    assert time.monotonic() - began >= 1
+    assert len(bad_connection.seen) == 5
+
+
+@pytest.mark.parametrize("fault", ["lose", "drop", 40, (503, {}), (429, {"Retry-After": "0"})])
+def test_a_submission_sent_again_makes_one_job(make: Make, gateway: Any, bad_connection: Any, fault: Any) -> None:
+    study = uuid.uuid4().hex
+    bad_connection.faults = [fault, fault]
+    job = make(bad_connection.url).submit(gateway.png(), study=study)
+    assert [found.id for found in client_of(gateway).jobs(study=study)] == [job.id]
+    keys = {headers["idempotency-key"] for _, _, headers in bad_connection.seen}
+    assert len(bad_connection.seen) == 3 and len(keys) == 1
+
+
+def test_each_submission_has_a_key_of_its_own(client: Any, gateway: Any) -> None:
+    data = gateway.png()
+    assert client.submit(data).id != client.submit(data).id
+    key = uuid.uuid4().hex
+    assert client.submit(data, idempotency_key=key).id == client.submit(data, idempotency_key=key).id
+
+
+def test_what_makes_two_of_one_is_not_sent_again(make: Make, gateway: Any, bad_connection: Any) -> None:
+    bad_connection.faults = ["drop"]
+    with pytest.raises(Unavailable):
+        make(bad_connection.url).submit_batch([gateway.png()])
+    assert len(bad_connection.seen) == 1
+
+
+def test_what_will_not_change_is_not_asked_again(make: Make, bad_connection: Any) -> None:
+    for status in (400, 401, 403, 404, 409, 500, 507):
+        bad_connection.seen.clear()
+        bad_connection.faults = [(status, {})]
+        with pytest.raises(ApiError) as caught:
+            make(bad_connection.url).job("x")
+        assert caught.value.status == status
+        assert len(bad_connection.seen) == 1
+
+
+def test_patience_ends(make: Make, bad_connection: Any) -> None:
+    bad_connection.faults = [(503, {"Retry-After": "0"})] * 9
+    with pytest.raises(Unavailable):
+        make(bad_connection.url, retries=1).job("x")
+    assert len(bad_connection.seen) == 2
+    bad_connection.faults = [(503, {"Retry-After": "3600"})]
+    with pytest.raises(Unavailable) as caught:
+        make(bad_connection.url).job("x")
+    assert caught.value.retry_after == 3600
+    assert len(bad_connection.seen) == 3
+
+
+def test_retry_after_may_be_a_date(make: Make, bad_connection: Any) -> None:
+    bad_connection.faults = [(503, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})]
+    with pytest.raises(Unavailable) as caught:
+        make(bad_connection.url).job("x")
+    assert (caught.value.retry_after or 0) > 3600
+
+
+def test_erasing_whose_answer_was_lost_is_erasing(make: Make, gateway: Any, bad_connection: Any) -> None:
+    job = gateway.submit(gateway.png()).json()["id"]
+    bad_connection.faults = ["lose"]
+    make(bad_connection.url).erase(job)
+    with pytest.raises(NotFound):
+        make(bad_connection.url).erase(job)
+
+
+def test_cancelling_whose_answer_was_lost_is_cancelling(make: Make, gateway: Any, bad_connection: Any) -> None:
+    job = gateway.submit(gateway.png()).json()["id"]
+    bad_connection.faults = ["lose"]
+    assert make(bad_connection.url).cancel(job).state == "cancelled"
+
+
+def test_events_go_on_where_the_connection_broke(make: Make, gateway: Any, bad_connection: Any) -> None:
+    job = gateway.submit(gateway.png()).json()["id"]
+    index = gateway.ledger.index
+    for number in range(4):
+        index.tell(job, f"{number}" * 20, number * 20)
+    gateway.read_by_a_worker(job)
+    bad_connection.faults = ["drop", 150, (503, {}), 150, "drop"]
+    events = list(make(bad_connection.url).events(job))
+    texts = [event.offset for event in events if isinstance(event, TextWritten)]
+    assert texts == [0, 20, 40, 60]
+    assert isinstance(events[-1], Ended)
+    assert "last-event-id" in bad_connection.seen[-1][2]
+
+
+def test_listening_goes_on_when_the_server_comes_back(make: Make, gateway: Any, bad_connection: Any) -> None:
+    gateway.client.post("/v1/webhooks/secrets/rotate")
+    bad_connection.faults = ["drop", (503, {}), "drop"]
+    heard: list[Any] = []
+    listener = threading.Thread(
+        target=lambda: heard.append(next(iter(make(bad_connection.url, retries=0).listen())))
+    )
+    listener.start()
+    while listener.is_alive():
+        gateway.read_by_a_worker(gateway.submit(gateway.png()).json()["id"])
+        time.sleep(0.1)
+    assert heard[0].type == "job.succeeded" and heard[0].headers["webhook-signature"]
+    assert len(bad_connection.seen) == 4
+
+
+def test_events_of_a_server_that_stays_away_end(make: Make, bad_connection: Any) -> None:
+    bad_connection.faults = ["drop"] * 9
+    with pytest.raises(Unavailable):
+        list(make(bad_connection.url, retries=1).events("x"))
+    assert len(bad_connection.seen) == 2
+
+
+def test_an_upload_url_never_sees_the_key(make: Make, bad_connection: Any, gateway: Any) -> None:
+    own = make(bad_connection.url, "emx_k")
+    bad_connection.faults = [(401, {})]
+    with pytest.raises(Unauthenticated):
+        own.job("x")
+    assert bad_connection.seen[-1][2]["authorization"] == "Bearer emx_k"
+    own = make(bad_connection.url)
+    upload = own.upload(gateway.png())
+    assert own.submit(upload).state == "queued"
+    assert all("authorization" not in headers for _, _, headers in bad_connection.seen[1:])
+
+
+def test_the_name_of_a_file_is_not_sent(bad_connection: Any, tmp_path: Path) -> None:
+    connection = Client(bad_connection.url)._connection
+    from explainmyxray.client.exchange import Call
+
+    with httpx.Client() as http:
+        call = Call("POST", "/", lambda _: None, files=[("file", forms_of_an_image(tmp_path)["bytes"])])
+        body = connection.request(http, call).read()
+    assert b"jones" not in body and b'filename="image"' in body
+
+
+# What needs no server
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_events_are_parsed_however_they_are_cut(cut: int) -> None:
+    stream = (
+        b": hello\r\n\r\nevent: text\r\nid: 1\r\ndata: a\r\ndata:b\r\n\r\n"
+        b"data: \xe2\x80\xa8second\n\nid: 2\rdata: third\r\rid\nevent: nothing\n\ndata: unfinished\n"
+    )
+    parser = EventParser()
+    found = [told for at in range(0, len(stream), cut) for told in parser.feed(stream[at : at + cut])]
+    assert [(told.event, told.data, told.id) for told in found] == [
+        ("text", "a\nb", "1"),
+        ("message", "\u2028second", "1"),
+        ("message", "third", "2"),
+    ]
+
+
+def test_a_newer_server_may_tell_more(gateway: Any) -> None:
+    from explainmyxray.client.resources import read_json
+
+    job = gateway.submit(gateway.png()).json()["id"]
+    start(gateway.ledger, job, "t")
+    gateway.ledger.index.release_lease(job, "t")
+    gateway.read_by_a_worker(job)
+    told = gateway.client.get(f"/v1/jobs/{job}").json()
+    told |= {"weather": "fine", "state": "archived"}
+    told["report"]["confidence"] = 1
+    told["report"]["locations"][0]["box"]["depth"] = 3
+    import json
+
+    read = read_json(Job, json.dumps(told).encode())
+    assert read.state == "archived" and read.report and read.report.locations[0].box.xmin == 40
+
+
+def test_the_client_needs_no_torch_and_no_fastapi() -> None:
+    code = (
+        "import sys; from explainmyxray import Client, AsyncClient, verify_webhook;"
+        "print([m for m in ('torch','transformers','fastapi','starlette','redis','celery') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
