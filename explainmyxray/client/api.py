@@ -4,7 +4,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,12 +17,15 @@ from explainmyxray.client.exchange import Call, Flow, Pause, exchange
 from explainmyxray.client.patience import Patience
 from explainmyxray.client.resources import (
     Batch,
+    BatchChange,
+    BatchItems,
+    BatchOptions,
     Erased,
     Job,
     JobFilter,
     JobOptions,
     JobPage,
-    Priority,
+    ManifestKind,
     R,
     Readiness,
     RenderingKind,
@@ -128,10 +131,21 @@ class Api:
         yield from exchange(put, self.patience)
         return room
 
-    def submit_batch(self, images: Sequence[bytes], priority: Priority, webhook_url: str | None) -> Flow[Batch]:
-        form = {"priority": priority} | ({"webhook_url": webhook_url} if webhook_url else {})
-        files = [("files", image) for image in images]
-        call = Call("POST", "/v1/batches", _as(Batch), form=form, files=files, repeatable=False)
+    def submit_manifest(
+        self, manifest: bytes, kind: ManifestKind, options: BatchOptions, idempotency_key: str | None
+    ) -> Flow[Batch]:
+        """With a key of its own, it may be sent again without a second batch."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": kind}
+        call = Call("POST", "/v1/batches", _as(Batch), params=_texts(options), headers=headers, content=manifest)
+        return (yield from exchange(call, self.patience))
+
+    def items(self, batch: Batch | str, row: int) -> Flow[BatchItems]:
+        params = {"row": str(row), "limit": "1000"}
+        call = Call("GET", f"/v1/batches/{id_of(batch)}/items", _as(BatchItems), params=params)
+        return (yield from exchange(call, self.patience))
+
+    def change_batch(self, batch: Batch | str, change: BatchChange) -> Flow[Batch]:
+        call = Call("POST", f"/v1/batches/{id_of(batch)}/{change}", _as(Batch), repeatable=change != "retry")
         return (yield from exchange(call, self.patience))
 
     def batch(self, batch: Batch | str) -> Flow[Batch]:
@@ -162,6 +176,12 @@ class Api:
         """A server that isn't ready says so with 503, which is an answer here."""
         call = Call("GET", "/readyz", _as(Readiness), answers=(503,))
         return (yield from exchange(call, self.patience))
+
+
+def manifest_of(uploads: Iterable[tuple[Upload, str | None]]) -> bytes:
+    """The manifest of images that were uploaded, with the client's names for them."""
+    rows = ({"image": f"upload:{upload.id}", "name": name} for upload, name in uploads)
+    return "".join(json.dumps(_given(row)) + "\n" for row in rows).encode()
 
 
 def _as(kind: type[R]) -> Callable[[httpx.Response], R]:

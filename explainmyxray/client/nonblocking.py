@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Unpack
 
 import httpx
 
-from explainmyxray.client.api import Api
+from explainmyxray.client.api import Api, manifest_of
 from explainmyxray.client.connection import Connection
 from explainmyxray.client.errors import NotFound
 from explainmyxray.client.events import JobEvent, SignedEvent, all_events, job_events
@@ -18,10 +19,12 @@ from explainmyxray.client.exchange import Answer, Flow, Pause, Step, T
 from explainmyxray.client.patience import Patience
 from explainmyxray.client.resources import (
     Batch,
+    BatchItem,
+    BatchOptions,
     Job,
     JobFilter,
     JobOptions,
-    Priority,
+    ManifestKind,
     Readiness,
     RenderingKind,
     Upload,
@@ -128,12 +131,36 @@ class AsyncClient:
         return await self._run(self._api.upload(await _bytes(image)))
 
     async def submit_batch(
-        self, images: Sequence[XRay], *, priority: Priority = "backlog", webhook_url: str | None = None
+        self,
+        images: Iterable[XRay],
+        *,
+        names: Iterable[str | None] | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[BatchOptions],
     ) -> Batch:
-        """Submit many studies: all or none. Isn't tried again by itself."""
-        return await self._run(
-            self._api.submit_batch([await _bytes(one) for one in images], priority, webhook_url)
+        """Submit many studies, which are uploaded one by one; ``names`` are your own for them.
+
+        An image that can't be read fails its own item alone. Also raises BadImage of shared.imaging, OSError.
+        """
+        uploads = [
+            (await self.upload(image), name)
+            for image, name in zip(images, names or itertools.repeat(None), strict=False)
+        ]
+        manifest = manifest_of(uploads)
+        return await self.submit_manifest(
+            manifest, "application/x-ndjson", idempotency_key=idempotency_key, **options
         )
+
+    async def submit_manifest(
+        self,
+        manifest: bytes,
+        kind: ManifestKind,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> Batch:
+        """Submit studies whose images are uploaded, lie in the server's store, or are other jobs'."""
+        return await self._run(self._api.submit_manifest(manifest, kind, options, idempotency_key))
 
     async def batch(self, batch: Batch | str) -> Batch:
         """As it is now."""
@@ -147,14 +174,35 @@ class AsyncClient:
             found = await self._run(self._api.next_look(batch, found, give_up))
             yield found
 
+    async def batch_items(self, batch: Batch | str) -> AsyncIterator[BatchItem]:
+        """The rows of a batch in order, with their jobs and states."""
+        row: int | None = 0
+        while row is not None:
+            page = await self._run(self._api.items(batch, row))
+            for item in page.items:
+                yield item
+            row = page.next_row
+
     async def batch_results(self, batch: Batch | str) -> AsyncIterator[Job]:
-        """The items' jobs with their reports, in the order of the files, as they are now.
+        """The items' jobs with their reports, in the order of the rows, as they are now.
 
         Left out are items that haven't been made jobs yet, or never were as the batch was cancelled.
         """
-        for item in (await self.batch(batch)).items:
+        async for item in self.batch_items(batch):
             with contextlib.suppress(NotFound):
                 yield await self.job(item.id)
+
+    async def pause_batch(self, batch: Batch | str) -> Batch:
+        """Submit no more items; those that wait or are being read go on."""
+        return await self._run(self._api.change_batch(batch, "pause"))
+
+    async def resume_batch(self, batch: Batch | str) -> Batch:
+        """Go on with a batch that was paused."""
+        return await self._run(self._api.change_batch(batch, "resume"))
+
+    async def retry_batch(self, batch: Batch | str) -> Batch:
+        """A new batch of the items that have failed so far. Raises Conflict where none has."""
+        return await self._run(self._api.change_batch(batch, "retry"))
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Cancel what hasn't ended. Raises Conflict where all has."""

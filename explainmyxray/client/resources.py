@@ -9,6 +9,8 @@ from shared.report import Report
 
 Priority = Literal["stat", "routine", "backlog"]
 RenderingKind = Literal["json", "txt", "html", "pdf", "png"]
+ManifestKind = Literal["text/csv", "application/x-ndjson"]
+BatchChange = Literal["pause", "resume", "retry"]
 
 
 class Resource(BaseModel):
@@ -66,16 +68,27 @@ class JobPage(Resource):
 
 
 class BatchItem(Resource):
+    """A row of a batch, and the job that it is or will be."""
+
+    row: int
+    name: str | None = None
     id: str
     state: str
+
+
+class BatchItems(Resource):
+    items: tuple[BatchItem, ...]
+    next_row: int | None = None
 
 
 class Batch(Resource):
     """Many studies in one submission.
 
     Attributes:
+        state: running, paused, succeeded (all have ended, each in its way) or cancelled.
         counts: items by state; ``open`` are those that haven't ended.
-        items: in the order of the files.
+        per_minute, seconds_left: how quick it has been, and for how long it will go on.
+        retry_of: the batch whose failed items these are.
     """
 
     id: str
@@ -84,7 +97,9 @@ class Batch(Resource):
     finished_at: datetime | None = None
     total: int
     counts: dict[str, int] = Field(default_factory=dict)
-    items: tuple[BatchItem, ...] = ()
+    per_minute: float | None = None
+    seconds_left: float | None = None
+    retry_of: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -134,6 +149,17 @@ class JobOptions(TypedDict, total=False):
     patient: str
     indication: str
     expires_in: int
+
+
+class BatchOptions(TypedDict, total=False):
+    """What may be said of a batch; backlog is the priority where none is given.
+
+    webhook_url is called once, when all have ended; item_webhook_url for each item.
+    """
+
+    priority: Priority
+    webhook_url: str
+    item_webhook_url: str
 
 
 class JobFilter(TypedDict, total=False):

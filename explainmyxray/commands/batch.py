@@ -1,18 +1,20 @@
 """``emx batch``: many studies in one submission."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from explainmyxray.commands.images import find_images
+from explainmyxray.commands.images import ImageFile, find_images
 from explainmyxray.commands.jobs import coloured, print_jobs
 from explainmyxray.commands.server import Json, Url, connected
 from explainmyxray.terminal import console, errors, print_line, refused
 
 if TYPE_CHECKING:
     from explainmyxray.client import Batch, Client
+    from explainmyxray.client.resources import BatchOptions, ManifestKind
 
 batch = typer.Typer(no_args_is_help=True, help="Batches of a server: submit, follow, fetch, cancel.")
 
@@ -22,25 +24,50 @@ Id = Annotated[str, typer.Argument(help="The batch's id", show_default=False)]
 @batch.command()
 def submit(
     images: Annotated[
-        list[str], typer.Argument(help="Files, folders, ZIP archives or patterns", show_default=False)
-    ],
+        list[str] | None, typer.Argument(help="Files, folders, ZIP archives or patterns", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a CSV or NDJSON file that names uploads and images in the store", exists=True),
+    ] = None,
     priority: Annotated[Literal["stat", "routine", "backlog"], typer.Option()] = "backlog",
-    webhook_url: Annotated[str | None, typer.Option(help="Called when all have ended")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="Called once, when all have ended")] = None,
+    item_webhook_url: Annotated[str | None, typer.Option(help="Called for each item")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended")] = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Submit many studies: all are accepted, or none."""
-    files = find_images(images)
+    """Submit many studies; an image that can't be read fails its own item alone."""
+    if bool(images) == bool(manifest):
+        raise typer.BadParameter("Name either images or a --manifest.")
+    options: BatchOptions = {"priority": priority}
+    if webhook_url:
+        options["webhook_url"] = webhook_url
+    if item_webhook_url:
+        options["item_webhook_url"] = item_webhook_url
     with connected(url) as client:
         try:
-            contents = [file.read() for file in files]
+            if manifest:
+                kind = _KINDS.get(manifest.suffix.lower(), "application/x-ndjson")
+                made = client.submit_manifest(manifest.read_bytes(), kind, **options)
+            else:
+                files = find_images(images or [])
+                made = client.submit_batch(_read(files), names=[file.name for file in files], **options)
         except OSError as error:
             raise refused(error) from None
-        made = client.submit_batch(contents, priority=priority, webhook_url=webhook_url)
         if wait:
             made = _follow(client, made)
     _print_batch(made, json)
+
+
+_KINDS: dict[str, "ManifestKind"] = {".csv": "text/csv", ".ndjson": "application/x-ndjson"}
+
+
+def _read(files: list[ImageFile]) -> Iterator[bytes]:
+    from rich.progress import track
+
+    for file in track(files, "Uploading", console=errors, transient=True):
+        yield file.read()
 
 
 @batch.command()
@@ -80,6 +107,27 @@ def results(
             found.append(job)
     if not json:
         print_jobs(found)
+
+
+@batch.command()
+def pause(id: Id, url: Url = None, json: Json = False) -> None:
+    """Submit no more items; those that wait or are being read go on."""
+    with connected(url) as client:
+        _print_batch(client.pause_batch(id), json)
+
+
+@batch.command()
+def resume(id: Id, url: Url = None, json: Json = False) -> None:
+    """Go on with a batch that was paused."""
+    with connected(url) as client:
+        _print_batch(client.resume_batch(id), json)
+
+
+@batch.command()
+def retry(id: Id, url: Url = None, json: Json = False) -> None:
+    """Make a new batch of the items that have failed so far."""
+    with connected(url) as client:
+        _print_batch(client.retry_batch(id), json)
 
 
 @batch.command()

@@ -198,7 +198,7 @@ def test_a_job_is_watched_while_it_is_written(gateway: Any) -> None:
 def courier(gateway: Any, batch: str) -> None:
     """Makes jobs of a batch's items, has them read, and ends the batch."""
     expand(gateway.ledger, batch)
-    for item in gateway.client.get(f"/v1/batches/{batch}").json()["items"]:
+    for item in gateway.client.get(f"/v1/batches/{batch}/items").json()["items"]:
         if item["state"] == JobState.QUEUED:
             gateway.read_by_a_worker(item["id"])
     expand(gateway.ledger, batch)
@@ -213,7 +213,7 @@ def test_a_batch_is_submitted_followed_and_fetched(gateway: Any, folder: Path, t
     (ended,) = lines(emx("batch", "status", made["id"], "--wait", "--json"))
     assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", 3)
     found = lines(emx("batch", "results", made["id"], "--json", "--output", tmp_path / "reports"))
-    assert [job["id"] for job in found] == [item["id"] for item in ended["items"]]
+    assert len(found) == 3
     assert all(job["report"]["impression"] == "Effusion." for job in found)
     assert len(list((tmp_path / "reports").iterdir())) == 3
     assert "3 of 3 have ended" in emx("batch", "status", made["id"]).stdout
@@ -221,10 +221,23 @@ def test_a_batch_is_submitted_followed_and_fetched(gateway: Any, folder: Path, t
     assert "already ended" in emx("batch", "cancel", made["id"], ok=False).stderr
 
 
-def test_a_batch_with_a_bad_file_is_refused_and_a_waiting_one_cancelled(folder: Path) -> None:
-    assert "File number" in emx("batch", "submit", folder, ok=False).stderr
-    (made,) = lines(emx("batch", "submit", folder / "a.png", "--json"))
-    assert "cancelled" in emx("batch", "cancel", made["id"]).stdout
+def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(gateway: Any, folder: Path) -> None:
+    (made,) = lines(emx("batch", "submit", folder, "--json"))
+    courier(gateway, made["id"])
+    assert "3 succeeded" in emx("batch", "status", made["id"]).stdout
+    assert "1 failed" in emx("batch", "status", made["id"]).stdout
+    (again,) = lines(emx("batch", "retry", made["id"], "--json"))
+    assert (again["total"], again["retry_of"]) == (1, made["id"])
+    assert "paused" in emx("batch", "pause", again["id"]).stdout
+    assert "running" in emx("batch", "resume", again["id"]).stdout
+    assert "cancelled" in emx("batch", "cancel", again["id"]).stdout
+
+
+def test_a_manifest_is_submitted_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image,name\nimport:a.png,first\n")
+    (made,) = lines(emx("batch", "submit", "--manifest", tmp_path / "m.csv", "--json"))
+    assert made["total"] == 1
+    assert emx("batch", "submit", ok=False).exit_code == 2
 
 
 # keys
