@@ -372,7 +372,7 @@ def test_each_submission_has_a_key_of_its_own(client: Any, gateway: Any) -> None
 def test_what_makes_two_of_one_is_not_sent_again(make: Make, gateway: Any, bad_connection: Any) -> None:
     bad_connection.faults = ["drop"]
     with pytest.raises(Unavailable):
-        make(bad_connection.url).submit_batch([gateway.png()])
+        make(bad_connection.url).retry_batch("b")
     assert len(bad_connection.seen) == 1
 
 
