@@ -9,6 +9,7 @@ COPY requirements-gateway.txt .
 RUN pip install --no-cache-dir -r requirements-gateway.txt
 COPY shared shared
 COPY gateway gateway
+COPY explainmyxray explainmyxray
 COPY models/demo/sample.png models/demo/sample.png
 USER 10001:10001
 EXPOSE 8000

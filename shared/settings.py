@@ -19,6 +19,9 @@ class Settings(BaseSettings):
     s3_access_key: str = ""
     s3_secret_key: str = ""
     s3_region: str = "us-east-1"
+    s3_public: str | None = Field(
+        None, description="http(s)://HOST[:PORT] at which clients reach the S3 server, to upload straight to it"
+    )
     redis: str = "redis://127.0.0.1:6379/0"
 
     host: str = "127.0.0.1"

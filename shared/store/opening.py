@@ -23,6 +23,7 @@ def open_store(settings: Settings) -> Store:
             settings.s3_secret_key,
             settings.s3_region,
             secure=url.scheme == "s3+https",
+            public=settings.s3_public,
         )
     raise UnsuitableStore("EMX_STORE must be file:DIR or s3+http(s)://HOST[:PORT]/BUCKET")
 

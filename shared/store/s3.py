@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
@@ -23,9 +24,27 @@ class S3Store(Store):
     """One bucket, made if it isn't there. Buckets with versioning are refused: an erasure must erase."""
 
     def __init__(
-        self, endpoint: str, bucket: str, access_key: str, secret_key: str, region: str, secure: bool
+        self,
+        endpoint: str,
+        bucket: str,
+        access_key: str,
+        secret_key: str,
+        region: str,
+        secure: bool,
+        public: str | None = None,
     ) -> None:
+        """``public``: http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``."""
         self.bucket = bucket
+        self._public: Minio | None = None
+        if public:
+            address = urlsplit(public)
+            self._public = Minio(
+                address.netloc,
+                access_key=access_key,
+                secret_key=secret_key,
+                region=region,
+                secure=address.scheme == "https",
+            )
         self._client = Minio(
             endpoint,
             access_key=access_key,
@@ -101,9 +120,10 @@ class S3Store(Store):
         return int(found.size or 0)
 
     def presign_put(self, key: str, seconds: int) -> str | None:
-        return str(
-            self._ask(lambda: self._client.presigned_put_object(self.bucket, key, timedelta(seconds=seconds)))
-        )
+        if self._public is None:
+            return None
+        # Signing needs no connection, and the signature names the host that the client will ask.
+        return str(self._public.presigned_put_object(self.bucket, key, timedelta(seconds=seconds)))
 
     def exists(self, key: str) -> bool:
         try:

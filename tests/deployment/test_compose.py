@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import time
 import tomllib
@@ -18,8 +19,10 @@ from packaging.utils import canonicalize_name
 
 from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
 from explainmyxray.up import free_port
+from shared.access import KeyRing
 from shared.settings import ROOT, Settings
 from shared.store import StoreError
+from shared.store.directory import DirectoryStore
 from shared.store.s3 import S3Store
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -173,3 +176,15 @@ def _closure(extra: str) -> set[str]:
             if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in (*extras, "")):
                 todo.append((str(canonicalize_name(needed.name)), frozenset(needed.extras)))
     return {name for name, _ in seen} - {"explainmyxray"}
+
+
+def test_the_gateways_image_has_the_command_that_makes_keys(tmp_path: Path) -> None:
+    for folder in ("shared", "gateway", "explainmyxray"):
+        assert f"COPY {folder} {folder}" in DOCKERFILE.partition("AS worker")[0]
+    command = [sys.executable, "-m", "explainmyxray", "keys", "create", "--tenant", "ward-3"]
+    store = {"EMX_STORE": f"file:{tmp_path}"}
+    made = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **store}, capture_output=True, text=True, timeout=60
+    )
+    assert made.returncode == 0, made.stderr
+    assert KeyRing(DirectoryStore(tmp_path)).find(made.stdout.strip())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
@@ -105,3 +106,19 @@ def test_a_server_that_is_away_is_no_reason_to_crash() -> None:
 def test_keys_cannot_leave_the_directory(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError):
         DirectoryStore(tmp_path).put(key, b"")
+
+
+def test_an_image_can_be_put_straight_into_an_s3_store_until_the_url_expires(tmp_path: Path) -> None:
+    with server(["moto_server", "-H", "127.0.0.1", "-p", "PORT"], tmp_path) as inner:
+        inner.check()
+        assert inner.presign_put("uploads/t/1", 60) is None  # no client can reach it, as far as is known
+        address = inner._client._base_url._url.netloc
+        outer = S3Store(
+            address, "ledger", "key", "a-long-secret", "us-east-1", secure=False, public=f"http://{address}"
+        )
+        url = outer.presign_put("uploads/t/1", 60)
+        assert url and "X-Amz-Signature" in url and "a-long-secret" not in url
+        assert httpx.put(url, content=b"an image").is_success
+        assert (inner.get("uploads/t/1"), inner.size("uploads/t/1")) == (b"an image", 8)
+        with pytest.raises(NotFound):
+            inner.size("uploads/t/2")
