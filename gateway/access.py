@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, RateLimitItemPerDay, parse
 from limits.storage import storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
@@ -76,14 +76,27 @@ class Limiter:
             "submit": parse(settings.submit_limit),
             "read": parse(settings.read_limit),
         }
+        self._quota = RateLimitItemPerDay(settings.daily_quota) if settings.daily_quota else None
         storage = storage_from_string(settings.redis, wrap_exceptions=False, socket_connect_timeout=2)
         self._counter = SlidingWindowCounterRateLimiter(storage)
 
     def admit(self, tenant: str, kind: str) -> dict[str, str]:
         """Count a request. Returns headers (draft-ietf-httpapi-ratelimit-headers). Raises Problem 429."""
         limit = self._limits[kind]
+        detail = f"More than {limit.amount} requests in {limit.get_expiry()} s: slow down."
+        return self._count(limit, tenant, kind, 1, "too-many-requests", detail)
+
+    def charge(self, tenant: str, studies: int) -> None:
+        """Count studies that are about to be submitted against the tenant's day. Raises Problem 429."""
+        if self._quota:
+            detail = f"A day has {self._quota.amount} studies of yours at most."
+            self._count(self._quota, tenant, "quota", studies, "quota-exceeded", detail)
+
+    def _count(
+        self, limit: RateLimitItem, tenant: str, kind: str, cost: int, problem: str, detail: str
+    ) -> dict[str, str]:
         try:
-            admitted = self._counter.hit(limit, tenant, kind)
+            admitted = self._counter.hit(limit, tenant, kind, cost=cost)
             window = self._counter.get_window_stats(limit, tenant, kind)
         except RedisError:
             return {}
@@ -93,8 +106,7 @@ class Limiter:
             "RateLimit": f'"{kind}";r={max(window.remaining, 0)};t={resets}',
         }
         if not admitted:
-            detail = f"More than {limit.amount} requests in {limit.get_expiry()} s: slow down."
-            raise Problem(429, "too-many-requests", detail, {**headers, "Retry-After": str(resets)})
+            raise Problem(429, problem, detail, {**headers, "Retry-After": str(resets)})
         return headers
 
 

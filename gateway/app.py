@@ -58,8 +58,9 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.service = Service(ledger, waiting, chosen)
-    app.state.doorman, app.state.limiter = Doorman(ring), Limiter(chosen)
+    limiter = Limiter(chosen)
+    app.state.service = Service(ledger, waiting, limiter, chosen)
+    app.state.doorman, app.state.limiter = Doorman(ring), limiter
     app.state.audit = Audit(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)

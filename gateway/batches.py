@@ -227,7 +227,7 @@ async def _of_manifest(
         await received.receive(request)
 
         def accept() -> BatchRequest:
-            received.check()
+            service.limiter.charge(caller.tenant, received.check())
             new = _new(caller, options, key, received.sha256)
             return submit_batch(service.ledger, new, received.rows())
 
@@ -246,6 +246,7 @@ async def _of_files(service: Service, caller: Caller, request: Request, key: str
 
         def accept() -> BatchRequest:
             rows = [_checked(service, number, file) for number, file in enumerate(files)]
+            service.limiter.charge(caller.tenant, len(rows))
             digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
             return submit_batch(service.ledger, _new(caller, options, key, digest), rows, _contents(files))
 

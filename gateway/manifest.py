@@ -67,8 +67,8 @@ class Manifest:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
-    def check(self) -> None:
-        """Look through all rows. Raises Problem, which names the first rows that don't fit."""
+    def check(self) -> int:
+        """Look through all rows, and count them. Raises Problem, which names the first rows that don't fit."""
         errors: list[dict[str, Any]] = []
         count = 0
         for number, row in self._raw():
@@ -85,6 +85,7 @@ class Manifest:
             raise invalid_fields(errors[:_TOLD])
         if not count:
             raise invalid_fields([{"where": "body", "what": "The manifest has no rows"}])
+        return count
 
     def rows(self) -> Iterator[Row]:
         """Of a manifest that was checked."""

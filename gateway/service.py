@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from gateway.access import Caller
+from gateway.access import Caller, Limiter
 from gateway.problems import Problem
 from gateway.waiting import Waiting
 from shared.imaging import DecodedImage, decode
@@ -24,6 +24,7 @@ from shared.webhooks import Targets, WebhookSecrets
 class Service:
     ledger: Ledger
     waiting: Waiting
+    limiter: Limiter
     settings: Settings
     secrets: WebhookSecrets = field(init=False)
     targets: Targets = field(init=False)
@@ -50,9 +51,10 @@ class Service:
     def submit(self, new: NewJob) -> JobRequest:
         """Accept a validated job. While Redis is away jobs are kept in the store alone, up to a bound.
 
-        Raises Problem 429 or 503 where too many wait already; nothing is written then.
+        Raises Problem 429 or 503 where too many wait already, or the tenant's day is full, before it writes.
         """
         self._refuse_what_must_wait(new.tenant, new.priority)
+        self.limiter.charge(new.tenant, 1)
         if self._unqueued >= self.settings.max_open_per_gateway:
             if not self.ledger.index.ping():
                 raise Problem(

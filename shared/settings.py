@@ -53,6 +53,9 @@ class Settings(BaseSettings):
 
     submit_limit: str = Field("200/second", description="Submissions of a tenant, in the words of `limits`")
     read_limit: str = Field("1000/second", description="Other requests of a tenant")
+    daily_quota: int | None = Field(
+        None, ge=1, description="Studies that a tenant may submit in 24 hours; then 429"
+    )
     max_queued_per_tenant: int = Field(20_000, description="Jobs of a tenant that wait; then 429")
     max_queued: int = Field(100_000, description="Jobs that wait in a queue; then 503")
     audit_log: Path | None = Field(None, description="File for the audit log, in JSON lines")

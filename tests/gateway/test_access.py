@@ -147,6 +147,18 @@ def test_a_tenant_that_is_too_quick_is_told_when_to_come_back(
         assert gateway.submit(gateway.png()).status_code == 202
 
 
+def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+    with start_gateway(redis_url, tmp_path, EMX_DAILY_QUOTA="3") as gateway:
+        gateway.ledger.index.redis.flushall()
+        assert gateway.submit(gateway.png()).status_code == 202
+        rows, kind = '{"image": "import:a.png"}\n', {"Content-Type": "application/x-ndjson"}
+        answer = gateway.client.post("/v1/batches", content=rows * 3, headers=kind)
+        gateway.problem(answer, 429, "quota-exceeded")
+        assert int(answer.headers["retry-after"]) > 3600
+        assert gateway.client.post("/v1/batches", content=rows * 2, headers=kind).status_code == 202
+        gateway.problem(gateway.submit(gateway.png()), 429, "quota-exceeded")
+
+
 def test_a_full_queue_refuses_and_writes_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="2") as gateway:
         gateway.ledger.index.redis.delete("pending:routine:default", "turns:routine")
