@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
+from explainmyxray import Client
 from explainmyxray.up import System
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
@@ -111,6 +112,44 @@ def test_killing_the_worker_and_redis_loses_nothing(system: System, client: http
         part.start()
     where += [client.post("/v1/jobs", files={"file": ("x.png", png())}).headers["location"] for _ in range(3)]
     assert [wait(client, job, 120)["state"] for job in where] == ["succeeded"] * 15
+
+
+def test_a_batch_outlives_the_death_of_every_process_and_repeats_nothing(
+    system: System, client: httpx.Client
+) -> None:
+    called: list[str] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            called.append(self.headers["webhook-id"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client.post("/v1/webhooks/secrets/rotate")
+    with Client(system.url) as api:
+        hook = f"http://127.0.0.1:{server.server_port}/hook"
+        batch = api.submit_batch([png() for _ in range(30)], priority="routine", webhook_url=hook)
+        for name in ("courier", "worker", "redis", "gateway"):
+            part = next(part for part in system.parts if part.name == name)
+            assert part.process
+            os.kill(part.process.pid, signal.SIGKILL)
+            part.process.wait()
+            time.sleep(0.3)
+            part.start()
+        *_, last = api.batch_progress(batch, timeout=150)
+        assert last.counts == {"succeeded": 30, "open": 0}
+        results = list(api.batch_results(batch))
+        assert len({job.id for job in results}) == 30 and all(job.report for job in results)
+    give_up = time.monotonic() + 30
+    while not called and time.monotonic() < give_up:
+        time.sleep(0.1)
+    server.shutdown()
+    assert len(set(called)) == 1, "one event, though it may be sent twice under one id"
 
 
 def test_bad_input_leaves_the_service_alive(client: httpx.Client) -> None:
