@@ -128,6 +128,7 @@ def test_the_manifest_tells_a_worker_what_it_needs(checkpoint: Path) -> None:
         "demo": True,
         "prompt": PROMPT,
         "max_new_tokens": 256,
+        "takes_indication": False,
     }
 
 
