@@ -22,7 +22,8 @@ from gateway.resources import Batch, BatchItem, BatchItems, BatchList, links
 from gateway.service import Service, Services
 from shared.imaging import BadImage
 from shared.ledger import Ledger, NewBatch, cancel, expand, pause, progress, resume, retry_failed, submit_batch
-from shared.ledger.batch import ended_items, is_paused, item_id, manifest
+from shared.ledger.batch import ended_items, is_paused, item_id
+from shared.ledger.manifest import manifest
 from shared.ledger.records import JobState, Outcome, Priority, Row
 from shared.ledger.records import Request as BatchRequest
 

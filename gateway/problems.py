@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -123,6 +124,11 @@ def install(app: FastAPI) -> None:
     async def store(request: Request, error: StoreError) -> JSONResponse:
         detail = "The object store can't be reached. Nothing was accepted; try again later."
         return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(RedisError)
+    async def redis_away(request: Request, error: RedisError) -> JSONResponse:
+        detail = "The queue can't be reached. What was begun goes on by itself; try again later."
+        return await problem(request, Problem(503, "queue-unavailable", detail, {"Retry-After": "5"}))
 
     @app.exception_handler(StoreFull)
     async def full(request: Request, error: StoreFull) -> JSONResponse:

@@ -199,7 +199,13 @@ class Index:
         self._try(add, None)
 
     def unlist_job(self, tenant: str, job: str) -> None:
-        self._try(lambda: self.redis.zrem(f"jobs:{tenant}", job), None)
+        """Of an erased job nothing that was told of it stays either."""
+
+        def forget() -> None:
+            self.redis.zrem(f"jobs:{tenant}", job)
+            self.redis.delete(f"told:{job}")
+
+        self._try(forget, None)
 
     def listed(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
         """The newest jobs after a place in the list, each with its place. Raises RedisError."""

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,12 +10,10 @@ from shared.imaging import NotAnImage, media_type
 from shared.ledger import keys
 from shared.ledger.finish import cancel, finish
 from shared.ledger.ledger import Ledger
+from shared.ledger.manifest import PAGE, manifest
 from shared.ledger.records import Failure, OpenMarker, Outcome, Page, Priority, Request, Row
 from shared.ledger.submit import Conflict, NewJob, submit
 from shared.store import NotFound
-
-PAGE = 500
-"""Rows of a manifest that lie in one object."""
 
 _ITEMS = uuid.UUID("8f1d2b9e-6b0c-5ad4-9d0a-7a9d6c1f4b52")
 _KEYED = uuid.UUID("b6a1f5a4-4f0c-5c2b-8a64-0f6e8a1d9c37")
@@ -141,15 +139,6 @@ def ended_items(ledger: Ledger, batch: str) -> dict[int, str]:
     return dict(keys.read_done_marker(entry.key) for entry in ledger.store.list(keys.done_markers(batch)))
 
 
-def manifest(ledger: Ledger, request: Request, first: int = 0) -> Iterator[tuple[int, Row]]:
-    """The rows of a batch from this one on, with their numbers."""
-    for number in range(first // PAGE, -(-(request.rows or 0) // PAGE)):
-        page = Page.model_validate_json(ledger.store.get(keys.page(request.id, number)))
-        for place, row in enumerate(page.rows, start=number * PAGE):
-            if place >= first:
-                yield place, row
-
-
 def pause(ledger: Ledger, batch: str) -> None:
     """No more items are submitted; those that were go on."""
     ledger.store.put(keys.paused(batch), b"{}")
@@ -248,7 +237,7 @@ def _image_key(ledger: Ledger, request: Request, row: Row) -> str:
         return keys.upload(request.tenant, where)
     if kind == "import":
         return keys.imported(request.tenant, where)
-    found = ledger.request(where)
+    found = ledger.request(where) if kind == "job" else None
     if found is None or found.status != "committed" or found.tenant != request.tenant:
         raise NotFound(where)
     return keys.job_input(where, found.input_sha256)

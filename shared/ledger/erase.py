@@ -3,6 +3,7 @@
 from shared.ledger import keys
 from shared.ledger.finish import cancel
 from shared.ledger.ledger import Ledger
+from shared.ledger.manifest import forget_row
 from shared.ledger.records import Outcome, Request
 
 
@@ -18,6 +19,7 @@ def erase(ledger: Ledger, job: str) -> None:
         for marker in keys.groups(request):
             store.delete(marker)
         ledger.index.unlist_job(request.tenant, job)
+        forget_row(ledger, request)
         store.put(keys.request(job), _request_tombstone(request).dump())
     now = store.now()
     store.put(keys.outcome(job), Outcome(kind="erased", finished_at=now).dump())

@@ -522,3 +522,20 @@ def test_uploads_that_became_no_job_are_dropped(ledger: Ledger) -> None:
     hurried = replace(ledger, settings=ledger.settings.model_copy(update={"upload_ttl": -1.0}))
     reconcile(hurried)
     assert listed(ledger, "uploads/") == []
+
+
+def test_of_an_erased_item_the_manifest_keeps_nothing(ledger: Ledger) -> None:
+    for name in ("a", "b"):
+        ledger.store.put(keys.imported("default", name), IMAGES[0])
+    rows = [Row(image=f"import:{n}", name=f"row {n}", patient=f"patient {n}", indication="cough") for n in "ab"]
+    request = submit_batch(ledger, NewBatch(), rows)
+    expand(ledger, request.id)
+    erase(ledger, item_id(request.id, 0))
+    kept = b"".join(ledger.store.get(entry.key) for entry in ledger.store.list(keys.batch(request.id)))
+    assert b"patient a" not in kept and b"row a" not in kept and b"patient b" in kept
+    run(ledger, item_id(request.id, 1))
+    expand(ledger, request.id)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.counts == {"cancelled": 1, "failed": 1}
+    again = retry_failed(ledger, request, NewBatch())
+    assert again and again.rows == 1
