@@ -119,7 +119,6 @@ def gateway(
     rounds: Annotated[int | None, typer.Option(min=1, help="Default: 3, or 10")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.05, help="Of one system's turn; default: 1, or 5")] = None,
     clients: Annotated[int, typer.Option(min=1, help="That submit at the same time")] = 16,
-    processes: Annotated[int, typer.Option(min=1, help="Of each system that answer HTTP")] = 1,
     peer: Annotated[
         list[str] | None, typer.Option(help="litserve, bentoml, ray; again for several; default: all")
     ] = None,
@@ -140,7 +139,6 @@ def gateway(
         rounds=rounds or usual.rounds,
         seconds=seconds or usual.seconds,
         clients=clients,
-        processes=processes,
     )
     try:
         figures = bench_gateway(sizes, [] if alone else peer, lambda line: errors.print(line, markup=False))

@@ -105,3 +105,19 @@ def test_a_server_that_is_away_is_no_reason_to_crash() -> None:
 def test_keys_cannot_leave_the_directory(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError):
         DirectoryStore(tmp_path).put(key, b"")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells what was synced by /proc")
+def test_every_folder_with_a_new_entry_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, synced, fsync = DirectoryStore(tmp_path), list[Path](), os.fsync
+
+    def remember(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    store.put_if_absent("jobs/1/request.json", b"1")
+    assert set(synced[1:]) == {tmp_path, tmp_path / "jobs", tmp_path / "jobs" / "1"}
+    synced.clear()
+    store.put("jobs/1/outcome.json", b"2")
+    assert synced[1:] == [tmp_path / "jobs" / "1"]

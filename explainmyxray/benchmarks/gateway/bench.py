@@ -35,14 +35,12 @@ class Sizes:
         seconds: of each system in each round, submitting alone; and again as long, each job to its end.
         most: submissions in one turn, at most.
         clients: at the same time.
-        processes: that answer HTTP, of each system.
     """
 
     rounds: int = 3
     seconds: float = 1.0
     most: int = 3000
     clients: int = 16
-    processes: int = 1
 
 
 FULL = Sizes(rounds=10, seconds=5.0)
@@ -86,7 +84,7 @@ def bench_gateway(sizes: Sizes, chosen: Sequence[str] | None, say: Callable[[str
     absent = environment.install(others) if others else {}
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=cache()) as on_disk, _sockets() as sockets:
-        place = Place(Path(on_disk), Path(sockets), environment.python, sizes.processes)
+        place = Place(Path(on_disk), Path(sockets), environment.python)
         image = place.folder / "x.png"
         sample = Image.open(ROOT / "models" / "demo" / "sample.png")
         sample.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(image)
@@ -103,7 +101,6 @@ def bench_gateway(sizes: Sizes, chosen: Sequence[str] | None, say: Callable[[str
         "image_bytes": size,
         "clients": sizes.clients,
         "cores": os.cpu_count(),
-        "processes": sizes.processes,
         "rounds": sizes.rounds,
         "seconds_per_turn": sizes.seconds,
         **_ratios(measured),
@@ -116,7 +113,7 @@ def bench_gateway(sizes: Sizes, chosen: Sequence[str] | None, say: Callable[[str
 NOTES = (
     "submit_throughput_vs_best_peer: ours divided by the best peer's, higher is better. submit_p95_vs_best_peer: "
     "our p95 divided by the best peer's, lower is better. Clients, servers, Redis and disk share one machine. "
-    "While submissions alone are measured, nothing reads our jobs; the peers do their work of none at once."
+    "Each has one process that answers HTTP, as it comes. While submissions alone are measured, nothing reads our jobs; the peers do their work of none at once."
 )
 
 

@@ -24,7 +24,7 @@ class LitServe(System):
 
     def start(self, place: Place) -> None:
         program = str(_SERVING / "litserve_server.py")
-        command = [str(place.python), program, str(self.port), str(place.processes)]
+        command = [str(place.python), program, str(self.port)]
         self._run("server", command, place.folder, **_QUIET)
 
 
@@ -47,7 +47,7 @@ class BentoML(System):
     def start(self, place: Place) -> None:
         program = str(place.python.parent / "bentoml")
         command = [program, "serve", "bentoml_service:NoOp", "--working-dir", str(_SERVING), "--host", "127.0.0.1"]
-        own = {"BENTOML_HOME": str(place.folder / "bentoml"), "EMX_BENCH_PROCESSES": str(place.processes)}
+        own = {"BENTOML_HOME": str(place.folder / "bentoml")}
         self._run("server", [*command, "--port", str(self.port)], place.folder, **own, **_QUIET)
 
 
@@ -72,7 +72,7 @@ class RayServe(System):
         self._broker = self._start_redis(place)
         url = f"redis://127.0.0.1:{self._broker.connection_pool.connection_kwargs['port']}/0"
         program = str(_SERVING / "ray_application.py")
-        command = [str(place.python), program, str(self.port), str(place.processes), url, str(place.sockets)]
+        command = [str(place.python), program, str(self.port), url, str(place.sockets)]
         self._run("server", command, place.folder, **_QUIET)
 
     def clear(self) -> None:

@@ -20,13 +20,11 @@ class Place:
         folder: on a disk, for what they keep.
         sockets: a folder whose path is short, for sockets.
         python: the interpreter that has the peers.
-        processes: of each that answer HTTP.
     """
 
     folder: Path
     sockets: Path
     python: Path
-    processes: int
 
 
 @dataclass

@@ -1,12 +1,11 @@
-"""BentoML's task endpoint: ``bentoml serve bentoml_service:NoOp``, with EMX_BENCH_PROCESSES in the environment."""
+"""BentoML's task endpoint: ``bentoml serve bentoml_service:NoOp``."""
 
-import os
 from pathlib import Path
 
 import bentoml
 
 
-@bentoml.service(workers=int(os.environ["EMX_BENCH_PROCESSES"]))
+@bentoml.service
 class NoOp:
     @bentoml.task
     def read(self, file: Path) -> int:

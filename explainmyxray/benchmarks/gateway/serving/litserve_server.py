@@ -1,4 +1,4 @@
-"""LitServe takes an upload and answers: ``python litserve_server.py PORT PROCESSES``."""
+"""LitServe takes an upload and answers: ``python litserve_server.py PORT``."""
 
 import sys
 from typing import Any
@@ -23,12 +23,5 @@ class NoOp(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    port, processes = map(int, sys.argv[1:])
     server = litserve.LitServer(NoOp(), accelerator="cpu")
-    server.run(
-        host="127.0.0.1",
-        port=port,
-        num_api_servers=processes,
-        generate_client_file=False,
-        log_level="warning",
-    )
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

@@ -1,4 +1,4 @@
-"""Ray Serve's asynchronous inference over Celery: ``python ray_application.py PORT PROCESSES REDIS FOLDER``."""
+"""Ray Serve's asynchronous inference over Celery: ``python ray_application.py PORT REDIS FOLDER``."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.schema import CeleryAdapterConfig, TaskProcessorConfig
 from ray.serve.task_consumer import instantiate_adapter_from_config, task_consumer, task_handler
 
-port, processes, redis, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+port, redis, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 config = TaskProcessorConfig(
     queue_name="reads", adapter_config=CeleryAdapterConfig(broker_url=redis, backend_url=redis)
 )
@@ -25,7 +25,7 @@ class Reader:
         return len(data)
 
 
-@serve.deployment(num_replicas=processes, ray_actor_options={"num_cpus": 0})
+@serve.deployment(ray_actor_options={"num_cpus": 0})
 @serve.ingress(web)
 class Door:
     def __init__(self, reader: Any) -> None:
