@@ -37,7 +37,7 @@ class Audit:
             self._stream.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
 
 
-def _audit(request: Request) -> Audit:
+async def _audit(request: Request) -> Audit:  # a plain function would cost a turn in the pool of threads
     found = request.app.state.audit
     assert isinstance(found, Audit)
     return found

@@ -83,20 +83,25 @@ async def submit_job(
     before. Sent again with the same ``Idempotency-Key``, a submission gives the job that it gave first.
     """
     sent = await submission(request)
-    accepted = await run_in_threadpool(
-        _accept, service, caller, sent.options, sent.data, sent.upload, idempotency_key
-    )
+
+    def accept() -> tuple[JobRequest, Job]:
+        accepted = _accept(service, caller, sent.options, sent.data, sent.upload, idempotency_key)
+        return accepted, job_resource(service.ledger, accepted, service.ledger.outcome(accepted.id))
+
+    accepted, job = await run_in_threadpool(accept)
     audit.note(caller, "job.submit", accepted.id)
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     seconds = _preferred(prefer)
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
-    outcome = await service.waiting.until_ended(accepted.id, seconds or 0)
-    if outcome:
+    if seconds and not job.state.terminal:
+        outcome = await service.waiting.until_ended(accepted.id, seconds)
+        job = await run_in_threadpool(job_resource, service.ledger, accepted, outcome)
+    if job.state.terminal:
         response.status_code = 200
     else:
         response.headers.update(POLL_AFTER)
-    return await run_in_threadpool(job_resource, service.ledger, accepted, outcome)
+    return job
 
 
 @router.get("/v1/jobs", tags=["jobs"], responses=documented(400, *_GENERAL))

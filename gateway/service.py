@@ -72,10 +72,11 @@ class Service:
 
     def _refuse_what_must_wait(self, tenant: str, priority: str) -> None:
         chosen, index = self.settings, self.ledger.index
-        if index.waiting(READ_QUEUES, tenant) >= chosen.max_queued_per_tenant:
+        waiting, messages = index.crowd(READ_QUEUES, tenant, priority)
+        if waiting >= chosen.max_queued_per_tenant:
             detail = f"{chosen.max_queued_per_tenant} jobs of yours wait already: send more when some have ended."
             raise Problem(429, "too-many-queued", detail, {"Retry-After": "30"})
-        if index.queue_depths((priority,)).get(priority, 0) >= chosen.max_queued:
+        if messages >= chosen.max_queued:
             raise Problem(503, "queue-full", "Too many jobs wait already.", {"Retry-After": "30"})
 
     def find(self, job: str, caller: Caller, kind: str = "job") -> tuple[JobRequest, Outcome | None]:
@@ -99,7 +100,7 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:  # a plain function would cost a turn in the pool of threads
     found = request.app.state.service
     assert isinstance(found, Service)
     return found

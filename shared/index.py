@@ -25,7 +25,13 @@ _RAISE = """
 local newest = tonumber(redis.call('get', KEYS[1]) or '0')
 if tonumber(ARGV[1]) > newest then redis.call('set', KEYS[1], ARGV[1]) end
 """
+_MARK_ENQUEUED = """
+local now = redis.call('time')
+local at = string.format('%d.%03d', now[1], math.floor(now[2] / 1000))
+redis.call('set', KEYS[1], at .. ' ' .. ARGV[1] .. ' ' .. ARGV[2], 'ex', ARGV[3])
+"""
 _AWAIT_TURN = """
+redis.call('del', KEYS[3])
 if redis.call('rpush', KEYS[1], ARGV[1]) == 1 then redis.call('rpush', KEYS[2], ARGV[2]) end
 """
 _NEXT_TURN = """
@@ -35,6 +41,16 @@ local waiting = 'pending:' .. ARGV[1] .. ':' .. tenant
 local job = redis.call('lpop', waiting)
 if redis.call('exists', waiting) == 1 then redis.call('rpush', KEYS[1], tenant) end
 return job
+"""
+_AHEAD = """
+local place = redis.call('lpos', KEYS[1], ARGV[1])
+if not place then return nil end
+local ahead = place
+for _, tenant in ipairs(redis.call('lrange', KEYS[2], 0, -1)) do
+    local waiting = 'pending:' .. ARGV[2] .. ':' .. tenant
+    if waiting ~= KEYS[1] then ahead = ahead + math.min(redis.call('llen', waiting), place) end
+end
+return ahead
 """
 _LISTED_TTL = 90 * 24 * 3600
 _EVENTS_TTL = 3600
@@ -76,6 +92,8 @@ class Index:
         self._extend = self.redis.register_script(_EXTEND)
         self._release = self.redis.register_script(_RELEASE)
         self._raise = self.redis.register_script(_RAISE)
+        self._mark_enqueued = self.redis.register_script(_MARK_ENQUEUED)
+        self._ahead = self.redis.register_script(_AHEAD)
         self._await_turn = self.redis.register_script(_AWAIT_TURN)
         self._next_turn = self.redis.register_script(_NEXT_TURN)
 
@@ -107,9 +125,7 @@ class Index:
     # Marks
 
     def mark_enqueued(self, job: str, queue: str, tenant: str) -> None:
-        self._try(
-            lambda: self.redis.set(f"enqueued:{job}", f"{self._now():.3f} {queue} {tenant}", ex=_MARK_TTL), None
-        )
+        self._try(lambda: self._mark_enqueued(keys=[f"enqueued:{job}"], args=[queue, tenant, _MARK_TTL]), None)
 
     def enqueued(self, job: str) -> bool:
         return bool(self._try(lambda: self.redis.exists(f"enqueued:{job}"), 0))
@@ -158,7 +174,8 @@ class Index:
     # Turns: the tenants of a queue are served one job each in turn, whoever floods it
 
     def await_turn(self, job: str, queue: str, tenant: str) -> None:
-        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}"]
+        """Nobody has begun the job from now on."""
+        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}", f"started:{job}"]
         self._try(lambda: self._await_turn(keys=keys, args=[job, tenant]), None)
 
     def next_turn(self, queue: str) -> str | None:
@@ -169,19 +186,21 @@ class Index:
     def ahead(self, job: str, queue: str, tenant: str) -> int | None:
         """How many jobs of this queue come before this one; None if it doesn't wait, or nothing is known."""
 
-        def count() -> int | None:
-            place = self.redis.lpos(f"pending:{queue}:{tenant}", job)
-            if place is None:
-                return None
-            tenants = self.redis.lrange(f"turns:{queue}", 0, -1)
-            others = [self.redis.llen(f"pending:{queue}:{other}") for other in tenants if other != tenant]
-            return int(place) + sum(min(waiting, place) for waiting in others)
+        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}"]
+        found = self._try(lambda: self._ahead(keys=keys, args=[job, queue]), None)
+        return None if found is None else int(found)
 
-        return self._try(count, None)
+    def crowd(self, queues: tuple[str, ...], tenant: str, queue: str) -> tuple[int, int]:
+        """Jobs of a tenant that wait for their turn in any of the queues, and messages in one of them."""
 
-    def waiting(self, queues: tuple[str, ...], tenant: str) -> int:
-        """Jobs of a tenant that wait for their turn."""
-        return self._try(lambda: sum(self.redis.llen(f"pending:{queue}:{tenant}") for queue in queues), 0)
+        def count() -> tuple[int, int]:
+            asked = self.redis.pipeline(transaction=False)
+            for name in queues:
+                asked.llen(f"pending:{name}:{tenant}")
+            *waiting, messages = asked.llen(queue).execute()
+            return sum(waiting), int(messages)
+
+        return self._try(count, (0, 0))
 
     # Listing: a tenant's jobs by time; made anew from the store when it was lost
 
@@ -193,8 +212,9 @@ class Index:
 
     def _list(self, key: str, member: str, at: datetime) -> None:
         def add() -> None:
-            self.redis.zadd(key, {member: int(at.timestamp() * 1e6)})
-            self.redis.expire(key, _LISTED_TTL)
+            asked = self.redis.pipeline(transaction=False)
+            asked.zadd(key, {member: int(at.timestamp() * 1e6)})
+            asked.expire(key, _LISTED_TTL).execute()
 
         self._try(add, None)
 

@@ -3,9 +3,11 @@
 import json as jsonlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from explainmyxray.terminal import Quantisation, console, errors, refused
@@ -109,6 +111,61 @@ def stages(
         f"{figures['peak_memory_gb']} GB. Bounds from {figures['gemm_gflops']:.0f} GFLOPS (fp32) and "
         f"{figures['read_gb_per_second']:.1f} GB/s."
     )
+
+
+@bench.command()
+def gateway(
+    full: Annotated[bool, typer.Option("--full", help="Minutes, for percentiles that hold")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 3, or 10")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.05, help="Of one system's turn; default: 1, or 5")] = None,
+    clients: Annotated[int, typer.Option(min=1, help="That submit at the same time")] = 16,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="litserve, bentoml, ray; again for several; default: all")
+    ] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="No peers")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """Submit and poll, without a model: our gateway beside LitServe, BentoML and Ray Serve.
+
+    On first use the peers are installed, 0.6 GB, into an environment of their own in the cache folder.
+    """
+    from explainmyxray.benchmarks.gateway.bench import FULL, NOTES, Sizes, bench_gateway
+    from explainmyxray.benchmarks.gateway.server import NotServing
+    from explainmyxray.up import CannotStart
+
+    usual = FULL if full else Sizes()
+    sizes = replace(
+        usual,
+        rounds=rounds or usual.rounds,
+        seconds=seconds or usual.seconds,
+        clients=clients,
+    )
+    try:
+        figures = bench_gateway(sizes, [] if alone else peer, lambda line: errors.print(line, markup=False))
+    except (NotServing, CannotStart) as error:
+        raise refused(error) from None
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    columns = {
+        "submits/s": "submits_per_second", "p50": "submit_p50_ms", "p95": "submit_p95_ms", "p99": "submit_p99_ms",
+        "done p50": "done_p50_ms", "done p95": "done_p95_ms",
+    }  # fmt: skip
+    title = f"{figures['image_bytes'] / 1e3:.0f} kB, {clients} clients, {figures['cores']} cores; milliseconds"
+    table = Table("", *columns, "durable", title=title)
+    for name, row in {"ours": figures["ours"], **figures["peers"]}.items():
+        if "absent" in row:
+            errors.print(f"{name} is absent: {escape(row['absent'])}")
+            continue
+        cells = ("–" if row[key] is None else f"{row[key]:.1f}" for key in columns.values())
+        table.add_row(f"{name} {row['version']}", *cells, "yes" if row["durable"] else "no")
+    console.print(table)
+    if figures["best_peer"]:
+        console.print(
+            f"{figures['submit_throughput_vs_best_peer']:.2f} × the submissions of the best peer, with "
+            f"{figures['submit_p95_vs_best_peer']:.2f} × the p95 of the best."
+        )
+    console.print(NOTES)
 
 
 def _loader(model: str, quantisation: Quantisation | None) -> "Callable[[], LoadedModel]":

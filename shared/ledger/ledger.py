@@ -51,7 +51,6 @@ class Ledger:
         message too many does no harm.
         """
         try:
-            self.index.forget_start(request.id)
             self.index.await_turn(request.id, request.priority, request.tenant)
             self.queue.read(request.id, request.priority)
             self.index.mark_enqueued(request.id, request.priority, request.tenant)

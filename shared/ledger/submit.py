@@ -5,6 +5,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
@@ -50,7 +51,7 @@ class NewJob:
     row: int | None = None
     name: str | None = None
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 

@@ -15,7 +15,8 @@ _PARTS = ".parts"
 
 class DirectoryStore(Store):
     """Files written aside, fsynced, then moved (put) or linked (put_if_absent) into place in one
-    file system. Both are atomic by POSIX; the directory is fsynced before the write is said to be done."""
+    file system. Both are atomic by POSIX; the folder, and every folder in which one had to be made,
+    is fsynced before the write is said to be done."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -46,13 +47,14 @@ class DirectoryStore(Store):
 
     def _write(self, key: str, data: bytes, *, replace: bool) -> bool:
         path, part = self._path(key), self._parts / uuid.uuid4().hex
+        changed = [path.parent]
         try:
             with part.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             while True:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                changed += _make(path.parent)
                 try:
                     part.replace(path) if replace else path.hardlink_to(part)
                 except FileExistsError:
@@ -60,7 +62,8 @@ class DirectoryStore(Store):
                 except FileNotFoundError:
                     continue  # the last object of the folder was deleted, and the folder with it, meanwhile
                 break
-            _fsync_directory(path.parent)
+            for folder in changed:
+                _fsync_directory(folder)
             return True
         except OSError as error:
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -96,6 +99,17 @@ class DirectoryStore(Store):
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make the folder if it isn't there. Returns the folders that have a new entry by that."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return []
+    except FileNotFoundError:
+        return [*_make(folder.parent), *_make(folder)]
+    return [folder.parent]
 
 
 def _fsync_directory(path: Path) -> None:

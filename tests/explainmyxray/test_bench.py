@@ -58,3 +58,34 @@ def test_stages_are_measured_beside_their_bounds(checkpoint: Path) -> None:
     assert sum(stage["seconds"] for stage in figures["stages"].values()) < figures["study_seconds"]
     assert all(0 < stage["bound_per_call"] < stage["seconds_per_call"] for stage in figures["stages"].values())
     assert figures["peak_memory_gb"] > 0.1
+
+
+def test_the_gateway_is_measured_beside_a_peer() -> None:
+    figures = printed("gateway", "--rounds", "1", "--seconds", "0.3", "--clients", "2", "--peer", "litserve")
+    assert 170_000 < figures["image_bytes"] < 190_000
+    ours, peer = figures["ours"], figures["peers"]["litserve"]
+    assert ours["durable"]
+    assert not peer["durable"]
+    assert ours["submits"] > 0
+    assert ours["refused"] == 0
+    assert 0 < ours["submit_p50_ms"] <= ours["submit_p95_ms"] <= ours["submit_p99_ms"]
+    assert ours["submit_p50_ms"] < ours["done_p95_ms"]
+    if "absent" in peer:
+        assert figures["submit_throughput_vs_best_peer"] is None
+        pytest.skip(peer["absent"])
+    assert figures["best_peer"] == "litserve"
+    assert figures["submit_throughput_vs_best_peer"] == pytest.approx(
+        ours["submits_per_second"] / peer["submits_per_second"], rel=0.05
+    )
+    assert figures["submit_p95_vs_best_peer"] > 0
+    assert peer["done_p50_ms"] is None
+
+
+def test_a_peer_that_cannot_be_installed_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    figures = printed("gateway", "--rounds", "1", "--seconds", "0.1", "--clients", "1", "--peer", "litserve")
+    assert "not installed" in figures["peers"]["litserve"]["absent"]
+    assert figures["ours"]["submits"] > 0
+    assert figures["best_peer"] is None

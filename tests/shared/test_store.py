@@ -122,3 +122,19 @@ def test_an_image_can_be_put_straight_into_an_s3_store_until_the_url_expires(tmp
         assert (inner.get("uploads/t/1"), inner.size("uploads/t/1")) == (b"an image", 8)
         with pytest.raises(NotFound):
             inner.size("uploads/t/2")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells what was synced by /proc")
+def test_every_folder_with_a_new_entry_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, synced, fsync = DirectoryStore(tmp_path), list[Path](), os.fsync
+
+    def remember(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    store.put_if_absent("jobs/1/request.json", b"1")
+    assert set(synced[1:]) == {tmp_path, tmp_path / "jobs", tmp_path / "jobs" / "1"}
+    synced.clear()
+    store.put("jobs/1/outcome.json", b"2")
+    assert synced[1:] == [tmp_path / "jobs" / "1"]
