@@ -113,7 +113,8 @@ def bench_gateway(sizes: Sizes, chosen: Sequence[str] | None, say: Callable[[str
 NOTES = (
     "submit_throughput_vs_best_peer: ours divided by the best peer's, higher is better. submit_p95_vs_best_peer: "
     "our p95 divided by the best peer's, lower is better. Clients, servers, Redis and disk share one machine. "
-    "Each has one process that answers HTTP, as it comes. While submissions alone are measured, nothing reads our jobs; the peers do their work of none at once."
+    "Each has one process that answers HTTP, as it comes. While submissions alone are measured, nothing reads our "
+    "jobs; the peers do their work of none at once."
 )
 
 
