@@ -55,7 +55,7 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: Any) -> Non
     expand(gateway.ledger, id)
     batch = gateway.client.get(where).json()
     assert batch["counts"] == {"failed": 1, "open": 2}
-    assert batch["per_minute"] > 0 and batch["seconds_left"] > 0
+    assert batch["per_minute"] > 0 and batch["seconds_left"] is not None
     for row in range(2):
         gateway.read_by_a_worker(item_id(id, row))
     expand(gateway.ledger, id)
