@@ -24,7 +24,10 @@ _IN_MEMORY = 2**20
 _TOLD = 20
 """Rows that don't fit and are told of; looking goes no further."""
 
-_IMAGE = re.compile(r"(upload:[0-9a-f-]{36}|job:[0-9a-f-]{36}|import:[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)")
+_PART = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_IMAGE = re.compile(rf"(upload:[0-9a-f-]{{36}}|job:[0-9a-f-]{{36}}|import:{_PART}(/{_PART})*)")
+_LONGEST_IMAGE = 500
+"""Characters; a key of S3 has 1,024 bytes at most."""
 
 
 class ManifestRow(BaseModel):
@@ -32,7 +35,11 @@ class ManifestRow(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: str = Field(description="upload:ID, import:PATH or job:ID", examples=["import:2019/0001.dcm"])
+    image: str = Field(
+        max_length=_LONGEST_IMAGE,
+        description="upload:ID, import:PATH or job:ID",
+        examples=["import:2019/0001.dcm"],
+    )
     name: Name | None = Field(default=None, description="Your own for the row, given back with its result")
     metadata: Metadata = Field(default_factory=dict)
     study: Name | None = None
@@ -42,9 +49,10 @@ class ManifestRow(BaseModel):
     @field_validator("image")
     @classmethod
     def _known(cls, image: str) -> str:
-        if not _IMAGE.fullmatch(image) or any(part in (".", "..") for part in image.partition(":")[2].split("/")):
+        if not _IMAGE.fullmatch(image):
             raise ValueError(
-                "must be upload:ID, job:ID, or import:PATH with A–Z, a–z, 0–9, ., _ and - in its parts"
+                "must be upload:ID, job:ID, or import:PATH; parts of a path have up to 200 of A–Z, a–z, 0–9, ., _ "
+                "and -, and don't begin with a dot"
             )
         return image
 

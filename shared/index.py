@@ -52,6 +52,9 @@ for _, tenant in ipairs(redis.call('lrange', KEYS[2], 0, -1)) do
 end
 return ahead
 """
+_COUNT_ITEM = """
+if redis.call('exists', KEYS[1]) == 1 then redis.call('hincrby', KEYS[1], ARGV[1], 1) end
+"""
 _LISTED_TTL = 90 * 24 * 3600
 _EVENTS_TTL = 3600
 _EVENTS_KEPT = 2000
@@ -96,6 +99,7 @@ class Index:
         self._ahead = self.redis.register_script(_AHEAD)
         self._await_turn = self.redis.register_script(_AWAIT_TURN)
         self._next_turn = self.redis.register_script(_NEXT_TURN)
+        self._count_item = self.redis.register_script(_COUNT_ITEM)
 
     def _try(self, operation: Callable[[], T], otherwise: T) -> T:
         try:
@@ -260,17 +264,14 @@ class Index:
 
     def keep_batch_counts(self, batch: str, counts: dict[str, int]) -> None:
         def keep() -> None:
-            self.redis.hset(f"batch:{batch}", mapping={"cancelled": 0, **counts})  # a hash can't be empty
-            self.redis.expire(f"batch:{batch}", _COUNTS_TTL)
+            together = self.redis.pipeline(transaction=True)
+            together.hset(f"batch:{batch}", mapping={"cancelled": 0, **counts})  # a hash can't be empty
+            together.expire(f"batch:{batch}", _COUNTS_TTL).execute()
 
         self._try(keep, None)
 
     def batch_item_ended(self, batch: str, state: str) -> None:
-        def count() -> None:
-            if self.redis.exists(f"batch:{batch}"):
-                self.redis.hincrby(f"batch:{batch}", state, 1)
-
-        self._try(count, None)
+        self._try(lambda: self._count_item(keys=[f"batch:{batch}"], args=[state]), None)
 
     def list_batch(self, tenant: str, batch: str, at: datetime) -> None:
         self._list(f"batches:{tenant}", batch, at)

@@ -214,7 +214,7 @@ def _submit_item(ledger: Ledger, request: Request, number: int, row: Row) -> Non
             _refuse(ledger, new, "image-too-large", "The image has more bytes than are accepted.")
             return
         data = ledger.store.get(key)
-    except NotFound:
+    except (NotFound, ValueError):  # or what can't be a key
         if not ledger.request(item):  # else it was submitted before, and the upload is gone since
             _refuse(ledger, new, "no-image", "There is no image where the manifest says.")
         return

@@ -1,8 +1,11 @@
 """Reconcile: whatever stopped half-way is brought to its end."""
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
+
+from redis.exceptions import RedisError
 
 from shared.ledger import keys
 from shared.ledger.batch import expand
@@ -10,8 +13,10 @@ from shared.ledger.erase import erase
 from shared.ledger.finish import expire, finish
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Delivery, Failure, OpenMarker, Outcome, Request
-from shared.store import NotFound
+from shared.store import NotFound, StoreError
 from shared.store.base import Entry
+
+log = logging.getLogger("emx.ledger")
 
 POISON_DEATHS = 4
 """Lapsed leases before a job is poison: one in company, three alone."""
@@ -41,16 +46,25 @@ class Reconciler:
         full = self._rounds % FULL_SWEEP == 0
         self._rounds += 1
         for entry in list(ledger.store.list(keys.ERASE)):
-            erase(ledger, entry.key.removeprefix(keys.ERASE))
+            self._apart(entry, lambda entry: erase(ledger, entry.key.removeprefix(keys.ERASE)))
         if self._may_enqueue():
             for entry in list(ledger.store.list(keys.OPEN)):
-                self._attend(entry, full)
+                self._apart(entry, lambda entry: self._attend(entry, full))
             ledger.index.begin_epoch()
             self._list_history()
         for entry in list(ledger.store.list(keys.OUTBOX)):
-            self._redeliver(entry)
+            self._apart(entry, self._redeliver)
         if full:
             self._drop_uploads()
+
+    def _apart(self, entry: Entry, attend: Callable[[Entry], object]) -> None:
+        """What one entry does wrong is no other's affair; a store or a Redis that is away is everyone's."""
+        try:
+            attend(entry)
+        except (StoreError, RedisError):
+            raise
+        except Exception:
+            log.exception("reconciling stumbled over %s", entry.key)
 
     def _list_history(self) -> None:
         """After Redis was lost, list again what there is in the store: a few hundred jobs a round."""

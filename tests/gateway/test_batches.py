@@ -110,6 +110,8 @@ def test_a_hundred_thousand_rows_are_accepted_in_one_request(gateway: Any) -> No
         (NDJSON, b"\xff\n", "line 1"),
         (NDJSON, b'{"image": "import:a.png"}\n{"image": "file:///etc/passwd"}', "row 2.image"),
         (NDJSON, b'{"image": "import:../../jobs/x"}', "row 1.image"),
+        (NDJSON, b'{"image": "import:.parts/x"}', "row 1.image"),
+        (NDJSON, b'{"image": "import:' + b"a" * 300 + b'"}', "row 1.image"),
         (NDJSON, b'{"image": "import:a.png", "extra": 1}', "row 1.extra"),
         (NDJSON, b'{"image": "import:a.png", "name": "' + b"x" * 70_000 + b'"}', "line 1"),
         (CSV, b"name\nx\n", "row 1.image"),

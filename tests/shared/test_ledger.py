@@ -539,3 +539,21 @@ def test_of_an_erased_item_the_manifest_keeps_nothing(ledger: Ledger) -> None:
     assert outcome and outcome.counts == {"cancelled": 1, "failed": 1}
     again = retry_failed(ledger, request, NewBatch())
     assert again and again.rows == 1
+
+
+def test_an_entry_that_cannot_be_attended_keeps_no_other_waiting(ledger: Ledger) -> None:
+    odd = submit_batch(ledger, NewBatch(), [Row(image="import:.parts/x")])
+    broken, later = batch(ledger), batch(ledger)
+    ledger.store.put(keys.page(broken.id, 0), b"no page")
+    reconcile(ledger)
+    assert ended_items(ledger, odd.id) == {0: "failed"}
+    assert ledger.request(item_id(later.id, 0))
+
+
+def test_a_count_that_was_forgotten_is_not_begun_anew(ledger: Ledger) -> None:
+    ledger.index.batch_item_ended("b", "failed")
+    assert ledger.index.batch_counts("b") is None
+    ledger.index.keep_batch_counts("b", {"failed": 1})
+    ledger.index.batch_item_ended("b", "failed")
+    assert ledger.index.batch_counts("b") == {"cancelled": 0, "failed": 2}
+    assert ledger.index.redis.ttl("batch:b") > 0
