@@ -1,8 +1,10 @@
 """Who is calling, whether they may, and how often."""
 
+import ipaddress
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,7 +14,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
 from gateway.problems import Problem
-from shared.access import SCOPES, ApiKey, KeyRing, Scope
+from shared.access import SCOPES, ApiKey, KeyRing, Scope, is_key
 from shared.settings import Settings
 
 NOTICED_AFTER = 5.0
@@ -58,6 +60,8 @@ class Doorman:
         return self._locked[1]
 
     def _find(self, shown: str) -> ApiKey | None:
+        if not is_key(shown):  # nor is it remembered: it may have any length
+            return None
         now = time.monotonic()
         looked_at, key = self._known.get(shown, (-NOTICED_AFTER, None))
         if now - looked_at >= NOTICED_AFTER:
@@ -66,6 +70,52 @@ class Doorman:
                 self._known.clear()
             self._known[shown] = (now, key)
         return key
+
+
+class Neighbourhood:
+    """From where a gateway without keys may be called: this machine's own programs and pages.
+
+    Any page that a browser shows may send requests to localhost, and by a name of its own that points here
+    (DNS rebinding) it could read the answers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._hosts = {settings.host, "localhost", *settings.allowed_hosts}
+        self._origins = set(settings.cors_origins)
+
+    def check(self, request: Request) -> None:
+        """Raises Problem 403."""
+        host = _hostname(request.headers.get("host", ""))
+        if not (host in self._hosts or is_loopback(host)):
+            detail = (
+                "Without API keys this server answers at localhost alone. Make a key (`emx keys create`), or name "
+                "this host in EMX_ALLOWED_HOSTS."
+            )
+            raise Problem(403, "keyless-elsewhere", detail)
+        if self._is_foreign(request):
+            raise Problem(403, "foreign-page", "Pages of other sites may call this server with an API key only.")
+
+    def _is_foreign(self, request: Request) -> bool:
+        origin = request.headers.get("origin")
+        if origin is not None:
+            own = origin.partition("://")[2] == request.headers.get("host")
+            return not own and origin not in self._origins
+        followed = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
+        return request.headers.get("sec-fetch-site") == "cross-site" and not followed
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Limiter:
@@ -122,6 +172,9 @@ def _admitted(scope: Scope, kind: str) -> Any:
         if shown is None and "authorization" in request.headers:
             raise _unknown("The Authorization header must be: Bearer emx_….")
         caller = doorman.caller(shown.credentials if shown else None)
+        if caller.key is None:
+            neighbourhood: Neighbourhood = request.app.state.neighbourhood
+            neighbourhood.check(request)
         if scope not in caller.scopes:
             raise Problem(403, "out-of-scope", f"This API key lacks the scope {scope!r}.")
         request.state.headers = limiter.admit(caller.tenant, kind)

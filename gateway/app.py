@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import batches, health, jobs, problems, reports, uploads, webhooks
-from gateway.access import Doorman, Limiter
+from gateway.access import Doorman, Limiter, Neighbourhood, is_loopback
 from gateway.audit import Audit
 from gateway.body_limit import BodyLimit
 from gateway.service import Service
@@ -60,7 +59,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     )
     limiter = Limiter(chosen)
     app.state.service = Service(ledger, waiting, limiter, chosen)
-    app.state.doorman, app.state.limiter = Doorman(ring), limiter
+    app.state.doorman, app.state.limiter, app.state.neighbourhood = Doorman(ring), limiter, Neighbourhood(chosen)
     app.state.audit = Audit(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
@@ -119,10 +118,7 @@ def _body_limit(chosen: Settings) -> int:
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
-    try:
-        loopback = chosen.host == "localhost" or ipaddress.ip_address(chosen.host).is_loopback
-    except ValueError:
-        loopback = False
+    loopback = chosen.host == "localhost" or is_loopback(chosen.host)
     if not loopback and not chosen.allow_keyless_bind and not ring.any():
         raise UnsafeBind(
             f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Make one: "

@@ -6,24 +6,39 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from gateway.access import Caller, Reader, Submitter
+from gateway.access import Admin, Caller, Reader, Submitter
 from gateway.audit import Audits
+from gateway.bodies import content_type, fitted, read_form
 from gateway.listing import is_place
 from gateway.manifest import CSV, NDJSON, Manifest, ManifestRow
 from gateway.problems import Problem, documented, invalid_fields
 from gateway.resources import Batch, BatchItem, BatchItems, BatchList, links
 from gateway.service import Service, Services
+from gateway.submission import MAX_FIELDS, IdempotencyKey
 from shared.imaging import BadImage
-from shared.ledger import Ledger, NewBatch, cancel, expand, pause, progress, resume, retry_failed, submit_batch
-from shared.ledger.batch import ended_items, is_paused, item_id
-from shared.ledger.manifest import manifest
+from shared.ledger import (
+    Ledger,
+    NewBatch,
+    cancel,
+    erase_batch,
+    expand,
+    failed_rows,
+    pause,
+    progress,
+    resume,
+    retry,
+    submit_batch,
+    submitted_batch_before,
+)
+from shared.ledger.items import ended_items, is_paused
+from shared.ledger.manifest import item_id, manifest
 from shared.ledger.records import JobState, Outcome, Priority, Row
 from shared.ledger.records import Request as BatchRequest
 
@@ -80,7 +95,7 @@ async def create_batch(
     audit: Audits,
     request: Request,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Batch:
     """Submit many studies at once: a few files, or a manifest with up to 100,000 rows.
 
@@ -88,7 +103,7 @@ async def create_batch(
     before, that the operator put into the store, or that another job has. It is accepted whole or not at all; an
     image that turns out to be missing or damaged fails its own item alone.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind in (CSV, NDJSON):
         made = await _of_manifest(service, caller, request, kind, idempotency_key)
     elif kind == "multipart/form-data":
@@ -200,8 +215,24 @@ def cancel_batch(service: Services, caller: Submitter, audit: Audits, id: str) -
     return _resource(service.ledger, request, outcome)
 
 
+@router.delete("/{id}", status_code=202, responses=_ONE)
+def erase_one_batch(service: Services, caller: Admin, audit: Audits, id: str) -> Batch:
+    """Erase a batch with all its images and reports for good. It takes a while, and is unknown (404) then."""
+    request, _ = service.find(id, caller, "batch")
+    erase_batch(service.ledger, request)
+    audit.note(caller, "batch.erase", id)
+    return _resource(service.ledger, request, service.ledger.outcome(id))
+
+
 @router.post("/{id}/retry", status_code=202, responses=_CHANGE)
-def retry_batch(service: Services, caller: Submitter, audit: Audits, response: Response, id: str) -> Batch:
+def retry_batch(
+    service: Services,
+    caller: Submitter,
+    audit: Audits,
+    response: Response,
+    id: str,
+    idempotency_key: IdempotencyKey = None,
+) -> Batch:
     """Make a new batch of the items that have failed so far."""
     request, _ = service.find(id, caller, "batch")
     new = NewBatch(
@@ -209,11 +240,17 @@ def retry_batch(service: Services, caller: Submitter, audit: Audits, response: R
         priority=request.priority,
         webhook_url=request.webhook_url,
         item_webhook_url=request.item_webhook_url,
+        idempotency_key=idempotency_key,
+        fingerprint=f"retry of {id}",
         retry_of=id,
     )
-    made = retry_failed(service.ledger, request, new)
+    made = submitted_batch_before(service.ledger, new)
     if made is None:
-        raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+        failed = failed_rows(service.ledger, request)
+        if not failed:
+            raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+        service.limiter.charge(caller.tenant, len(failed))
+        made = retry(service.ledger, request, failed, new)
     audit.note(caller, "batch.retry", made.id)
     response.headers["Location"] = f"/v1/batches/{made.id}"
     return _resource(service.ledger, made, None)
@@ -228,8 +265,10 @@ async def _of_manifest(
         await received.receive(request)
 
         def accept() -> BatchRequest:
-            service.limiter.charge(caller.tenant, received.check())
             new = _new(caller, options, key, received.sha256)
+            if known := submitted_batch_before(service.ledger, new):
+                return known
+            service.limiter.charge(caller.tenant, received.check())
             return submit_batch(service.ledger, new, received.rows())
 
         return await run_in_threadpool(accept)
@@ -238,18 +277,22 @@ async def _of_manifest(
 
 
 async def _of_files(service: Service, caller: Caller, request: Request, key: str | None) -> BatchRequest:
-    most = service.settings.max_batch_files
-    async with request.form(max_files=most, max_fields=20, max_part_size=2**16) as form:
+    async with read_form(request, files=service.settings.max_batch_files, fields=MAX_FIELDS) as form:
         files = [part for name, part in form.multi_items() if name == "files" and isinstance(part, UploadFile)]
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options(service, caller, {n: part for n, part in form.multi_items() if isinstance(part, str)})
 
         def accept() -> BatchRequest:
-            rows = [_checked(service, number, file) for number, file in enumerate(files)]
-            service.limiter.charge(caller.tenant, len(rows))
+            rows = [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
             digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
-            return submit_batch(service.ledger, _new(caller, options, key, digest), rows, _contents(files))
+            new = _new(caller, options, key, digest)
+            if known := submitted_batch_before(service.ledger, new):
+                return known
+            for number, (_, data) in enumerate(_contents(files), start=1):
+                _check(service, number, data)
+            service.limiter.charge(caller.tenant, len(rows))
+            return submit_batch(service.ledger, new, rows, _contents(files))
 
         return await run_in_threadpool(accept)
 
@@ -261,22 +304,16 @@ def _contents(files: list[UploadFile]) -> Iterator[tuple[str, bytes]]:
         yield hashlib.sha256(data).hexdigest(), data
 
 
-def _checked(service: Service, number: int, file: UploadFile) -> Row:
+def _check(service: Service, number: int, data: bytes) -> None:
     """Raises BadImage that tells which file it is."""
-    data = file.file.read()
     try:
         service.validate(data)
     except BadImage as error:
-        raise type(error)(f"File number {number + 1}: {error}") from None
-    return Row(image=f"file:{hashlib.sha256(data).hexdigest()}")
+        raise type(error)(f"File number {number}: {error}") from None
 
 
 def _options(service: Service, caller: Caller, given: dict[str, str]) -> BatchOptions:
-    try:
-        options = BatchOptions.model_validate({name: value for name, value in given.items() if value})
-    except ValidationError as error:
-        found = [{"where": ".".join(map(str, ("body", *e["loc"]))), "what": e["msg"]} for e in error.errors()]
-        raise invalid_fields(found) from None
+    options = fitted(BatchOptions, {name: value for name, value in given.items() if value})
     for url in (options.webhook_url, options.item_webhook_url):
         service.check_webhook(url, caller.tenant)
     return options

@@ -1,10 +1,11 @@
 """/v1/jobs and /explain."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BeforeValidator
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
@@ -16,9 +17,17 @@ from gateway.listing import Filter, page
 from gateway.problems import Problem, documented
 from gateway.resources import POLL_AFTER, Erased, Job, JobList, job_resource, links
 from gateway.service import Service, Services
-from gateway.submission import REQUEST_BODY, JobOptions, submission
+from gateway.submission import (
+    FORM_BODY,
+    REQUEST_BODY,
+    IdempotencyKey,
+    JobOptions,
+    Submission,
+    submission,
+    submission_of_form,
+)
 from gateway.uploads import take_upload
-from shared.ledger import NewJob, cancel, erase, erase_group, keys
+from shared.ledger import NewJob, cancel, erase, erase_group, keys, submitted_before
 from shared.ledger.records import JobState, Priority
 from shared.ledger.records import Request as JobRequest
 
@@ -74,7 +83,7 @@ async def submit_job(
     audit: Audits,
     request: Request,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Annotated[str | None, Header(description="wait=N: up to 60 seconds for the report")] = None,
 ) -> Job:
     """Submit one study. Poll ``Location`` for the report, wait there, or let a webhook call you.
@@ -82,10 +91,10 @@ async def submit_job(
     The image comes as the file of a form, as the body itself (options are then query parameters), or was uploaded
     before. Sent again with the same ``Idempotency-Key``, a submission gives the job that it gave first.
     """
-    sent = await submission(request)
+    sent = await submission(request, service.settings.max_upload_bytes)
 
     def accept() -> tuple[JobRequest, Job]:
-        accepted = _accept(service, caller, sent.options, sent.data, sent.upload, idempotency_key)
+        accepted = _accept(service, caller, sent, idempotency_key)
         return accepted, job_resource(service.ledger, accepted, service.ledger.outcome(accepted.id))
 
     accepted, job = await run_in_threadpool(accept)
@@ -196,52 +205,46 @@ def erase_job(service: Services, caller: Admin, audit: Audits, id: str) -> None:
     audit.note(caller, "job.erase", id)
 
 
-@router.post("/explain", tags=["simple"], responses=documented(400, *_GENERAL, 413, 415, 502, 504, 507))
-async def explain(
-    service: Services,
-    caller: Submitter,
-    audit: Audits,
-    file: Annotated[UploadFile, File(description="A frontal chest radiograph: PNG, JPEG, TIFF or DICOM")],
-) -> Job:
+@router.post(
+    "/explain",
+    tags=["simple"],
+    openapi_extra=FORM_BODY,
+    responses=documented(400, *_GENERAL, 413, 415, 502, 504, 507),
+)
+async def explain(service: Services, caller: Submitter, audit: Audits, request: Request) -> Job:
     """Submit one study, wait, and answer with the finished report. For programs, prefer ``/v1/jobs``."""
-    data = await file.read()
-    request = await run_in_threadpool(_accept, service, caller, JobOptions(), data, None, None)
-    audit.note(caller, "job.submit", request.id)
-    where = {"Location": f"/v1/jobs/{request.id}"}
+    sent = await submission_of_form(request)
+    accepted = await run_in_threadpool(_accept, service, caller, sent, None)
+    audit.note(caller, "job.submit", accepted.id)
+    where = {"Location": f"/v1/jobs/{accepted.id}"}
     seconds = service.settings.explain_timeout
-    outcome = await service.waiting.until_ended(request.id, seconds)
+    outcome = await service.waiting.until_ended(accepted.id, seconds)
     if outcome is None:
-        detail = f"The report isn't finished after {seconds:.0f} s. It goes on: see /v1/jobs/{request.id}."
+        detail = f"The report isn't finished after {seconds:.0f} s. It goes on: see /v1/jobs/{accepted.id}."
         raise Problem(504, "still-running", detail, where)
     if outcome.kind != "report":
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
         raise Problem(502, "no-report", why, where)
-    return await run_in_threadpool(job_resource, service.ledger, request, outcome)
+    return await run_in_threadpool(job_resource, service.ledger, accepted, outcome)
 
 
-def _accept(
-    service: Service,
-    caller: Caller,
-    options: JobOptions,
-    data: bytes | None,
-    upload: str | None,
-    idempotency_key: str | None,
-) -> JobRequest:
-    service.check_webhook(options.webhook_url, caller.tenant)
-    if data is None:
-        data = take_upload(service, caller, upload or "")
-    facts = service.validate(data).facts
-    request = service.submit(
-        NewJob(
-            data=data,
-            media_type=facts.media_type,
-            tenant=caller.tenant,
-            idempotency_key=idempotency_key,
-            **options.model_dump(include=set(JobOptions.model_fields)),
-        )
+def _accept(service: Service, caller: Caller, sent: Submission, idempotency_key: str | None) -> JobRequest:
+    options = sent.options
+    new = NewJob(
+        data=sent.data or b"",
+        media_type="",
+        tenant=caller.tenant,
+        upload=sent.upload,
+        idempotency_key=idempotency_key,
+        **options.model_dump(include=set(JobOptions.model_fields)),
     )
-    if upload:
-        service.ledger.store.delete(keys.upload(caller.tenant, upload))
+    if known := submitted_before(service.ledger, new):
+        return known
+    service.check_webhook(options.webhook_url, caller.tenant)
+    data = take_upload(service, caller, sent.upload) if sent.upload else new.data
+    request = service.submit(replace(new, data=data, media_type=service.validate(data).facts.media_type))
+    if sent.upload:
+        service.ledger.store.delete(keys.upload(caller.tenant, sent.upload))
     return request
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from shared.imaging import BadImage, ImageTooLarge, NotAnImage
-from shared.ledger import Abandoned, Conflict
+from shared.ledger import Abandoned, Conflict, WasErased
 from shared.metrics import REFUSED
 from shared.store import StoreError, StoreFull
 from shared.webhooks import ForbiddenTarget
@@ -114,6 +114,11 @@ def install(app: FastAPI) -> None:
     async def conflict(request: Request, error: Conflict) -> JSONResponse:
         detail = "This idempotency key was used before, for another request."
         return await problem(request, Problem(409, "idempotency-conflict", detail))
+
+    @app.exception_handler(WasErased)
+    async def erased(request: Request, error: WasErased) -> JSONResponse:
+        detail = "What this idempotency key stands for was erased. To submit it anew, use another key."
+        return await problem(request, Problem(409, "erased", detail))
 
     @app.exception_handler(Abandoned)
     async def abandoned(request: Request, error: Abandoned) -> JSONResponse:

@@ -1,13 +1,13 @@
 """A submission, in any of its three forms: multipart, the image as the body, or JSON that names an upload."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from fastapi import Header, Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.datastructures import UploadFile
 
+from gateway.bodies import content_type, fitted, parse_json, read, read_form, read_json
 from gateway.problems import Problem, invalid_fields
 from shared.ledger.records import Priority
 
@@ -15,6 +15,7 @@ MAX_FIELDS = 20
 IMAGE_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/tiff", "application/dicom")
 WEEK = 7 * 24 * 3600
 
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Indication = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Metadata = Annotated[
@@ -60,18 +61,16 @@ class Submission:
     upload: str | None = None
 
 
-async def submission(request: Request) -> Submission:
-    """Raises Problem."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def submission(request: Request, max_bytes: int) -> Submission:
+    """``max_bytes`` of the image. Raises Problem."""
+    kind = content_type(request)
     if kind == "multipart/form-data":
-        return await _of_form(request)
+        return await submission_of_form(request)
     if kind == "application/json":
-        body = _json(await request.body())
-        uploaded = _checked(UploadedJob, body)
-        assert isinstance(uploaded, UploadedJob)
+        uploaded = fitted(UploadedJob, await read_json(request))
         return Submission(uploaded, upload=uploaded.upload)
     if kind in IMAGE_TYPES:
-        return Submission(_options(dict(request.query_params)), data=await request.body())
+        return Submission(_options(dict(request.query_params)), data=await read(request, max_bytes))
     raise Problem(
         415,
         "unknown-content-type",
@@ -80,11 +79,13 @@ async def submission(request: Request) -> Submission:
     )
 
 
-async def _of_form(request: Request) -> Submission:
-    async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=2**16) as form:
-        files = {name: part for name, part in form.multi_items() if isinstance(part, UploadFile)}
-        file = files.get("file")
-        if file is None:
+async def submission_of_form(request: Request) -> Submission:
+    """Raises Problem."""
+    if content_type(request) != "multipart/form-data":
+        raise Problem(415, "unknown-content-type", "Send multipart/form-data with the image as its field `file`.")
+    async with read_form(request, files=1, fields=MAX_FIELDS) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
             raise invalid_fields([{"where": "body.file", "what": "Field required: the image"}])
         fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
         return Submission(_options(fields), data=await file.read())
@@ -94,23 +95,8 @@ def _options(fields: dict[str, str]) -> JobOptions:
     """Of a form or a query, in which all is text; metadata is then a JSON object, and empty is absent."""
     given: dict[str, Any] = {name: value for name, value in fields.items() if value}
     if "metadata" in given:
-        given["metadata"] = _json(given["metadata"].encode())
-    return _checked(JobOptions, given)
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise Problem(400, "not-json", "This is not JSON.") from None
-
-
-def _checked(model: type[JobOptions], given: Any) -> JobOptions:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        found = [{"where": ".".join(map(str, ("body", *e["loc"]))), "what": e["msg"]} for e in error.errors()]
-        raise invalid_fields(found) from None
+        given["metadata"] = parse_json(given["metadata"].encode())
+    return fitted(JobOptions, given)
 
 
 def _form_schema() -> dict[str, Any]:
@@ -126,11 +112,15 @@ def _form_schema() -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": ["file"], "additionalProperties": False}
 
 
+_FORM = {"multipart/form-data": {"schema": _form_schema()}}
+FORM_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _FORM}}
+"""For OpenAPI."""
+
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {"schema": _form_schema()},
+            **_FORM,
             "application/json": {
                 "schema": UploadedJob.model_json_schema(),
                 "example": {"upload": "6f6f1a52-5b54-4c8a-9a35-0d8e0c6ad5a1", "priority": "stat"},
@@ -139,4 +129,4 @@ REQUEST_BODY: dict[str, Any] = {
         },
     }
 }
-"""For OpenAPI. With the image as the body, options are query parameters."""
+"""For OpenAPI, in each of the three forms. With the image as the body, options are query parameters."""

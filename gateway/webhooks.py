@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.access import Admin, Caller, Reader
 from gateway.audit import Audits
+from gateway.bodies import fitted, read_json
 from gateway.listing import is_place
 from gateway.problems import Problem, documented
 from gateway.sending import Sender, event
@@ -34,7 +35,15 @@ class Secret(BaseModel):
 
 
 class Ping(BaseModel):
-    url: str = Field(max_length=2048)
+    url: str = Field(max_length=2048, examples=["https://example.com/hooks"])
+
+
+_PING = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Ping.model_json_schema()}},
+    }
+}
 
 
 class Pong(BaseModel):
@@ -73,14 +82,11 @@ def rotate_secret(service: Services, caller: Admin, audit: Audits) -> Secret:
     return Secret(secret=made)
 
 
-@router.post("/ping", responses=documented(400, 401, 403, 422, 429, 503))
-def ping(service: Services, caller: Admin, body: Ping) -> Pong:
+@router.post("/ping", openapi_extra=_PING, responses=documented(400, 401, 403, 413, 422, 429, 503))
+async def ping(service: Services, caller: Admin, request: Request) -> Pong:
     """Send the event ``ping`` to an endpoint now, and tell how it answered."""
-    service.check_webhook(body.url, caller.tenant)
-    now = service.ledger.store.now()
-    content = {"type": "ping", "timestamp": now.isoformat(), "data": {}}
-    answer = Sender(service.ledger).post(body.url, caller.tenant, str(uuid.uuid4()), content)
-    return Pong(status=answer.status, why=answer.why, ok=answer.ok)
+    url = fitted(Ping, await read_json(request)).url
+    return await run_in_threadpool(_ping, service, caller, url)
 
 
 @router.get("/deliveries", responses=documented(400, 401, 403, 422, 429, 503))
@@ -138,6 +144,14 @@ def redeliver_one(service: Services, caller: Admin, audit: Audits, id: str) -> D
 async def listen(service: Services, caller: Reader, request: Request) -> EventSourceResponse:
     """Every event of this tenant from now on, signed as a webhook: for ``emx listen``, while developing."""
     return EventSourceResponse(_heard(service, caller), headers={"Cache-Control": "no-store"})
+
+
+def _ping(service: Service, caller: Caller, url: str) -> Pong:
+    service.check_webhook(url, caller.tenant)
+    now = service.ledger.store.now()
+    content = {"type": "ping", "timestamp": now.isoformat(), "data": {}}
+    answer = Sender(service.ledger).post(url, caller.tenant, str(uuid.uuid4()), content)
+    return Pong(status=answer.status, why=answer.why, ok=answer.ok)
 
 
 async def _heard(service: Service, caller: Caller) -> AsyncIterator[ServerSentEvent]:

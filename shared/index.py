@@ -276,6 +276,9 @@ class Index:
     def list_batch(self, tenant: str, batch: str, at: datetime) -> None:
         self._list(f"batches:{tenant}", batch, at)
 
+    def unlist_batch(self, tenant: str, batch: str) -> None:
+        self._try(lambda: self.redis.zrem(f"batches:{tenant}", batch), None)
+
     def listed_batches(self, tenant: str, before: str | None, count: int) -> list[tuple[str, str]]:
         return self._page(f"batches:{tenant}", before, count)
 

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         description="Bind beyond loopback without API keys; for a container whose port is published "
         "on loopback only",
     )
+    allowed_hosts: list[str] = Field(
+        [], description="Names beside localhost by which a gateway without API keys may be called, as a JSON list"
+    )
     metrics_port: int = Field(0, description="Port for /metrics of courier and worker; 0 for none")
     metrics_host: str = "127.0.0.1"
 

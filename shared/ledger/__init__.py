@@ -4,14 +4,26 @@ Object storage is the truth and Redis is disposable. Each operation is a fixed s
 stop after any of them and be run again by anyone; there is one module for each, and one function tells its story.
 """
 
-from shared.ledger.batch import NewBatch, Progress, expand, pause, progress, resume, retry_failed, submit_batch
+from shared.ledger.batch import (
+    NewBatch,
+    Progress,
+    erase_batch,
+    expand,
+    failed_rows,
+    pause,
+    progress,
+    resume,
+    retry,
+    submit_batch,
+    submitted_batch_before,
+)
 from shared.ledger.deliver import Answer, deliver, redeliver
-from shared.ledger.erase import erase, erase_group
+from shared.ledger.erase import end_erasure, erase, erase_group
 from shared.ledger.finish import cancel, expire, finish
 from shared.ledger.ledger import Ledger
 from shared.ledger.reconcile import Reconciler
 from shared.ledger.start import Started, hand_back, start
-from shared.ledger.submit import Abandoned, Conflict, NewJob, submit
+from shared.ledger.submit import Abandoned, Conflict, NewJob, WasErased, submit, submitted_before
 
 __all__ = [
     "Abandoned",
@@ -23,20 +35,26 @@ __all__ = [
     "Progress",
     "Reconciler",
     "Started",
+    "WasErased",
     "cancel",
     "deliver",
+    "end_erasure",
     "erase",
+    "erase_batch",
     "erase_group",
     "expand",
     "expire",
+    "failed_rows",
     "finish",
     "hand_back",
     "pause",
     "progress",
     "redeliver",
     "resume",
-    "retry_failed",
+    "retry",
     "start",
     "submit",
     "submit_batch",
+    "submitted_batch_before",
+    "submitted_before",
 ]

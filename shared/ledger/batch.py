@@ -2,20 +2,18 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from shared.imaging import NotAnImage, media_type
 from shared.ledger import keys
+from shared.ledger.erase import announce_erasure, end_erasure
 from shared.ledger.finish import cancel, finish
+from shared.ledger.items import cancel_items, ended_items, erase_items, is_paused, submit_items
 from shared.ledger.ledger import Ledger
-from shared.ledger.manifest import PAGE, manifest
-from shared.ledger.records import Failure, OpenMarker, Outcome, Page, Priority, Request, Row
-from shared.ledger.submit import Conflict, NewJob, submit
-from shared.store import NotFound
+from shared.ledger.manifest import item_id, manifest, write_manifest
+from shared.ledger.records import OpenMarker, Outcome, Priority, Request, Row
+from shared.ledger.submit import Abandoned, Conflict, WasErased, identify, winner
 
-_ITEMS = uuid.UUID("8f1d2b9e-6b0c-5ad4-9d0a-7a9d6c1f4b52")
 _KEYED = uuid.UUID("b6a1f5a4-4f0c-5c2b-8a64-0f6e8a1d9c37")
 _FAILED = ("failed", "expired")
 
@@ -51,8 +49,9 @@ class Progress:
         return {**{state: n for state, n in self.ended.items() if n}, "open": self.rows - self.ended.total()}
 
 
-def item_id(batch: str, row: int) -> str:
-    return str(uuid.uuid5(_ITEMS, f"{batch}\n{row}"))
+def submitted_batch_before(ledger: Ledger, new: NewBatch) -> Request | None:
+    """The request that a repeated idempotency key stands for. Raises Conflict, WasErased, StoreError."""
+    return _identify(ledger, new)[1]
 
 
 def submit_batch(
@@ -61,24 +60,22 @@ def submit_batch(
     """Commit the batch; the courier submits its items.
 
     Rows are read one by one, so that there may be more than fit into memory; ``files`` are images that came along,
-    by their SHA-256. A repeated key gets the first request back. Raises Conflict, StoreError.
+    by their SHA-256. A repeated key gets the first request back.
+
+    Raises Conflict, Abandoned, WasErased, StoreError.
     """
-    batch, store = _id(new), ledger.store
-    if known := ledger.request(batch):
-        if known.fingerprint != new.fingerprint:
-            raise Conflict
+    batch, known = _identify(ledger, new)
+    if known:
         return known
+    store, nonce = ledger.store, uuid.uuid4().hex
     store.put_if_absent(keys.open_marker(batch), OpenMarker().dump())
     for sha256, data in files:
         store.put(keys.batch_input(batch, sha256), data)
-    count = 0
-    unread = iter(rows)
-    while page := tuple(islice(unread, PAGE)):
-        store.put(keys.page(batch, count // PAGE), Page(rows=page).dump())
-        count += len(page)
+    count = write_manifest(ledger, batch, nonce, rows)
     request = Request(
         id=batch,
         kind="batch",
+        nonce=nonce,
         fingerprint=new.fingerprint,
         tenant=new.tenant,
         submitted_at=store.now(),
@@ -88,27 +85,54 @@ def submit_batch(
         rows=count,
         retry_of=new.retry_of,
     )
+    store.put(keys.unread_batch(new.tenant, batch), b"")  # before the commit: whoever erases must find every row
     if not store.put_if_absent(keys.request(batch), request.dump()):
-        request = ledger.request(batch) or request
+        request = _winner(ledger, request)
     ledger.index.list_batch(new.tenant, batch, request.submitted_at)
     ledger.queue.expand(batch)
     return request
 
 
-def _id(new: NewBatch) -> str:
+def _identify(ledger: Ledger, new: NewBatch) -> tuple[str, Request | None]:
     if new.idempotency_key is None:
-        return str(uuid.uuid4())
-    return str(uuid.uuid5(_KEYED, f"{new.tenant}\n{new.idempotency_key}"))
+        return str(uuid.uuid4()), None
+    return identify(ledger, _KEYED, new.tenant, new.idempotency_key, new.fingerprint)
+
+
+def _winner(ledger: Ledger, mine: Request) -> Request:
+    """The request that counts; of another's batch my part is taken away again."""
+    try:
+        found = winner(ledger, mine)
+    except (Abandoned, WasErased):
+        _drop(ledger, keys.batch(mine.id))
+        raise
+    except Conflict:
+        _drop(ledger, keys.pages(mine.id, mine.nonce))
+        raise
+    if found.nonce != mine.nonce:
+        _drop(ledger, keys.pages(mine.id, mine.nonce))
+    return found
+
+
+def _drop(ledger: Ledger, prefix: str) -> None:
+    for entry in list(ledger.store.list(prefix)):
+        ledger.store.delete(entry.key)
 
 
 def expand(ledger: Ledger, batch: str) -> None:
     """Bring the batch forward: submit items up to the window, or end it. Safe to stop and repeat anywhere."""
     request = ledger.request(batch)
-    if request is None or request.status != "committed":
+    if request is None or request.status == "abandoned":
+        return
+    if request.status == "erased":
+        end_erasure(ledger, batch)
         return
     outcome = ledger.outcome(batch)
+    if outcome and ledger.erasing(batch):
+        _end_erasure(ledger, request)
+        return
     if outcome:
-        _cancel_items(ledger, request)
+        cancel_items(ledger, request)
         finish(ledger, batch, outcome)
         return
     so_far = progress(ledger, request)
@@ -118,7 +142,7 @@ def expand(ledger: Ledger, batch: str) -> None:
             counts = {state: n for state, n in exact.counts.items() if state != "open"}
             finish(ledger, batch, Outcome(kind="completed", finished_at=ledger.store.now(), counts=counts))
     elif not is_paused(ledger, batch):
-        _submit_items(ledger, request, so_far)
+        submit_items(ledger, request, min(so_far.rows, so_far.ended.total() + ledger.settings.batch_window))
 
 
 def progress(ledger: Ledger, request: Request) -> Progress:
@@ -134,11 +158,6 @@ def recount(ledger: Ledger, request: Request) -> Progress:
     return Progress(request.rows or 0, ended)
 
 
-def ended_items(ledger: Ledger, batch: str) -> dict[int, str]:
-    """The state of each row that has ended."""
-    return dict(keys.read_done_marker(entry.key) for entry in ledger.store.list(keys.done_markers(batch)))
-
-
 def pause(ledger: Ledger, batch: str) -> None:
     """No more items are submitted; those that were go on."""
     ledger.store.put(keys.paused(batch), b"{}")
@@ -149,111 +168,41 @@ def resume(ledger: Ledger, batch: str) -> None:
     ledger.queue.expand(batch)
 
 
-def is_paused(ledger: Ledger, batch: str) -> bool:
-    return ledger.store.exists(keys.paused(batch))
+def failed_rows(ledger: Ledger, request: Request) -> set[int]:
+    """Those that failed or expired so far."""
+    return {row for row, state in ended_items(ledger, request.id).items() if state in _FAILED}
 
 
-def retry_failed(ledger: Ledger, request: Request, new: NewBatch) -> Request | None:
-    """A new batch of the items that failed or expired so far; None if there are none."""
-    failed = {row for row, state in ended_items(ledger, request.id).items() if state in _FAILED}
-    if not failed:
-        return None
-    rows = (
-        row.model_copy(update={"image": f"job:{item_id(request.id, number)}"})
-        for number, row in manifest(ledger, request)
-        if number in failed
+def retry(ledger: Ledger, request: Request, failed: set[int], new: NewBatch) -> Request:
+    """A new batch of these rows. An image that was never found, or taken, is looked for where it was to be."""
+
+    def rows() -> Iterator[Row]:
+        for number, row in manifest(ledger, request):
+            if number in failed:
+                item = ledger.request(item_id(request.id, number))
+                yield (
+                    row
+                    if item and item.refused
+                    else row.model_copy(update={"image": f"job:{item_id(request.id, number)}"})
+                )
+
+    return submit_batch(ledger, new, rows())
+
+
+def erase_batch(ledger: Ledger, request: Request) -> None:
+    """From now on a batch and all its jobs are being erased; the courier does it."""
+    tombstone = Request(
+        id=request.id, kind="batch", status="erased", tenant=request.tenant, submitted_at=request.submitted_at
     )
-    return submit_batch(ledger, new, rows)
+    announce_erasure(ledger, tombstone)
+    cancel(ledger, request.id)
+    ledger.queue.expand(request.id)
 
 
-def _submit_items(ledger: Ledger, request: Request, so_far: Progress) -> None:
-    """Submit rows until the window is full. The cursor is behind at worst: an item submitted twice is one item."""
-    batch, begun = request.id, cursor(ledger, request.id)
-    end = min(so_far.rows, so_far.ended.total() + ledger.settings.batch_window)
-    for number, row in manifest(ledger, request, begun):
-        if number >= end or ledger.outcome(batch) or is_paused(ledger, batch):
-            break
-        _submit_item(ledger, request, number, row)
-        begun = number + 1
-        if begun % _NOTED_EVERY == 0:
-            ledger.store.put(keys.cursor(batch), str(begun).encode())
-    ledger.store.put(keys.cursor(batch), str(begun).encode())
-
-
-_NOTED_EVERY = 50
-
-
-def cursor(ledger: Ledger, batch: str) -> int:
-    """How many rows were submitted at least."""
-    try:
-        return int(ledger.store.get(keys.cursor(batch)))
-    except NotFound:
-        return 0
-
-
-def _submit_item(ledger: Ledger, request: Request, number: int, row: Row) -> None:
-    item = item_id(request.id, number)
-    new = NewJob(
-        data=b"",
-        media_type="application/octet-stream",
-        tenant=request.tenant,
-        priority=request.priority,
-        webhook_url=request.item_webhook_url,
-        metadata=row.metadata,
-        study=row.study,
-        patient=row.patient,
-        indication=row.indication,
-        id=item,
-        batch=request.id,
-        row=number,
-        name=row.name,
-    )
-    try:
-        key = _image_key(ledger, request, row)
-        if ledger.store.size(key) > ledger.settings.max_upload_bytes:
-            _refuse(ledger, new, "image-too-large", "The image has more bytes than are accepted.")
-            return
-        data = ledger.store.get(key)
-    except (NotFound, ValueError):  # or what can't be a key
-        if not ledger.request(item):  # else it was submitted before, and the upload is gone since
-            _refuse(ledger, new, "no-image", "There is no image where the manifest says.")
+def _end_erasure(ledger: Ledger, request: Request) -> None:
+    if not erase_items(ledger, request):
         return
-    try:
-        kind = media_type(data)
-    except NotAnImage as error:
-        _refuse(ledger, new, "not-an-image", str(error))
-        return
-    submit(ledger, replace(new, data=data, media_type=kind))
-    if row.image.startswith("upload:"):
-        ledger.store.delete(key)
-
-
-def _image_key(ledger: Ledger, request: Request, row: Row) -> str:
-    """Raises NotFound for a job whose image was erased, or that is another tenant's."""
-    kind, _, where = row.image.partition(":")
-    if kind == "file":
-        return keys.batch_input(request.id, where)
-    if kind == "upload":
-        return keys.upload(request.tenant, where)
-    if kind == "import":
-        return keys.imported(request.tenant, where)
-    found = ledger.request(where) if kind == "job" else None
-    if found is None or found.status != "committed" or found.tenant != request.tenant:
-        raise NotFound(where)
-    return keys.job_input(where, found.input_sha256)
-
-
-def _refuse(ledger: Ledger, new: NewJob, code: str, message: str) -> None:
-    """An item that ends before it begins."""
-    assert new.id is not None
-    ledger.store.put_if_absent(keys.request(new.id), new.request(ledger, new.id).dump())
-    failure = Failure(code=code, message=message)
-    finish(ledger, new.id, Outcome(kind="failure", failure=failure, finished_at=ledger.store.now()))
-
-
-def _cancel_items(ledger: Ledger, request: Request) -> None:
-    ended = ended_items(ledger, request.id)
-    for row in range(min(cursor(ledger, request.id) + _NOTED_EVERY, request.rows or 0)):
-        item = item_id(request.id, row)
-        if row not in ended and ledger.request(item):
-            cancel(ledger, item)
+    _drop(ledger, keys.batch(request.id))
+    ledger.store.delete(keys.unread_batch(request.tenant, request.id))
+    ledger.index.unlist_batch(request.tenant, request.id)
+    end_erasure(ledger, request.id)

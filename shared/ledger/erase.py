@@ -1,44 +1,103 @@
 """Erase: image and report go for good; that there was a job stays."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+
 from shared.ledger import keys
 from shared.ledger.finish import cancel
 from shared.ledger.ledger import Ledger
-from shared.ledger.manifest import forget_row
-from shared.ledger.records import Outcome, Request
+from shared.ledger.manifest import forget_rows, item_id, manifest
+from shared.ledger.records import Erasing, Outcome, Request
+from shared.store import NotFound
 
 
 def erase(ledger: Ledger, job: str) -> None:
     """Safe to repeat. No late report can come back, because the job's outcome is settled first."""
-    store, request = ledger.store, ledger.request(job)
-    if request and request.status == "committed":
-        cancel(ledger, job)
-    store.put(keys.erasing(job), b"{}")
+    if request := ledger.request(job):
+        announce_erasure(ledger, _tombstone(request))
+    end_erasure(ledger, job)
+
+
+def announce_erasure(ledger: Ledger, tombstone: Request) -> None:
+    """From now on the job will be erased, whoever stops."""
+    ledger.store.put(keys.erasing(tombstone.id), Erasing(tombstone=tombstone).dump())
+
+
+def end_erasure(ledger: Ledger, job: str) -> None:
+    """Erase a job whose erasure was announced."""
+    erasing = ledger.erasing(job)
+    if erasing is None:
+        return
+    store, tombstone = ledger.store, erasing.tombstone
+    store.put_if_absent(keys.request(job), tombstone.dump())  # whoever is about to submit it comes too late
+    request = ledger.request(job) or tombstone
+    cancel(ledger, job)
     for entry in list(store.list(keys.inputs(job))):
         store.delete(entry.key)
-    if request:
-        for marker in keys.groups(request):
-            store.delete(marker)
-        ledger.index.unlist_job(request.tenant, job)
-        forget_row(ledger, request)
-        store.put(keys.request(job), _request_tombstone(request).dump())
-    now = store.now()
-    store.put(keys.outcome(job), Outcome(kind="erased", finished_at=now).dump())
+    for marker in keys.groups(request):
+        store.delete(marker)
+    ledger.index.unlist_job(request.tenant, job)
+    _forget_row(ledger, request)
+    store.put(keys.request(job), _tombstone(request).dump())
+    store.put(keys.outcome(job), Outcome(kind="erased", finished_at=store.now()).dump())
     store.delete(keys.erasing(job))
 
 
 def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
-    """Erase all jobs of a study or a patient. Returns how many. Once it has begun, it is ended by anyone."""
-    prefix = keys.group(tenant, kind, name)
-    jobs = [entry.key.removeprefix(prefix) for entry in list(ledger.store.list(prefix))]
-    for job in jobs:
-        ledger.store.put(keys.erasing(job), b"{}")
-    for job in jobs:
-        erase(ledger, job)
+    """Erase all jobs of a study or a patient, those of batches that no job was made of yet included.
+
+    Returns how many. Once it has begun, it is ended by anyone.
+    """
+    prefix, now = keys.group(tenant, kind, name), ledger.store.now()
+    unread = list(_unread_rows(ledger, tenant, kind, name))
+    items = [item_tombstone(batch, row, now) for batch, rows in unread for row in rows]
+    tombstones = {item.id: item for item in items}
+    for entry in list(ledger.store.list(prefix)):
+        job = entry.key.removeprefix(prefix)
+        tombstones.setdefault(job, Request(id=job, status="erased", tenant=tenant, submitted_at=now))
+    for tombstone in tombstones.values():
+        announce_erasure(ledger, tombstone)
+    for batch, rows in unread:
+        forget_rows(ledger, batch, rows)
+    for job in tombstones:
+        end_erasure(ledger, job)
         ledger.store.delete(prefix + job)  # of an abandoned job, nothing else names it
-    return len(jobs)
+    return len(tombstones)
 
 
-def _request_tombstone(request: Request) -> Request:
+def item_tombstone(batch: Request, row: int, now: datetime) -> Request:
+    return Request(
+        id=item_id(batch.id, row),
+        status="erased",
+        tenant=batch.tenant,
+        submitted_at=now,
+        batch=batch.id,
+        row=row,
+    )
+
+
+def _unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[tuple[Request, list[int]]]:
+    """Rows of the group in each batch that may have rows without a job."""
+    prefix = keys.unread_batches(tenant)
+    for entry in list(ledger.store.list(prefix)):
+        batch = ledger.request(entry.key.removeprefix(prefix))
+        if batch is None:
+            continue
+        if batch.status != "committed":
+            ledger.store.delete(entry.key)
+            continue
+        with suppress(NotFound):  # the whole batch is being erased
+            yield batch, [number for number, row in manifest(ledger, batch) if getattr(row, kind) == name]
+
+
+def _forget_row(ledger: Ledger, item: Request) -> None:
+    batch = ledger.request(item.batch) if item.batch else None
+    if batch and batch.status == "committed" and item.row is not None and not ledger.erasing(batch.id):
+        forget_rows(ledger, batch, [item.row])
+
+
+def _tombstone(request: Request) -> Request:
     return Request(
         id=request.id,
         kind=request.kind,

@@ -25,13 +25,15 @@ def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
             _mark_done(ledger, request.batch, request.row, winner)
     _announce(ledger, job, request, winner)
     _delete_inputs(ledger, job, request)
+    if request and winner.kind == "completed":
+        store.delete(keys.unread_batch(request.tenant, job))
     store.delete(keys.open_marker(job))
     return winner
 
 
 def _mark_done(ledger: Ledger, batch: str, row: int, winner: Outcome) -> None:
     if winner.kind == "erased":
-        return  # its item had ended before, otherwise
+        return  # the item had ended before
     if ledger.store.put_if_absent(keys.done_marker(batch, row, winner.state), b""):
         ledger.index.batch_item_ended(batch, winner.state)
 
@@ -48,6 +50,11 @@ def expire(ledger: Ledger, request: Request, now: datetime) -> bool:
         return False
     finish(ledger, request.id, Outcome(kind="expired", finished_at=now))
     return True
+
+
+def refuse(ledger: Ledger, request: Request) -> None:
+    """End an item that was refused."""
+    finish(ledger, request.id, Outcome(kind="failure", failure=request.refused, finished_at=ledger.store.now()))
 
 
 def _owed(request: Request, outcome: Outcome) -> list[Delivery]:

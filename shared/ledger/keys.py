@@ -78,14 +78,28 @@ def batch(batch: str) -> str:
     return f"batches/{batch}/"
 
 
-def page(batch: str, number: int) -> str:
+def pages(batch: str, nonce: str) -> str:
+    """Prefix of the manifest that one submission brought: of two with one idempotency key, one counts."""
+    return f"batches/{batch}/manifest-{nonce}/"
+
+
+def page(batch: str, nonce: str, number: int) -> str:
     """A part of the manifest."""
-    return f"batches/{batch}/manifest-{number:05d}.json"
+    return f"{pages(batch, nonce)}{number:05d}.json"
 
 
 def cursor(batch: str) -> str:
     """How many rows were submitted at least."""
     return f"batches/{batch}/cursor"
+
+
+def unread_batches(tenant: str) -> str:
+    return f"unread/{tenant}/"
+
+
+def unread_batch(tenant: str, batch: str) -> str:
+    """There while the manifest may have rows that no job was made of, and that only the manifest names."""
+    return f"{unread_batches(tenant)}{batch}"
 
 
 def paused(batch: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from shared.index import Index
 from shared.ledger import keys
-from shared.ledger.records import Delivery, JobState, OpenMarker, Outcome, Request
+from shared.ledger.records import Delivery, Erasing, JobState, OpenMarker, Outcome, Request
 from shared.queue import Queue, QueueAway
 from shared.settings import Settings
 from shared.store import NotFound, Store
@@ -31,6 +31,9 @@ class Ledger:
     def open_marker(self, job: str) -> OpenMarker:
         data = self._find(keys.open_marker(job))
         return OpenMarker.model_validate_json(data) if data else OpenMarker()
+
+    def erasing(self, job: str) -> Erasing | None:
+        return Erasing.model_validate_json(data) if (data := self._find(keys.erasing(job))) else None
 
     def input(self, request: Request) -> bytes:
         """The bytes as received. Raises NotFound once they were erased."""

@@ -2,12 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Page, Request, Row
-from shared.store import StoreError
+from shared.store import NotFound, StoreError
 
 PAGE = 500
 """Rows that lie in one object."""
@@ -15,25 +17,53 @@ PAGE = 500
 ERASED = Row(image="erased:")
 """What stands in the place of a row whose job was erased."""
 
+_ITEMS = uuid.UUID("8f1d2b9e-6b0c-5ad4-9d0a-7a9d6c1f4b52")
 _TRIES = 50
 _PAUSE = 0.1
+
+
+def item_id(batch: str, row: int) -> str:
+    """The job of a row, whether it is there yet or not."""
+    return str(uuid.uuid5(_ITEMS, f"{batch}\n{row}"))
+
+
+def write_manifest(ledger: Ledger, batch: str, nonce: str, rows: Iterable[Row]) -> int:
+    """Returns how many rows there were. They are read one by one."""
+    count, unread = 0, iter(rows)
+    while page := tuple(islice(unread, PAGE)):
+        ledger.store.put(keys.page(batch, nonce, count // PAGE), Page(rows=page).dump())
+        count += len(page)
+    return count
 
 
 def manifest(ledger: Ledger, request: Request, first: int = 0) -> Iterator[tuple[int, Row]]:
     """The rows of a batch from this one on, with their numbers."""
     for number in range(first // PAGE, -(-(request.rows or 0) // PAGE)):
-        page = Page.model_validate_json(ledger.store.get(keys.page(request.id, number)))
-        for place, row in enumerate(page.rows, start=number * PAGE):
+        for place, row in enumerate(_page(ledger, request, number), start=number * PAGE):
             if place >= first:
                 yield place, row
 
 
-def forget_row(ledger: Ledger, item: Request) -> None:
-    """Take what the manifest says of an erased item out of it. Raises StoreError, RedisError: try again later."""
-    if item.batch is None or item.row is None:
-        return
-    number, place = divmod(item.row, PAGE)
-    key, lease, token = keys.page(item.batch, number), f"page:{item.batch}:{number}", uuid.uuid4().hex
+def forget_rows(ledger: Ledger, request: Request, rows: Iterable[int]) -> None:
+    """Take what the manifest says of erased items out of it, and the images that only it names.
+
+    Raises StoreError, RedisError: try again later.
+    """
+    of_page: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        of_page[row // PAGE].add(row % PAGE)
+    for number, places in of_page.items():
+        for forgotten in _forget(ledger, request, number, places):
+            _drop_image(ledger, request, forgotten.image)
+
+
+def _page(ledger: Ledger, request: Request, number: int) -> tuple[Row, ...]:
+    return Page.model_validate_json(ledger.store.get(keys.page(request.id, request.nonce, number))).rows
+
+
+def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> list[Row]:
+    """Returns the rows that were there."""
+    lease, token = f"page:{request.id}:{number}", uuid.uuid4().hex
     for _ in range(_TRIES):  # two at once would each bring back the other's row
         if ledger.index.take_lease(lease, token):
             break
@@ -41,7 +71,22 @@ def forget_row(ledger: Ledger, item: Request) -> None:
     else:
         raise StoreError("a batch's manifest is being changed by others")
     try:
-        rows = Page.model_validate_json(ledger.store.get(key)).rows
-        ledger.store.put(key, Page(rows=(*rows[:place], ERASED, *rows[place + 1 :])).dump())
+        rows = _page(ledger, request, number)
+        forgotten = [rows[place] for place in places if rows[place] != ERASED]
+        if forgotten:
+            left = tuple(ERASED if place in places else row for place, row in enumerate(rows))
+            ledger.store.put(keys.page(request.id, request.nonce, number), Page(rows=left).dump())
+        return forgotten
+    except NotFound:  # the whole batch was erased meanwhile
+        return []
     finally:
         ledger.index.release_lease(lease, token)
+
+
+def _drop_image(ledger: Ledger, request: Request, image: str) -> None:
+    """An image that came for this row alone. What an operator put into the store is the operator's."""
+    kind, _, where = image.partition(":")
+    if kind == "upload":
+        ledger.store.delete(keys.upload(request.tenant, where))
+    elif kind == "file" and all(row.image != image for _, row in manifest(ledger, request)):
+        ledger.store.delete(keys.batch_input(request.id, where))

@@ -9,10 +9,10 @@ from redis.exceptions import RedisError
 
 from shared.ledger import keys
 from shared.ledger.batch import expand
-from shared.ledger.erase import erase
-from shared.ledger.finish import expire, finish
+from shared.ledger.erase import end_erasure
+from shared.ledger.finish import expire, finish, refuse
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Delivery, Failure, OpenMarker, Outcome, Request
+from shared.ledger.records import Delivery, Failure, Outcome, Request
 from shared.store import NotFound, StoreError
 from shared.store.base import Entry
 
@@ -46,7 +46,7 @@ class Reconciler:
         full = self._rounds % FULL_SWEEP == 0
         self._rounds += 1
         for entry in list(ledger.store.list(keys.ERASE)):
-            self._apart(entry, lambda entry: erase(ledger, entry.key.removeprefix(keys.ERASE)))
+            self._apart(entry, self._erase)
         if self._may_enqueue():
             for entry in list(ledger.store.list(keys.OPEN)):
                 self._apart(entry, lambda entry: self._attend(entry, full))
@@ -117,20 +117,30 @@ class Reconciler:
             return
         request, outcome = ledger.request(job), ledger.outcome(job)
         if request is None:
-            if (ledger.store.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
-                self._abandon(job)
+            self._wait_for_commit(entry, job)
         elif request.status == "abandoned":
             self._abandon(job)
         elif request.kind == "batch":
             expand(ledger, job)
         elif outcome:
             finish(ledger, job, outcome)
+        elif request.refused:
+            refuse(ledger, request)
         elif expire(ledger, request, ledger.store.now()):
             pass
         elif standing.started:
             self._mourn(request, standing.started)
         elif standing.lost or not standing.enqueued:
             ledger.enqueue(request)
+
+    def _wait_for_commit(self, entry: Entry, job: str) -> None:
+        """An item is the courier's to submit for as long as its batch goes on, be it paused for days."""
+        ledger = self.ledger
+        batch = ledger.open_marker(job).batch
+        if batch and ledger.outcome(batch) is None:
+            ledger.queue.expand(batch)
+        elif (ledger.store.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
+            self._abandon(job)
 
     def _abandon(self, job: str) -> None:
         """A submission that never committed. The request it might still write is taken from it first."""
@@ -147,7 +157,7 @@ class Reconciler:
         """A worker's lease lapsed with the job in hand. Each death has its token, so none counts twice."""
         ledger, marker = self.ledger, self.ledger.open_marker(request.id)
         deaths = (*marker.deaths, *({token} - set(marker.deaths)))
-        ledger.store.put(keys.open_marker(request.id), OpenMarker(deaths=deaths).dump())
+        ledger.store.put(keys.open_marker(request.id), marker.model_copy(update={"deaths": deaths}).dump())
         if len(deaths) < POISON_DEATHS:
             ledger.enqueue(request)
             return
@@ -160,6 +170,15 @@ class Reconciler:
             request.id,
             Outcome(kind="failure", failure=failure, finished_at=ledger.store.now()),
         )
+
+    def _erase(self, entry: Entry) -> None:
+        """A batch's many jobs are the courier's; a single one is done here and now."""
+        ledger, job = self.ledger, entry.key.removeprefix(keys.ERASE)
+        erasing = ledger.erasing(job)
+        if erasing and erasing.tombstone.kind == "batch":
+            ledger.queue.expand(job)
+        else:
+            end_erasure(ledger, job)
 
     def _redeliver(self, entry: Entry) -> None:
         ledger, delivery_id = self.ledger, entry.key.removeprefix(keys.OUTBOX)

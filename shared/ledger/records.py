@@ -35,13 +35,31 @@ class _Record(BaseModel):
 
 
 class OpenMarker(_Record):
-    """The job still needs attention. ``deaths`` are the leases that lapsed with the job in hand."""
+    """The job still needs attention.
+
+    Attributes:
+        deaths: the leases that lapsed with the job in hand.
+        batch: of an item, the batch whose courier submits it.
+    """
 
     deaths: tuple[str, ...] = ()
+    batch: str | None = None
+
+
+class Failure(_Record):
+    """Why a job failed: a code for programs and a sentence for people, without patient data."""
+
+    code: str
+    message: str
 
 
 class Request(_Record):
-    """``request.json``, the commit point of a job or a batch."""
+    """``request.json``, the commit point of a job or a batch.
+
+    Attributes:
+        nonce: tells writers of the same request apart.
+        refused: why an item of a batch ends before it begins; it has no input.
+    """
 
     id: str
     kind: Literal["job", "batch"] = "job"
@@ -65,13 +83,13 @@ class Request(_Record):
     rows: int | None = None
     item_webhook_url: str | None = None
     retry_of: str | None = None
+    refused: Failure | None = None
 
 
-class Failure(_Record):
-    """Why a job failed: a code for programs and a sentence for people, without patient data."""
+class Erasing(_Record):
+    """A job or a batch that is being erased; ``tombstone`` is what stays of its request."""
 
-    code: str
-    message: str
+    tombstone: Request
 
 
 OutcomeKind = Literal["report", "failure", "cancelled", "expired", "completed", "erased"]

@@ -22,6 +22,10 @@ class Abandoned(Exception):
     """The job was given up by the reconciler before it was committed; submitting again helps."""
 
 
+class WasErased(Exception):
+    """The job of this idempotency key was erased since, or is being erased."""
+
+
 @dataclass(frozen=True)
 class NewJob:
     """A job to submit; ``data`` is the whole, validated image file.
@@ -32,6 +36,8 @@ class NewJob:
         indication: clinical context for the model.
         expires_in: seconds after which the job is no longer worth doing; None for the setting's.
         idempotency_key: where the client sent one.
+        upload: the upload that the image came by. It is gone when the submission is repeated, and so names the
+            image in its stead.
         id, batch, row, name: of the item of a batch.
     """
 
@@ -46,6 +52,7 @@ class NewJob:
     indication: str | None = None
     expires_in: float | None = None
     idempotency_key: str | None = None
+    upload: str | None = None
     id: str | None = None
     batch: str | None = None
     row: int | None = None
@@ -59,7 +66,7 @@ class NewJob:
     def fingerprint(self) -> str:
         """Of the image's digest and the normalised fields, so that equal requests match however encoded."""
         fields = (
-            self.sha256,
+            f"upload:{self.upload}" if self.upload else self.sha256,
             self.tenant,
             self.priority,
             self.webhook_url,
@@ -93,47 +100,86 @@ class NewJob:
         )
 
 
+def submitted_before(ledger: Ledger, new: NewJob) -> Request | None:
+    """The request that a repeated idempotency key stands for. Raises Conflict, WasErased, StoreError."""
+    return _identify(ledger, new)[1]
+
+
 def submit(ledger: Ledger, new: NewJob) -> tuple[Request, bool]:
     """Commit the job and enqueue it. Returns its request, and whether Redis took the message.
 
-    A repeated key gets the first request back. Raises Conflict, Abandoned, StoreError.
+    A repeated key gets the first request back. Raises Conflict, Abandoned, WasErased, StoreError.
     """
     job, replay = _identify(ledger, new)
     if replay:
         return replay, True
-    request = new.request(ledger, job)
-    ledger.store.put_if_absent(keys.open_marker(job), OpenMarker().dump())
-    for marker in keys.groups(request):  # before the commit: whoever erases a patient must find every job
-        ledger.store.put(marker, b"")
-    ledger.store.put(keys.job_input(job, request.input_sha256), new.data)
-    if not ledger.store.put_if_absent(keys.request(job), request.dump()):
-        request = _winner(ledger, request)
-    ledger.index.list_job(request.tenant, job, request.submitted_at)
+    request = commit(ledger, new.request(ledger, job), new.data)
     return request, ledger.enqueue(request)
 
 
-def _identify(ledger: Ledger, new: NewJob) -> tuple[str, Request | None]:
-    """The job's id and, if it was submitted before, its request. A key's abandoned ids are passed over."""
-    if new.id:
-        return new.id, ledger.request(new.id)
-    if not new.idempotency_key:
-        return str(uuid.uuid4()), None
+def commit(ledger: Ledger, mine: Request, data: bytes | None) -> Request:
+    """Write a job with its image, if it has one. Returns the request that counts: mine, or that of a twin.
+
+    Raises Conflict, Abandoned, WasErased, StoreError.
+    """
+    store, input = ledger.store, keys.job_input(mine.id, mine.input_sha256)
+    store.put_if_absent(keys.open_marker(mine.id), OpenMarker(batch=mine.batch).dump())
+    for marker in keys.groups(mine):  # before the commit: whoever erases a patient must find every job
+        store.put(marker, b"")
+    if data is not None:
+        store.put(input, data)
+    request = mine
+    if not store.put_if_absent(keys.request(mine.id), mine.dump()):
+        try:
+            request = winner(ledger, mine)
+        except (Abandoned, WasErased):
+            for written in (*keys.groups(mine), input):
+                store.delete(written)
+            raise
+    ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+    return request
+
+
+def identify(
+    ledger: Ledger, space: uuid.UUID, tenant: str, key: str, fingerprint: str
+) -> tuple[str, Request | None]:
+    """The id that a key stands for and, if it was submitted before, its request. Abandoned ids are passed over.
+
+    Raises Conflict, WasErased.
+    """
     attempt = 0
     while True:
-        job = str(uuid.uuid5(_KEYED, f"{new.tenant}\n{new.idempotency_key}\n{attempt}"))
-        known = ledger.request(job)
-        if known is None or known.status != "abandoned":
-            if known and known.fingerprint != new.fingerprint:
+        id = str(uuid.uuid5(space, f"{tenant}\n{key}\n{attempt}"))
+        known = ledger.request(id)
+        if known is None:
+            return id, None
+        if known.status == "erased":
+            raise WasErased
+        if known.status == "committed":
+            if known.fingerprint != fingerprint:
                 raise Conflict
-            return job, known
+            return id, known
         attempt += 1
 
 
-def _winner(ledger: Ledger, mine: Request) -> Request:
-    """Who wrote the request: I (a PUT that timed out after being written), a twin of mine, or another."""
-    winner = ledger.request(mine.id)
-    if winner is None or winner.status == "abandoned":
+def winner(ledger: Ledger, mine: Request) -> Request:
+    """Who wrote the request: I (a PUT that timed out after being written), a twin of mine, or another.
+
+    Raises Conflict, Abandoned, WasErased.
+    """
+    found = ledger.request(mine.id)
+    if found is None or found.status == "abandoned":
         raise Abandoned
-    if winner.nonce != mine.nonce and winner.fingerprint != mine.fingerprint:
+    if found.status == "erased":
+        raise WasErased
+    if found.nonce != mine.nonce and found.fingerprint != mine.fingerprint:
         raise Conflict
-    return winner
+    return found
+
+
+def _identify(ledger: Ledger, new: NewJob) -> tuple[str, Request | None]:
+    if new.id:
+        return new.id, None
+    if not new.idempotency_key:
+        return str(uuid.uuid4()), None
+    return identify(ledger, _KEYED, new.tenant, new.idempotency_key, new.fingerprint)

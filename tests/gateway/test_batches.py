@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.ledger import expand, keys
-from shared.ledger.batch import item_id
+from shared.ledger.manifest import item_id
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 

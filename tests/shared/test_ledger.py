@@ -30,7 +30,8 @@ from shared.ledger import (
     submit,
     submit_batch,
 )
-from shared.ledger.batch import ended_items, item_id
+from shared.ledger.items import ended_items
+from shared.ledger.manifest import item_id
 from shared.ledger.reconcile import POISON_DEATHS
 from shared.ledger.records import Delivery, Failure, JobState, Outcome, Request, Row
 from shared.queue import QueueAway
