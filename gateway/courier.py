@@ -24,6 +24,9 @@ from shared.store import StoreError
 
 log = logging.getLogger("emx.courier")
 
+_ASIDE = 30.0
+"""Seconds that a delivery may take beside its sending: for the store, and a name server that is slow."""
+
 app: Celery = celery_app("courier", settings())
 app.conf.update(task_queues=[Queue(COURIER_QUEUE)], worker_pool="threads", worker_concurrency=8)
 _stopping = threading.Event()
@@ -68,7 +71,7 @@ def deliver(delivery: str) -> None:
     """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
     assert _ledger is not None and _sender is not None
     token = uuid.uuid4().hex
-    if not _ledger.index.take_lease(f"delivery:{delivery}", token):
+    if not _ledger.index.take_lease(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):
         return
     try:
         tried = ledgers.deliver(_ledger, delivery, _sender.send)

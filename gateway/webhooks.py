@@ -1,8 +1,10 @@
 """/v1/webhooks: secrets, what was delivered, and trying an endpoint."""
 
 import json
+import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from gateway.access import Admin, Caller, Reader
-from gateway.audit import Audits
+from gateway.audit import Audit, Audits
 from gateway.bodies import fitted, read_json
 from gateway.listing import is_place
 from gateway.problems import Problem, documented
@@ -25,6 +27,9 @@ from shared.ledger.records import Delivery, DeliveryStatus
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 _GENERAL = documented(401, 403, 422, 429, 503)
 _ONE = documented(401, 403, 404, 422, 429, 503)
+MOST_PINGS = 4
+"""Endpoints tried at a time: each holds a thread until it answers."""
+_pings = threading.Semaphore(MOST_PINGS)
 
 
 class Secret(BaseModel):
@@ -141,20 +146,21 @@ def redeliver_one(service: Services, caller: Admin, audit: Audits, id: str) -> D
     response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {}}}, **_GENERAL},
 )
-async def listen(service: Services, caller: Reader, request: Request) -> EventSourceResponse:
+async def listen(service: Services, caller: Reader, audit: Audits, request: Request) -> EventSourceResponse:
     """Every event of this tenant from now on, signed as a webhook: for ``emx listen``, while developing."""
-    return EventSourceResponse(_heard(service, caller), headers={"Cache-Control": "no-store"})
+    return EventSourceResponse(_heard(service, caller, audit), headers={"Cache-Control": "no-store"})
 
 
 def _ping(service: Service, caller: Caller, url: str) -> Pong:
     service.check_webhook(url, caller.tenant)
     now = service.ledger.store.now()
     content = {"type": "ping", "timestamp": now.isoformat(), "data": {}}
-    answer = Sender(service.ledger).post(url, caller.tenant, str(uuid.uuid4()), content)
+    with _few_at_a_time():
+        answer = Sender(service.ledger).post(url, caller.tenant, str(uuid.uuid4()), content)
     return Pong(status=answer.status, why=answer.why, ok=answer.ok)
 
 
-async def _heard(service: Service, caller: Caller) -> AsyncIterator[ServerSentEvent]:
+async def _heard(service: Service, caller: Caller, audit: Audit) -> AsyncIterator[ServerSentEvent]:
     sender = Sender(service.ledger)
 
     def signed(job: str) -> ServerSentEvent | None:
@@ -165,6 +171,8 @@ async def _heard(service: Service, caller: Caller) -> AsyncIterator[ServerSentEv
         message = Delivery.id_of(job, "listen", kind)
         content = event(service.ledger, job, kind, outcome.finished_at)
         body, headers = sender.signed(caller.tenant, message, content)
+        if outcome.report:
+            audit.note(caller, "report.read", job)
         return ServerSentEvent(json.dumps({"headers": headers, "body": body.decode()}), event=kind, id=message)
 
     with service.waiting.hearing_all() as ended:
@@ -172,6 +180,18 @@ async def _heard(service: Service, caller: Caller) -> AsyncIterator[ServerSentEv
             made = await run_in_threadpool(signed, await ended.get())
             if made is not None:
                 yield made
+
+
+@contextmanager
+def _few_at_a_time() -> Iterator[None]:
+    """Raises Problem 429."""
+    if not _pings.acquire(blocking=False):
+        detail = f"{MOST_PINGS} endpoints are being tried already: try again when one has answered."
+        raise Problem(429, "too-many-pings", detail, {"Retry-After": "5"})
+    try:
+        yield
+    finally:
+        _pings.release()
 
 
 def _find(service: Service, caller: Caller, id: str) -> Delivery:

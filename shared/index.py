@@ -112,9 +112,10 @@ class Index:
 
     # Leases
 
-    def take_lease(self, job: str, token: str) -> bool:
-        """Raises RedisError."""
-        return bool(self.redis.set(f"lease:{job}", token, nx=True, px=self._lease_ms))
+    def take_lease(self, job: str, token: str, seconds: float | None = None) -> bool:
+        """``seconds``: how long it lasts, where that isn't the usual. Raises RedisError."""
+        lasts = self._lease_ms if seconds is None else int(seconds * 1000)
+        return bool(self.redis.set(f"lease:{job}", token, nx=True, px=lasts))
 
     def extend_lease(self, job: str, token: str) -> bool:
         """Renew it, or make it anew if Redis forgot it. False: somebody else holds it."""

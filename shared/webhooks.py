@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import re
 import secrets
 import socket
 from dataclasses import dataclass
@@ -16,6 +17,18 @@ from shared.store import NotFound, Store
 OVERLAP = timedelta(hours=24)
 """For so long after a rotation, events are signed with the former secret too."""
 
+_PRINTABLE = re.compile("[!-~]*")
+_REFUSED = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments, RFC 6890
+        "192.88.99.0/24",  # 6to4 relays, RFC 7526
+        "2001::/32",  # Teredo, RFC 4380: leads to whatever its server and its client are
+        "64:ff9b:1::/48",  # NAT64 of a network's own, RFC 8215
+        "fec0::/10",  # site-local, RFC 3879
+    )
+]
+"""Not public, though ``ipaddress`` holds most of them to be global."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -43,6 +56,11 @@ class Targets:
 
     def check(self, url: str) -> None:
         """Raises ForbiddenTarget for a URL that could never be delivered to."""
+        if not _PRINTABLE.fullmatch(url):
+            raise ForbiddenTarget(
+                "The webhook URL must be of printable ASCII characters: write the host in punycode, and "
+                "percent-encode the rest."
+            )
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
@@ -74,6 +92,8 @@ class Targets:
         inner = _inner(address)
         if any(one in network for network in self.allowed for one in (address, inner)):
             return True
+        if any(inner in network for network in _REFUSED):
+            return False
         return inner.is_global and not (inner.is_multicast or inner.is_reserved or inner.is_unspecified)
 
 

@@ -2,9 +2,9 @@
 
 from struct import unpack_from
 
+from shared.imaging import jpeg2000
 from shared.imaging.refusals import BadImage
 
-_J2K = b"\xff\x4f\xff\x51"
 _FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC3: "lossless", 0xF7: "JPEG-LS"}
 _OTHER_FRAMES = {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC} - _FRAMES.keys()
 """Progressive, hierarchical and arithmetic coding, which no accepted transfer syntax has."""
@@ -18,7 +18,7 @@ def declared_size(frame: bytes) -> tuple[int, int, int]:
     Of a JPEG (ITU-T T.81 B.2.2), JPEG-LS (T.87) or JPEG 2000 (T.800 A.5.1) codestream without a file format
     around it, as DICOM PS3.5 A.4 demands. Raises BadImage, or struct.error or IndexError where it is cut short.
     """
-    if frame.startswith(_J2K):
+    if frame.startswith(jpeg2000.START):
         right, bottom, left, top = unpack_from(">4I", frame, 8)
         return right - left, bottom - top, unpack_from(">H", frame, 40)[0]
     if not frame.startswith(b"\xff\xd8\xff"):

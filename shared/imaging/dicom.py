@@ -18,7 +18,7 @@ from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_windowing, pixel_array
 
-from shared.imaging import rle
+from shared.imaging import jpeg2000, rle
 from shared.imaging.body_parts import is_elsewhere
 from shared.imaging.codestream import declared_size
 from shared.imaging.refusals import BadImage, ImageTooLarge, NotAnImage, check_size
@@ -162,6 +162,8 @@ def _pixels(header: Dataset, body: bytes, at: int, syntax: uid.UID) -> npt.NDArr
             return _of_bits(rle.unpack(frame, header.Rows, header.Columns, header.BitsAllocated // 8), header)
         if declared_size(frame) != (header.Columns, header.Rows, 1):
             raise BadImage("The compressed pixels are not of the size that the DICOM file says.")
+        if frame.startswith(jpeg2000.START):
+            jpeg2000.check_cost(frame)
     pixels = pixel_array(header)
     if pixels.shape != (header.Rows, header.Columns) or pixels.itemsize > 2:
         raise ValueError("not the pixels that were announced")

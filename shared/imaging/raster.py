@@ -1,10 +1,13 @@
 """PNG, JPEG and TIFF, by Pillow."""
 
 import io
+import math
 import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from shared.imaging.refusals import BadImage, ImageTooLarge, check_size
 
@@ -23,6 +26,8 @@ _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 26
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _UNSIGNED = 0, 1, 1
 _DEEP = ("I;16", "I;16B", "I", "F")
 """Pillow's modes of more than 8 bits."""
+_STRIP = 2**20
+"""Pixels that are worked on at a time."""
 
 
 def _complete_pillow() -> None:
@@ -52,7 +57,10 @@ def read(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         if kind == "TIFF":
             return _tiff(opened, max_pixels)
         opened.load()
-        return _grayscale(ImageOps.exif_transpose(opened) or opened)
+        gray = _grayscale(opened)
+        gray.getexif()[ExifTags.Base.Orientation] = opened.getexif().get(ExifTags.Base.Orientation, 1)
+        ImageOps.exif_transpose(gray, in_place=True)
+        return gray
     except BadImage:
         raise
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
@@ -69,24 +77,54 @@ def _tiff(opened: Image.Image, max_pixels: int) -> Image.Image:
     if tags.get(_TIFF_TILE_WIDTH, 0) * tags.get(_TIFF_TILE_LENGTH, 0) > max_pixels:
         raise ImageTooLarge(f"The TIFF's tiles have more pixels than the {max_pixels} that are accepted.")
     opened.load()
-    image: Image.Image = opened
-    if image.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
-        image = Image.fromarray(np.asarray(image).view(np.uint32).astype(np.float32))  # Pillow takes it for signed
-    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode in _DEEP:
-        return ImageOps.invert(_grayscale(image))
-    return _grayscale(image)
+    unsigned = opened.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+    gray = _grayscale(opened, unsigned)
+    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO and opened.mode in _DEEP:
+        return ImageOps.invert(gray)
+    return gray
 
 
-def _grayscale(image: Image.Image) -> Image.Image:
-    """Mode L; more than 8 bits are stretched from the image's own minimum to its maximum."""
+def _grayscale(image: Image.Image, unsigned: bool = False) -> Image.Image:
+    """Mode L; more than 8 bits are stretched from the image's own minimum to its maximum.
+
+    ``unsigned``: 32 bits, which Pillow takes for signed.
+    """
     if image.mode in _DEEP:
-        values = np.asarray(image, dtype=np.float32)
-        if not (np.abs(values) < 1e30).all():
-            raise BadImage("The image has pixels that are not numbers, or are too large.")
-        low, high = float(values.min()), float(values.max())
-        return Image.fromarray(((values - low) * (255 / ((high - low) or 1))).astype(np.uint8))
+        return _stretched(image, unsigned)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        background = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        return Image.alpha_composite(background, rgba).convert("L")
+        return _by_strips(image, _on_black)
     return image.convert("L")
+
+
+def _stretched(image: Image.Image, unsigned: bool) -> Image.Image:
+    def values(strip: Image.Image) -> npt.NDArray[np.float32]:
+        stored = np.asarray(strip)
+        return (stored.view(np.uint32) if unsigned else stored).astype(np.float32)
+
+    low, high = math.inf, -math.inf
+    for _, strip in _strips(image):
+        found = values(strip)
+        if not (np.abs(found) < 1e30).all():
+            raise BadImage("The image has pixels that are not numbers, or are too large.")
+        low, high = min(low, float(found.min())), max(high, float(found.max()))
+    scale = 255 / ((high - low) or 1)
+    return _by_strips(image, lambda strip: Image.fromarray(((values(strip) - low) * scale).astype(np.uint8)))
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("L")
+
+
+def _by_strips(image: Image.Image, grayscale: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    shown = Image.new("L", image.size)
+    for top, strip in _strips(image):
+        shown.paste(grayscale(strip), (0, top))
+    return shown
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Some rows at a time, and where they begin: a copy of the whole may take hundreds of megabytes."""
+    rows = max(_STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))

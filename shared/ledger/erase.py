@@ -63,7 +63,17 @@ def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
     for job in tombstones:
         end_erasure(ledger, job)
         ledger.store.delete(prefix + job)  # of an abandoned job, nothing else names it
+    _end_others(ledger, tenant)
     return len(tombstones)
+
+
+def _end_others(ledger: Ledger, tenant: str) -> None:
+    """What an erasure that was stopped half-way left, of which no marker and no row tells any more."""
+    for entry in list(ledger.store.list(keys.ERASE)):
+        job = entry.key.removeprefix(keys.ERASE)
+        erasing = ledger.erasing(job)
+        if erasing and erasing.tombstone.tenant == tenant and erasing.tombstone.kind == "job":
+            end_erasure(ledger, job)
 
 
 def item_tombstone(batch: Request, row: int, now: datetime) -> Request:

@@ -53,16 +53,15 @@ def forget_rows(ledger: Ledger, request: Request, rows: Iterable[int]) -> None:
     for row in rows:
         of_page[row // PAGE].add(row % PAGE)
     for number, places in of_page.items():
-        for forgotten in _forget(ledger, request, number, places):
-            _drop_image(ledger, request, forgotten.image)
+        _forget(ledger, request, number, places)
 
 
 def _page(ledger: Ledger, request: Request, number: int) -> tuple[Row, ...]:
     return Page.model_validate_json(ledger.store.get(keys.page(request.id, request.nonce, number))).rows
 
 
-def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> list[Row]:
-    """Returns the rows that were there."""
+def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> None:
+    """Images go first: once the row is gone, nothing names them."""
     lease, token = f"page:{request.id}:{number}", uuid.uuid4().hex
     for _ in range(_TRIES):  # two at once would each bring back the other's row
         if ledger.index.take_lease(lease, token):
@@ -72,21 +71,22 @@ def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> 
         raise StoreError("a batch's manifest is being changed by others")
     try:
         rows = _page(ledger, request, number)
-        forgotten = [rows[place] for place in places if rows[place] != ERASED]
+        forgotten = {place for place in places if rows[place] != ERASED}
+        for place in forgotten:
+            _drop_image(ledger, request, rows[place].image, {number * PAGE + place for place in places})
         if forgotten:
             left = tuple(ERASED if place in places else row for place, row in enumerate(rows))
             ledger.store.put(keys.page(request.id, request.nonce, number), Page(rows=left).dump())
-        return forgotten
     except NotFound:  # the whole batch was erased meanwhile
-        return []
+        return
     finally:
         ledger.index.release_lease(lease, token)
 
 
-def _drop_image(ledger: Ledger, request: Request, image: str) -> None:
-    """An image that came for this row alone. What an operator put into the store is the operator's."""
+def _drop_image(ledger: Ledger, request: Request, image: str, rows: set[int]) -> None:
+    """An image that came for these rows alone. What an operator put into the store is the operator's."""
     kind, _, where = image.partition(":")
     if kind == "upload":
         ledger.store.delete(keys.upload(request.tenant, where))
-    elif kind == "file" and all(row.image != image for _, row in manifest(ledger, request)):
+    elif kind == "file" and all(row.image != image or n in rows for n, row in manifest(ledger, request)):
         ledger.store.delete(keys.batch_input(request.id, where))

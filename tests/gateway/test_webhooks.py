@@ -3,7 +3,10 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +16,10 @@ import pytest
 from httpx_sse import connect_sse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from gateway import courier
 from gateway.sending import Sender
-from shared.ledger import deliver
+from shared.ledger import Answer, Ledger, deliver, keys
+from shared.ledger.records import Delivery
 from shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
 
 
@@ -56,9 +61,11 @@ def endpoint() -> Iterator[Endpoint]:
 @pytest.fixture(scope="module")
 def hooked(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
     folder: Path = tmp_path_factory.mktemp("hooked")
-    with start_gateway(redis_url, folder, EMX_WEBHOOK_ALLOW_PRIVATE="true") as made:
+    audit = tmp_path_factory.mktemp("audit") / "audit.jsonl"
+    with start_gateway(redis_url, folder, EMX_WEBHOOK_ALLOW_PRIVATE="true", EMX_AUDIT_LOG=str(audit)) as made:
         settings = made.ledger.settings.model_copy(update={"webhook_allow_private": True})
         made.ledger = replace(made.ledger, settings=settings)
+        made.audit = audit
         made.secret = made.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
         yield made
 
@@ -157,6 +164,109 @@ def test_a_developer_can_listen(hooked: Any) -> None:
     sent = json.loads(heard.data)
     event = Webhook(hooked.secret).verify(sent["body"], sent["headers"])
     assert (heard.event, event["data"]["id"]) == ("job.succeeded", job)
+    noted = [json.loads(line) for line in hooked.audit.read_text().splitlines()]
+    assert [line["action"] for line in noted if line["subject"] == job] == ["job.submit", "report.read"]
+
+
+def test_few_endpoints_are_tried_at_a_time(hooked: Any) -> None:
+    def ping() -> Any:
+        return hooked.client.post("/v1/webhooks/ping", json={"url": url})
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(4) as pool:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
+        tried = [pool.submit(ping) for _ in range(4)]
+        connections = [silent.accept()[0] for _ in range(4)]
+        fifth = ping()
+        hooked.problem(fifth, 429, "too-many-pings")
+        assert int(fifth.headers["retry-after"]) > 0
+        for connection in connections:
+            connection.close()
+        assert {one.result().status_code for one in tried} == {200}
+    assert ping().json()["why"] == "ConnectError"
+
+
+def drip(connection: socket.socket) -> None:
+    connection.recv(65_536)
+    for byte in b"HTTP/1.1 200 OK\r\nx-more: and more, and more":
+        connection.send(bytes([byte]))
+        time.sleep(0.05)
+
+
+def read_slowly(connection: socket.socket) -> None:
+    for _ in range(40):
+        connection.recv(262_144)
+        time.sleep(0.05)
+
+
+@contextmanager
+def serving(one: Callable[[socket.socket], None]) -> Iterator[str]:
+    """host:port of a server that treats its first connection so."""
+
+    def accept() -> None:
+        with suppress(OSError), listener.accept()[0] as connection:
+            one(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "one", "why"),
+    [
+        ("http", drip, "ReadTimeout"),
+        ("http", read_slowly, "WriteTimeout"),
+        ("https", read_slowly, "ConnectTimeout"),
+    ],
+)
+def test_a_send_ends_at_its_deadline_however_slowly_the_endpoint_goes_on(
+    ledger: Ledger, scheme: str, one: Callable[[socket.socket], None], why: str
+) -> None:
+    sender = hurried(ledger)
+    event = {"type": "ping", "data": "x" * (40_000_000 if why == "WriteTimeout" else 10)}
+    with serving(one) as place:
+        began = time.monotonic()
+        answer = sender.post(f"{scheme}://{place}/hook", "default", "m", event)
+        assert time.monotonic() - began < 1.5
+    assert (answer.status, answer.why) == (None, why)
+
+
+def hurried(ledger: Ledger, **settings: Any) -> Sender:
+    """A sender to anywhere, with half a second."""
+    chosen = {"webhook_timeout": 0.5, "webhook_allow_private": True, **settings}
+    return Sender(replace(ledger, settings=ledger.settings.model_copy(update=chosen)))
+
+
+def test_whatever_goes_wrong_with_a_send_is_an_answer_and_nothing_of_it_is_logged(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the outbox would try for ever. Here the operator's secret isn't base64."""
+    answer = hurried(ledger, webhook_secret="whsec_hunte").post(
+        "http://127.0.0.1:1/hook?token=hunter2", "default", "m1", {"data": "Jane Doe"}
+    )
+    assert (answer.status, answer.why, answer.ok) == (None, "Error", False)
+    assert "m1" in caplog.text
+    assert "hunte" not in caplog.text and "Jane" not in caplog.text
+
+
+def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = ledger.store.now()
+    owed = Delivery(id="d", job="j", url="https://example.org", event="ping", created_at=now, next_at=now)
+    ledger.store.put(keys.outbox("d"), owed.dump())
+    lasts: list[int] = []
+
+    class Sending:
+        def send(self, _: Delivery) -> Answer:
+            lasts.append(ledger.index.redis.pttl("lease:delivery:d"))
+            return Answer(204)
+
+    monkeypatch.setattr(courier, "_ledger", ledger)
+    monkeypatch.setattr(courier, "_sender", Sending())
+    courier.deliver("d")
+    assert lasts[0] > ledger.settings.webhook_timeout * 1000 > ledger.settings.lease * 1000
+    assert not ledger.index.leased("delivery:d")
 
 
 @pytest.mark.parametrize(
@@ -178,11 +288,23 @@ def test_a_developer_can_listen(hooked: Any) -> None:
         "2130706433",
         "0x7f.1",
         "localhost",
+        "192.0.0.9",
+        "192.88.99.1",
+        "[fec0::1]",
+        "[64:ff9b:1::5db8:d822]",
+        "[64:ff9b::c000:9]",
+        "[2001:0:5db8:d822::a247:27dd]",
     ],
 )
 def test_no_address_that_is_not_public_is_a_target(host: str) -> None:
     with pytest.raises(ForbiddenTarget):
         Targets().check(f"https://{host}/hook")
+
+
+@pytest.mark.parametrize("url", ["https://é.example/", "https://93.184.216.34/é", "https://x/ y", "https://x/\n"])
+def test_a_url_is_of_printable_ascii(url: str) -> None:
+    with pytest.raises(ForbiddenTarget, match="punycode"):
+        Targets().check(url)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +323,7 @@ def test_what_is_allow_listed_is_admitted() -> None:
     inside.check("https://10.2.3.4/hook")
     with pytest.raises(ForbiddenTarget):
         inside.check("https://10.3.0.1/hook")
+    Targets(allowed=(ipaddress.ip_network("fec0::/16"),)).check("https://[fec0::1]/hook")
 
 
 def test_a_name_that_means_another_address_when_connecting_is_refused(

@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
-from shared.imaging import BadImage, ImageTooLarge, decode
+from shared.imaging import BadImage, ImageTooLarge, decode, raster
 
 RAMP = np.arange(60 * 80, dtype=np.int64).reshape(60, 80)
 GRAY = (RAMP % 256).astype(np.uint8)
@@ -116,6 +119,50 @@ def test_transparency_is_black(kind: str) -> None:
     shown = np.asarray(decode(file(image, kind)).image)
     assert (shown[:, :40] == 200).all()
     assert (shown[:, 40:] == 0).all()
+
+
+def transparent(mode: str) -> tuple[Image.Image, dict[str, Any]]:
+    """Every alpha beside every level, and what makes Pillow write so."""
+    alpha = Image.fromarray((RAMP * 7 % 256).astype(np.uint8))
+    if mode in ("RGBA", "LA"):
+        image = Image.fromarray(GRAY).convert(mode)
+        image.putalpha(alpha)
+        return image, {}
+    image = Image.fromarray(GRAY).convert(mode)
+    return image, {"transparency": {"P": bytes(range(255, -1, -1)), "RGB": (9, 9, 9), "L": 9, "1": 255}[mode]}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1"])
+def test_transparency_is_the_same_in_strips(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raster, "_STRIP", 80 * 7)
+    image, options = transparent(mode)
+    data = file(image, "PNG", **options)
+    rgba = Image.open(io.BytesIO(data)).convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("L")
+    assert_array_equal(np.asarray(decode(data).image), np.asarray(whole))
+
+
+@pytest.mark.parametrize("pixels", [RAMP.astype(np.uint16), RAMP[::-1] * 1000 - 9, RAMP / 7])
+def test_deep_images_are_the_same_in_strips(pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = pixels.astype({"u": np.uint16, "i": np.int32, "f": np.float32}[pixels.dtype.kind])
+    data = file(Image.fromarray(deep), "TIFF")
+    whole = np.asarray(decode(data).image)
+    monkeypatch.setattr(raster, "_STRIP", 80 * 7)
+    assert_array_equal(np.asarray(decode(data).image), whole)
+
+
+@pytest.mark.parametrize(("mode", "megabytes"), [("RGBA", 250), ("I;16", 200)])
+def test_a_large_image_costs_little_more_than_its_pixels(mode: str, megabytes: int, tmp_path: Path) -> None:
+    """25 megapixels are 100 MB of RGBA or 50 of 16 bits, and 25 of grey; the libraries alone take 45."""
+    (tmp_path / "large").write_bytes(file(Image.new(mode, (5000, 5000)), "PNG", compress_level=1))
+    code = (
+        "import resource, sys; from pathlib import Path; from shared.imaging import decode\n"
+        "decode(Path(sys.argv[1]).read_bytes())\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    # a shell between, since a child's peak begins with what its parent held
+    command = ["sh", "-c", '"$@"; exit', "sh", sys.executable, "-c", code, str(tmp_path / "large")]
+    assert int(subprocess.run(command, capture_output=True, check=True).stdout) < megabytes
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

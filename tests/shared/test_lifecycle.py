@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from mortality import Killed, MortalStore
 
 from explainmyxray.up import free_port
 from shared.index import Index
@@ -26,6 +27,7 @@ from shared.ledger import (
     NewJob,
     Reconciler,
     Started,
+    WasErased,
     cancel,
     deliver,
     erase,
@@ -36,53 +38,12 @@ from shared.ledger import (
 )
 from shared.ledger.records import Delivery, Failure, Outcome
 from shared.settings import Settings
-from shared.store import Entry, Store
+from shared.store import Store
 from shared.store.directory import DirectoryStore
 from shared.store.s3 import S3Store
 
 SECRET = b"nobody may read this"
 PATIENT = "patient-4711"
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class Mortal(Store):
-    """Passes everything on, and dies right after so many writes."""
-
-    def __init__(self, store: Store, writes: int) -> None:
-        self._store, self._left = store, writes
-
-    def _wrote(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def size(self, key: str) -> int:
-        return self._store.size(key)
-
-    def put(self, key: str, data: bytes) -> None:
-        self._store.put(key, data)
-        self._wrote()
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        won = self._store.put_if_absent(key, data)
-        self._wrote()
-        return won
-
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
-        self._wrote()
-
-    def list(self, prefix: str) -> Iterator[Entry]:
-        return self._store.list(prefix)
-
-    def now(self):  # type: ignore[no-untyped-def]
-        return self._store.now()
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -103,7 +64,7 @@ class Lifecycle(RuleBasedStateMachine):
         if dies_after is None:
             return operation(self.ledger)
         try:
-            return operation(replace(self.ledger, store=Mortal(self.ledger.store, dies_after)))
+            return operation(replace(self.ledger, store=MortalStore(self.ledger.store, dies_after)))
         except Killed:
             return None
 
@@ -133,7 +94,7 @@ class Lifecycle(RuleBasedStateMachine):
             idempotency_key=key,
             webhook_url="https://example.org/hook" if hook else None,
         )
-        with suppress(Conflict, Abandoned):
+        with suppress(Conflict, Abandoned, WasErased):
             self.do(dies_after, lambda ledger: submit(ledger, new))
 
     @rule(dies_after=deaths, place=places)

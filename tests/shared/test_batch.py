@@ -1,0 +1,368 @@
+"""Batches: stopped after each write, and brought to their end by somebody else."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from mortality import die_after_each_write, listed, new_job, reconcile, run
+
+from shared.ledger import (
+    Abandoned,
+    Conflict,
+    Ledger,
+    NewBatch,
+    NewJob,
+    WasErased,
+    cancel,
+    erase,
+    erase_batch,
+    erase_group,
+    expand,
+    failed_rows,
+    keys,
+    pause,
+    progress,
+    resume,
+    retry,
+    submit,
+    submit_batch,
+)
+from shared.ledger.items import ended_items
+from shared.ledger.manifest import item_id, manifest
+from shared.ledger.records import Delivery, Request, Row
+
+HOOK = "https://example.org/hook"
+IMAGES = [f"\x89PNG\r\n\x1a\n{n}".encode("latin-1") for n in range(6)]
+"""No images, but of a kind that is accepted: what a worker makes of them is its affair."""
+
+
+def batch(ledger: Ledger, size: int = 2, **options: object) -> Request:
+    digests = [hashlib.sha256(data).hexdigest() for data in IMAGES[:size]]
+    rows = [Row(image=f"file:{digest}", name=f"row {n}") for n, digest in enumerate(digests)]
+    files = zip(digests, IMAGES[:size], strict=True)
+    return submit_batch(ledger, NewBatch(**options), rows, files)  # type: ignore[arg-type]
+
+
+def test_a_batch_stopped_anywhere_while_it_is_submitted_is_whole_or_nothing(ledger: Ledger) -> None:
+    died = 0
+
+    def operation(mortal: Ledger) -> None:
+        batch(mortal)
+
+    while die_after_each_write(ledger, operation):
+        died += 1
+    assert died >= 4
+    reconcile(ledger)
+    for entry in ledger.store.list("jobs/"):
+        request = ledger.request(entry.key.split("/")[1])
+        if request and request.status == "abandoned":
+            assert not listed(ledger, keys.batch(request.id))
+
+
+def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
+    request = batch(ledger, webhook_url=HOOK)
+
+    def operation(mortal: Ledger) -> None:
+        expand(mortal, request.id)
+
+    while die_after_each_write(ledger, operation):
+        ledger.index.redis.flushall()
+    for row in range(2):
+        run(ledger, item_id(request.id, row))
+    assert progress(ledger, request).counts == {"failed": 2, "open": 0}
+    operation.writes = 0  # type: ignore[attr-defined]
+    while die_after_each_write(ledger, operation):
+        pass
+    reconcile(ledger)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.kind == "completed" and outcome.counts == {"failed": 2}
+    assert listed(ledger, keys.OPEN) == []
+    assert listed(ledger, keys.batch_inputs(request.id)) == []
+    assert listed(ledger, keys.OUTBOX) == [keys.outbox(Delivery.id_of(request.id, HOOK, "batch.succeeded"))]
+
+
+def test_cancelling_a_batch_cancels_its_items(ledger: Ledger) -> None:
+    request = batch(ledger)
+    expand(ledger, request.id)
+    assert cancel(ledger, request.id).kind == "cancelled"
+    reconcile(ledger)
+    expand(ledger, request.id)
+    assert progress(ledger, request).counts == {"cancelled": 2, "open": 0}
+
+
+def test_only_a_window_of_a_batch_is_open_at_a_time(ledger: Ledger) -> None:
+    small = narrow(ledger, batch_window=2)
+    request = batch(small, size=5)
+    seen = []
+    for _ in range(5):
+        expand(small, request.id)
+        waiting = [row for row in range(5) if ledger.request(item_id(request.id, row))]
+        seen.append(len(waiting) - len(ended_items(ledger, request.id)))
+        run(ledger, item_id(request.id, min(set(waiting) - set(ended_items(ledger, request.id)))))
+    assert seen == [2, 2, 2, 2, 1]
+    expand(small, request.id)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.counts == {"failed": 5}
+
+
+def test_a_paused_batch_submits_nothing_until_it_is_resumed(ledger: Ledger) -> None:
+    request = batch(ledger)
+    pause(ledger, request.id)
+    reconcile(ledger)
+    assert not ledger.request(item_id(request.id, 0))
+    resume(ledger, request.id)
+    reconcile(ledger)
+    assert ledger.request(item_id(request.id, 0))
+
+
+def test_an_item_without_an_image_fails_alone(ledger: Ledger) -> None:
+    ledger.store.put(keys.upload("default", "u1"), IMAGES[0])
+    ledger.store.put(keys.imported("default", "a/b.png"), IMAGES[1])
+    ledger.store.put(keys.imported("other", "c.png"), IMAGES[2])
+    ledger.store.put(keys.imported("default", "text"), b"no image")
+    mine, _ = submit(ledger, new_job(data=IMAGES[3]))
+    theirs, _ = submit(ledger, new_job(data=IMAGES[3], tenant="other"))
+    images = ["upload:u1", "import:a/b.png", "import:c.png", "import:text", f"job:{mine.id}", f"job:{theirs.id}"]
+    request = submit_batch(ledger, NewBatch(), [Row(image=image) for image in images])
+    expand(ledger, request.id)
+    assert ended_items(ledger, request.id) == {2: "failed", 3: "failed", 5: "failed"}
+    outcome = ledger.outcome(item_id(request.id, 3))
+    assert outcome and outcome.failure and outcome.failure.code == "not-an-image"
+    assert ledger.store.get(keys.job_input(item_id(request.id, 4), mine.input_sha256)) == IMAGES[3]
+    assert listed(ledger, keys.UPLOADS) == []
+
+
+def test_what_failed_can_be_tried_again_as_a_new_batch(ledger: Ledger) -> None:
+    request = batch(ledger, size=3)
+    expand(ledger, request.id)
+    assert not failed_rows(ledger, request)
+    run(ledger, item_id(request.id, 1))
+    again = retry(ledger, request, failed_rows(ledger, request), NewBatch(retry_of=request.id))
+    assert (again.rows, again.retry_of) == (1, request.id)
+    expand(ledger, again.id)
+    item = ledger.request(item_id(again.id, 0))
+    assert item and item.name == "row 1"
+    assert ledger.input(item) == IMAGES[1]
+
+
+def test_a_batchs_key_gives_the_same_batch_again(ledger: Ledger) -> None:
+    first = batch(ledger, idempotency_key="k", fingerprint="f")
+    assert batch(ledger, idempotency_key="k", fingerprint="f") == first
+    with pytest.raises(Conflict):
+        batch(ledger, idempotency_key="k", fingerprint="other")
+
+
+def test_of_an_erased_item_the_manifest_keeps_nothing(ledger: Ledger) -> None:
+    for name in ("a", "b"):
+        ledger.store.put(keys.imported("default", name), IMAGES[0])
+    rows = [Row(image=f"import:{n}", name=f"row {n}", patient=f"patient {n}", indication="cough") for n in "ab"]
+    request = submit_batch(ledger, NewBatch(), rows)
+    expand(ledger, request.id)
+    erase(ledger, item_id(request.id, 0))
+    kept = b"".join(ledger.store.get(entry.key) for entry in ledger.store.list(keys.batch(request.id)))
+    assert b"patient a" not in kept and b"row a" not in kept and b"patient b" in kept
+    run(ledger, item_id(request.id, 1))
+    expand(ledger, request.id)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.counts == {"cancelled": 1, "failed": 1}
+    again = retry(ledger, request, failed_rows(ledger, request), NewBatch())
+    assert again.rows == 1
+
+
+def test_an_entry_that_cannot_be_attended_keeps_no_other_waiting(ledger: Ledger) -> None:
+    odd = submit_batch(ledger, NewBatch(), [Row(image="import:.parts/x")])
+    broken, later = batch(ledger), batch(ledger)
+    ledger.store.put(keys.page(broken.id, broken.nonce, 0), b"no page")
+    reconcile(ledger)
+    assert ended_items(ledger, odd.id) == {0: "failed"}
+    assert ledger.request(item_id(later.id, 0))
+
+
+def test_a_count_that_was_forgotten_is_not_begun_anew(ledger: Ledger) -> None:
+    ledger.index.batch_item_ended("b", "failed")
+    assert ledger.index.batch_counts("b") is None
+    ledger.index.keep_batch_counts("b", {"failed": 1})
+    ledger.index.batch_item_ended("b", "failed")
+    assert ledger.index.batch_counts("b") == {"cancelled": 0, "failed": 2}
+    assert ledger.index.redis.ttl("batch:b") > 0
+
+
+def of_patients(ledger: Ledger, *patients: str, **options: object) -> Request:
+    """A batch with an image for each, which came with it."""
+    files = [(hashlib.sha256(image).hexdigest(), image) for image in IMAGES[: len(patients)]]
+    rows = [Row(image=f"file:{sha256}", patient=p) for p, (sha256, _) in zip(patients, files, strict=True)]
+    return submit_batch(ledger, NewBatch(**options), rows, files)  # type: ignore[arg-type]
+
+
+def everything(ledger: Ledger) -> bytes:
+    return b"".join(entry.key.encode() + ledger.store.get(entry.key) for entry in list(ledger.store.list("")))
+
+
+def narrow(ledger: Ledger, **settings: object) -> Ledger:
+    return replace(ledger, settings=ledger.settings.model_copy(update=settings))
+
+
+def test_a_refused_item_stopped_anywhere_fails_once_and_is_read_by_nobody(ledger: Ledger) -> None:
+    died = True
+    for writes in count(1):
+        request = submit_batch(ledger, NewBatch(item_webhook_url=HOOK), [Row(image="import:nothing", patient="p")])
+        item = item_id(request.id, 0)
+        died = die_after_each_write(ledger, lambda mortal, id=request.id: expand(mortal, id), writes)  # type: ignore[misc]
+        ledger.index.redis.flushall()
+        reconcile(narrow(ledger, abandon_after=-1.0))
+        assert ("read", item) not in ledger.queue.sent  # type: ignore[attr-defined]
+        outcome, whole = ledger.outcome(item), ledger.outcome(request.id)
+        assert outcome and outcome.failure and outcome.failure.code == "no-image"
+        assert whole and whole.counts == {"failed": 1}
+        assert listed(ledger, keys.OPEN) == []
+        assert len(listed(ledger, keys.OUTBOX)) == writes
+        assert item in [job for job, _ in ledger.index.listed("default", None, 10)]
+        if not died:
+            break
+    assert writes > 6
+
+
+def test_an_item_is_not_given_up_while_its_batch_goes_on(ledger: Ledger) -> None:
+    request = batch(ledger)
+    hasty = narrow(ledger, abandon_after=-1.0)
+    died = 0
+    while die_after_each_write(ledger, lambda mortal: expand(mortal, request.id), died + 1):
+        died += 1
+        pause(ledger, request.id)
+        reconcile(hasty)
+        resume(ledger, request.id)
+    expand(ledger, request.id)
+    for row in range(2):
+        run(ledger, item_id(request.id, row))
+    reconcile(ledger)
+    outcome = ledger.outcome(request.id)
+    assert outcome and outcome.counts == {"failed": 2}
+
+
+def test_an_item_is_given_up_once_its_batch_has_ended(ledger: Ledger) -> None:
+    request = batch(ledger)
+    die_after_each_write(ledger, lambda mortal: expand(mortal, request.id), 1)
+    cancel(ledger, request.id)
+    reconcile(narrow(ledger, abandon_after=-1.0))
+    assert listed(ledger, keys.OPEN) == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_erasing_a_patient_stopped_anywhere_reaches_every_row(ledger: Ledger, begun: bool) -> None:
+    def erasing(mortal: Ledger) -> None:
+        erase_group(mortal, "default", "patient", "a-patient")
+
+    for writes in count(1):
+        request = of_patients(ledger, "a-patient", "another", "a-patient")
+        if begun:
+            expand(narrow(ledger, batch_window=1), request.id)
+        died = die_after_each_write(ledger, erasing, writes)
+        erasing(ledger)
+        kept = everything(ledger)
+        assert b"a-patient" not in kept and IMAGES[0] not in kept and IMAGES[2] not in kept
+        assert IMAGES[1] in kept
+        expand(ledger, request.id)
+        run(ledger, item_id(request.id, 1))
+        ledger.index.redis.flushall()  # counts are a minute old at most
+        expand(ledger, request.id)
+        outcome = ledger.outcome(request.id)
+        assert outcome and outcome.counts == {"cancelled": 2, "failed": 1}
+        assert listed(ledger, keys.ERASE) == listed(ledger, keys.OPEN) == []
+        if not died:
+            break
+    assert writes > 15
+
+
+def test_erasing_a_patient_once_begun_is_ended_by_the_reconciler(ledger: Ledger) -> None:
+    request = of_patients(ledger, "a-patient", "another")
+    pause(ledger, request.id)
+    die_after_each_write(ledger, lambda mortal: erase_group(mortal, "default", "patient", "a-patient"), 1)
+    reconcile(ledger)
+    kept = everything(ledger)
+    assert b"a-patient" not in kept and IMAGES[0] not in kept and IMAGES[1] in kept
+
+
+def test_a_row_that_is_being_submitted_while_it_is_erased_comes_too_late(ledger: Ledger) -> None:
+    request = of_patients(ledger, "a-patient")
+    erase_group(ledger, "default", "patient", "a-patient")
+    late = NewJob(IMAGES[0], "image/png", patient="a-patient", id=item_id(request.id, 0), batch=request.id, row=0)
+    with pytest.raises(WasErased):
+        submit(ledger, late)
+    reconcile(ledger)
+    assert IMAGES[0] not in everything(ledger)
+    assert not listed(ledger, "groups/") and not listed(ledger, keys.OPEN + item_id(request.id, 0))
+
+
+def test_after_a_batch_was_cancelled_its_rows_can_still_be_erased(ledger: Ledger) -> None:
+    request = of_patients(ledger, "a-patient")
+    cancel(ledger, request.id)
+    reconcile(ledger)
+    assert b"a-patient" in everything(ledger)
+    assert erase_group(ledger, "default", "patient", "a-patient") == 1
+    assert b"a-patient" not in everything(ledger)
+
+
+@pytest.mark.parametrize("window", [1, 10])
+def test_erasing_a_batch_stopped_anywhere_leaves_nothing_of_it(ledger: Ledger, window: int) -> None:
+    request = of_patients(ledger, "a-patient", "another", "third")
+    expand(narrow(ledger, batch_window=window), request.id)
+    run(ledger, item_id(request.id, 0))
+
+    def operation(mortal: Ledger) -> None:
+        erase_batch(mortal, request)
+        expand(mortal, request.id)
+
+    died = 0
+    while die_after_each_write(ledger, operation, died + 1):
+        died += 1
+        ledger.index.redis.delete(f"lease:erasing:{request.id}")  # it lapsed
+    assert died > 10
+    reconcile(ledger)
+    kept = everything(ledger)
+    assert not [image for image in IMAGES if image in kept]
+    assert b"a-patient" not in kept and b"third" not in kept
+    assert listed(ledger, "batches/") == listed(ledger, keys.OPEN) == listed(ledger, keys.ERASE) == []
+    found = ledger.request(request.id)
+    assert found and found.status == "erased"
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_of_two_batches_with_one_key_one_counts(ledger: Ledger, same: bool) -> None:
+    def rows() -> Iterator[Row]:
+        """While they are read, a twin gets in first."""
+        first.append(batch(ledger, idempotency_key="k", fingerprint="f"))
+        yield Row(image="import:other")
+
+    first: list[Request] = []
+    mine = NewBatch(idempotency_key="k", fingerprint="f" if same else "other")
+    if same:
+        assert submit_batch(ledger, mine, rows()) == first[0]
+    else:
+        with pytest.raises(Conflict):
+            submit_batch(ledger, mine, rows())
+    assert len(listed(ledger, keys.batch(first[0].id) + "manifest")) == 1
+    assert [row.name for _, row in manifest(ledger, first[0])] == ["row 0", "row 1"]
+
+
+def test_the_key_of_a_batch_that_was_given_up_can_be_used_again(ledger: Ledger) -> None:
+    def rows() -> Iterator[Row]:
+        reconcile(narrow(ledger, abandon_after=-1.0))
+        yield Row(image="import:x")
+
+    new = NewBatch(idempotency_key="k", fingerprint="f")
+    with pytest.raises(Abandoned):
+        submit_batch(ledger, new, rows())
+    assert listed(ledger, "batches/") == []
+    assert ledger.request(submit_batch(ledger, new, [Row(image="import:x")]).id)
+
+
+def test_an_image_that_came_too_late_is_found_by_a_retry(ledger: Ledger) -> None:
+    request = submit_batch(ledger, NewBatch(), [Row(image="import:late.png")])
+    expand(ledger, request.id)
+    ledger.store.put(keys.imported("default", "late.png"), IMAGES[0])
+    again = retry(ledger, request, failed_rows(ledger, request), NewBatch())
+    expand(ledger, again.id)
+    item = ledger.request(item_id(again.id, 0))
+    assert item and ledger.input(item) == IMAGES[0]
