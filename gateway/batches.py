@@ -1,25 +1,24 @@
 """/v1/batches."""
 
-import asyncio
 import hashlib
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from gateway.access import Admin, Caller, Reader, Submitter
 from gateway.audit import Audits
 from gateway.bodies import content_type, fitted, read_form
+from gateway.items import item_page, results
 from gateway.listing import is_place
 from gateway.manifest import CSV, NDJSON, Manifest, ManifestRow
 from gateway.problems import Problem, documented, invalid_fields
-from gateway.resources import Batch, BatchItem, BatchItems, BatchList, links
+from gateway.resources import Batch, BatchItems, BatchList, links
 from gateway.service import Service, Services
 from gateway.submission import MAX_FIELDS, IdempotencyKey
 from shared.imaging import BadImage
@@ -37,8 +36,7 @@ from shared.ledger import (
     submit_batch,
     submitted_batch_before,
 )
-from shared.ledger.items import ended_items, is_paused
-from shared.ledger.manifest import item_id, manifest
+from shared.ledger.items import is_paused
 from shared.ledger.records import JobState, Outcome, Priority, Row
 from shared.ledger.records import Request as BatchRequest
 
@@ -46,8 +44,6 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _GENERAL = (401, 403, 422, 429, 503)
 _ONE = documented(*_GENERAL, 404)
 _CHANGE = documented(*_GENERAL, 404, 409)
-FOLLOW_EVERY = 1.0
-"""Seconds between looks for results of a batch that is being followed."""
 
 
 class BatchOptions(BaseModel):
@@ -155,15 +151,7 @@ def list_items(
 ) -> BatchItems:
     """The rows of a batch in order, with their jobs and states."""
     request, _ = service.find(id, caller, "batch")
-    ledger, ended, items = service.ledger, ended_items(service.ledger, id), list[BatchItem]()
-    for number, one in manifest(ledger, request, row):
-        item = item_id(id, number)
-        now = JobState(ended[number]) if number in ended else ledger.state(item, None)
-        if state in (None, now):
-            items.append(BatchItem(row=number, name=one.name, id=item, state=now))
-        if len(items) == limit:
-            return BatchItems(items=items, next_row=number + 1 if number + 1 < (request.rows or 0) else None)
-    return BatchItems(items=items, next_row=None)
+    return item_page(service.ledger, request, row, limit, state)
 
 
 @router.get(
@@ -181,7 +169,7 @@ async def stream_results(
     """A line for each item that has ended: row, name, job, state, and its report or why there is none."""
     request, _ = await run_in_threadpool(service.find, id, caller, "batch")
     audit.note(caller, "results.read", id)
-    lines = _results(service.ledger, request, follow)
+    lines = results(service.ledger, request, follow)
     return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store"})
 
 
@@ -329,37 +317,6 @@ def _open(service: Service, caller: Caller, id: str) -> BatchRequest:
     if outcome:
         raise Problem(409, "already-ended", f"The batch had already ended: {outcome.state}.")
     return request
-
-
-async def _results(ledger: Ledger, request: BatchRequest, follow: bool) -> AsyncIterator[str]:
-    told: set[int] = set()
-    while True:
-        over = not follow or await run_in_threadpool(ledger.outcome, request.id) is not None
-        ended = await run_in_threadpool(ended_items, ledger, request.id)
-        new = [row for row in sorted(ended) if row not in told]
-        async for line in iterate_in_threadpool(_lines(ledger, request.id, new)):
-            yield line
-        told.update(new)
-        if over:
-            return
-        await asyncio.sleep(FOLLOW_EVERY)
-
-
-def _lines(ledger: Ledger, batch: str, rows: list[int]) -> Iterator[str]:
-    for row in rows:
-        job = item_id(batch, row)
-        request, outcome = ledger.request(job), ledger.outcome(job)
-        if request and outcome:
-            result = {
-                "row": row,
-                "name": request.name,
-                "id": job,
-                "state": outcome.state,
-                "metadata": request.metadata,
-                "report": outcome.report.model_dump(mode="json") if outcome.report else None,
-                "failure": outcome.failure.model_dump(mode="json") if outcome.failure else None,
-            }
-            yield json.dumps(result, separators=(",", ":")) + "\n"
 
 
 def _resource(ledger: Ledger, request: BatchRequest, outcome: Outcome | None) -> Batch:

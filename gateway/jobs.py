@@ -242,7 +242,7 @@ def _accept(service: Service, caller: Caller, sent: Submission, idempotency_key:
         return known
     service.check_webhook(options.webhook_url, caller.tenant)
     data = take_upload(service, caller, sent.upload) if sent.upload else new.data
-    request = service.submit(replace(new, data=data, media_type=service.validate(data).facts.media_type))
+    request = service.submit(replace(new, data=data, media_type=service.validate(data)))
     if sent.upload:
         service.ledger.store.delete(keys.upload(caller.tenant, sent.upload))
     return request

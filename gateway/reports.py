@@ -92,8 +92,9 @@ def show_overlay(
 ) -> Response:
     """The image with a labelled, coloured box for every abnormality."""
     request, report = _report(service, caller, audit, id)
-    image = service.validate(_input(service, request)).image
-    return Response(overlay_png(image, report, longest_side), media_type=KINDS["png"], headers=_PRIVATE)
+    data = _input(service, request)
+    picture = service.drawn(data, lambda decoded: overlay_png(decoded.image, report, longest_side))
+    return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
 
 
 @router.get(
@@ -105,7 +106,7 @@ def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Res
     """The image as it was read, upright and in 8-bit gray, for those who can't show DICOM or TIFF."""
     request, _ = service.find(id, caller)
     audit.note(caller, "image.read", id)
-    return Response(as_png(service.validate(_input(service, request))), media_type=KINDS["png"], headers=_PRIVATE)
+    return Response(service.drawn(_input(service, request), as_png), media_type=KINDS["png"], headers=_PRIVATE)
 
 
 @router.get(
@@ -138,11 +139,13 @@ def _rendered(service: Service, caller: Caller, audit: Audits, id: str, kind: st
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report)
         return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
-    image = service.validate(_input(service, request)).image
+    data = _input(service, request)
     if kind == "html":
         policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        return HTMLResponse(report_html(image, report), headers=_PRIVATE | policy)
-    picture = report_pdf(image, report) if kind == "pdf" else overlay_png(image, report)
+        page = service.drawn(data, lambda decoded: report_html(decoded.image, report))
+        return HTMLResponse(page, headers=_PRIVATE | policy)
+    draw = report_pdf if kind == "pdf" else overlay_png
+    picture = service.drawn(data, lambda decoded: draw(decoded.image, report))
     return Response(picture, media_type=KINDS[kind], headers=_PRIVATE)
 
 

@@ -1,9 +1,12 @@
 """What every endpoint of the gateway works with."""
 
+import contextlib
+import os
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
@@ -19,6 +22,11 @@ from shared.queue import READ_QUEUES
 from shared.settings import Settings
 from shared.webhooks import Targets, WebhookSecrets
 
+T = TypeVar("T")
+_DECODED_AT_A_TIME = os.cpu_count() or 1
+_WAIT_TO_DECODE = 30.0
+"""Seconds."""
+
 
 @dataclass
 class Service:
@@ -30,14 +38,32 @@ class Service:
     targets: Targets = field(init=False)
     _unqueued: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_DECODED_AT_A_TIME))
 
     def __post_init__(self) -> None:
         self.secrets = WebhookSecrets(self.ledger.store, self.settings)
         self.targets = Targets.of(self.settings)
 
-    def validate(self, data: bytes) -> DecodedImage:
-        """Raises BadImage."""
-        return decode(data, self.settings.max_upload_bytes, self.settings.max_pixels)
+    def validate(self, data: bytes) -> str:
+        """The media type of an image that can be decoded. Raises BadImage, or Problem 503."""
+        return self.drawn(data, lambda decoded: decoded.facts.media_type)
+
+    def drawn(self, data: bytes, draw: Callable[[DecodedImage], T]) -> T:
+        """Decode an image and make something of it: one for each core at a time, as a large one takes much memory.
+
+        Raises BadImage, or Problem 503 where it would have to wait too long.
+        """
+        with self._place_to_decode():
+            return draw(decode(data, self.settings.max_upload_bytes, self.settings.max_pixels))
+
+    @contextlib.contextmanager
+    def _place_to_decode(self) -> Iterator[None]:
+        if not self._decoding.acquire(timeout=_WAIT_TO_DECODE):
+            raise Problem(503, "busy", "Too many images are being decoded.", {"Retry-After": "5"})
+        try:
+            yield
+        finally:
+            self._decoding.release()
 
     def check_webhook(self, url: str | None, tenant: str) -> None:
         """Raises ForbiddenTarget, or Problem where no secret is set to sign with."""

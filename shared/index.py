@@ -42,6 +42,18 @@ local job = redis.call('lpop', waiting)
 if redis.call('exists', waiting) == 1 then redis.call('rpush', KEYS[1], tenant) end
 return job
 """
+_ENDED = """
+local enqueued = redis.call('get', KEYS[1])
+if enqueued and redis.call('exists', KEYS[2]) == 0 then
+    local queue, tenant = string.match(enqueued, '%S+ (%S+) (%S+)')
+    local waiting = 'pending:' .. queue .. ':' .. tenant
+    if redis.call('lrem', waiting, 1, ARGV[1]) == 1 and redis.call('exists', waiting) == 0 then
+        redis.call('lrem', 'turns:' .. queue, 1, tenant)
+    end
+end
+redis.call('del', KEYS[1], KEYS[2], KEYS[3])
+redis.call('publish', ARGV[2], ARGV[1] .. ' ' .. ARGV[3])
+"""
 _AHEAD = """
 local place = redis.call('lpos', KEYS[1], ARGV[1])
 if not place then return nil end
@@ -55,7 +67,6 @@ return ahead
 _COUNT_ITEM = """
 if redis.call('exists', KEYS[1]) == 1 then redis.call('hincrby', KEYS[1], ARGV[1], 1) end
 """
-_LISTED_TTL = 90 * 24 * 3600
 _EVENTS_TTL = 3600
 _EVENTS_KEPT = 2000
 _WATCH_TTL = 15
@@ -99,6 +110,7 @@ class Index:
         self._ahead = self.redis.register_script(_AHEAD)
         self._await_turn = self.redis.register_script(_AWAIT_TURN)
         self._next_turn = self.redis.register_script(_NEXT_TURN)
+        self._ended = self.redis.register_script(_ENDED)
         self._count_item = self.redis.register_script(_COUNT_ITEM)
 
     def _try(self, operation: Callable[[], T], otherwise: T) -> T:
@@ -126,6 +138,9 @@ class Index:
 
     def leased(self, job: str) -> bool:
         return bool(self._try(lambda: self.redis.exists(f"lease:{job}"), 0))
+
+    def leased_among(self, jobs: list[str]) -> set[str]:
+        return self._flagged("lease", jobs)
 
     # Marks
 
@@ -216,12 +231,7 @@ class Index:
         self._list(f"deliveries:{tenant}", delivery, at)
 
     def _list(self, key: str, member: str, at: datetime) -> None:
-        def add() -> None:
-            asked = self.redis.pipeline(transaction=False)
-            asked.zadd(key, {member: int(at.timestamp() * 1e6)})
-            asked.expire(key, _LISTED_TTL).execute()
-
-        self._try(add, None)
+        self._try(lambda: self.redis.zadd(key, {member: int(at.timestamp() * 1e6)}), None)
 
     def unlist_job(self, tenant: str, job: str) -> None:
         """Of an erased job nothing that was told of it stays either."""
@@ -322,11 +332,8 @@ class Index:
         return self._flagged("cancel", jobs)
 
     def ended(self, job: str, state: str) -> None:
-        def announce() -> None:
-            self.redis.delete(f"enqueued:{job}", f"started:{job}", f"begun:{job}")
-            self.redis.publish(NEWS_CHANNEL, f"{job} {state}")
-
-        self._try(announce, None)
+        marks = [f"enqueued:{job}", f"started:{job}", f"begun:{job}"]
+        self._try(lambda: self._ended(keys=marks, args=[job, NEWS_CHANNEL, state]), None)
 
     # Epoch
 

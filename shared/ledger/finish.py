@@ -4,7 +4,7 @@ from datetime import datetime
 
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Delivery, Outcome, Request
+from shared.ledger.records import PAGE, Delivery, Outcome, Request
 from shared.metrics import OUTCOMES
 
 
@@ -34,7 +34,7 @@ def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
 def _mark_done(ledger: Ledger, batch: str, row: int, winner: Outcome) -> None:
     if winner.kind == "erased":
         return  # the item had ended before
-    if ledger.store.put_if_absent(keys.done_marker(batch, row, winner.state), b""):
+    if ledger.store.put_if_absent(keys.done_marker(batch, row // PAGE, row, winner.state), b""):
         ledger.index.batch_item_ended(batch, winner.state)
 
 

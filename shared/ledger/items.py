@@ -44,12 +44,21 @@ def is_paused(ledger: Ledger, batch: str) -> bool:
 
 def ended_items(ledger: Ledger, batch: str) -> dict[int, str]:
     """The state of each row that has ended."""
-    return dict(keys.read_done_marker(entry.key) for entry in ledger.store.list(keys.done_markers(batch)))
+    return _states(ledger, keys.done_markers(batch))
+
+
+def ended_items_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, str]:
+    """The same of the rows of one page of the manifest."""
+    return _states(ledger, keys.done_markers_of_page(batch, page))
+
+
+def _states(ledger: Ledger, prefix: str) -> dict[int, str]:
+    return dict(keys.read_done_marker(entry.key) for entry in ledger.store.list(prefix))
 
 
 def cancel_items(ledger: Ledger, request: Request) -> None:
     ended = ended_items(ledger, request.id)
-    for row in _begun(ledger, request):
+    for row in begun(ledger, request):
         item = item_id(request.id, row)
         if row not in ended and ledger.request(item):
             cancel(ledger, item)
@@ -61,7 +70,7 @@ def erase_items(ledger: Ledger, request: Request) -> bool:
     if not ledger.index.take_lease(lease, token):
         return False
     now = ledger.store.now()
-    for row in _begun(ledger, request):
+    for row in begun(ledger, request):
         item = item_id(request.id, row)
         outcome = ledger.outcome(item)
         if outcome is None or outcome.kind != "erased":
@@ -72,7 +81,7 @@ def erase_items(ledger: Ledger, request: Request) -> bool:
     return True
 
 
-def _begun(ledger: Ledger, request: Request) -> range:
+def begun(ledger: Ledger, request: Request) -> range:
     """All rows that a job may have been made of, or is being made of."""
     return range(min(cursor(ledger, request.id) + _NOTED_EVERY, request.rows or 0))
 

@@ -119,8 +119,13 @@ def done_markers(batch: str) -> str:
     return f"batches/{batch}/done/"
 
 
-def done_marker(batch: str, row: int, state: str) -> str:
-    return f"{done_markers(batch)}{row:08d}-{state}"
+def done_marker(batch: str, page: int, row: int, state: str) -> str:
+    """``page``: the page of the manifest that has the row."""
+    return f"{done_markers_of_page(batch, page)}{row:08d}-{state}"
+
+
+def done_markers_of_page(batch: str, page: int) -> str:
+    return f"{done_markers(batch)}{page:05d}/"
 
 
 def read_done_marker(key: str) -> tuple[int, str]:

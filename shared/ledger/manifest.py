@@ -8,11 +8,8 @@ from itertools import islice
 
 from shared.ledger import keys
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Page, Request, Row
+from shared.ledger.records import PAGE, Page, Request, Row
 from shared.store import NotFound, StoreError
-
-PAGE = 500
-"""Rows that lie in one object."""
 
 ERASED = Row(image="erased:")
 """What stands in the place of a row whose job was erased."""

@@ -161,6 +161,10 @@ class Row(_Record):
     indication: str | None = None
 
 
+PAGE = 500
+"""Rows that lie in one object."""
+
+
 class Page(_Record):
     """A part of a batch's manifest."""
 
