@@ -23,6 +23,7 @@ from shared.opening import open_ledger
 from shared.report import DISCLAIMER
 from shared.settings import ROOT, Settings, settings
 
+ROOMS = (jobs, reports, uploads, batches, webhooks, health)
 WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 _MULTIPART_OVERHEAD = 2**20
@@ -63,7 +64,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.state.audit = Audit(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
-    for room in (jobs, reports, uploads, batches, webhooks, health):
+    for room in ROOMS:
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

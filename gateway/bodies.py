@@ -23,22 +23,28 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read(request: Request, most: int) -> bytes:
+async def read_image(request: Request, most: int) -> bytes:
     """The whole body. Raises Problem 413 as soon as it has more than ``most`` bytes."""
+    detail = f"The image has more bytes than the {most} that are accepted."
+    return await _read(request, most, Problem(413, "image-too-large", detail, {"Connection": "close"}))
+
+
+async def read_json(request: Request) -> Any:
+    """Raises Problem 413, or 400 for what is no JSON."""
+    detail = f"The JSON has more bytes than the {LONGEST_JSON} that are accepted."
+    too_large = Problem(413, "body-too-large", detail, {"Connection": "close"})
+    return parse_json(await _read(request, LONGEST_JSON, too_large))
+
+
+async def _read(request: Request, most: int, too_large: Problem) -> bytes:
     parts: list[bytes] = []
     received = 0
     async for part in request.stream():
         received += len(part)
         if received > most:
-            detail = f"The request's body is larger than the {most} bytes that are accepted here."
-            raise Problem(413, "body-too-large", detail, {"Connection": "close"})
+            raise too_large
         parts.append(part)
     return b"".join(parts)
-
-
-async def read_json(request: Request) -> Any:
-    """Raises Problem 413, or 400 for what is no JSON."""
-    return parse_json(await read(request, LONGEST_JSON))
 
 
 def parse_json(data: bytes) -> Any:
@@ -67,7 +73,7 @@ async def read_form(request: Request, files: int, fields: int) -> AsyncIterator[
     form = request.form(max_files=files, max_fields=fields, max_part_size=_LONGEST_FIELD)
     try:
         received = await form
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         raise Problem(400, "bad-form", "The form can't be read in the charset that it names.") from None
     try:
         yield received

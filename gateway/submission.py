@@ -7,7 +7,7 @@ from fastapi import Header, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.datastructures import UploadFile
 
-from gateway.bodies import content_type, fitted, parse_json, read, read_form, read_json
+from gateway.bodies import content_type, fitted, parse_json, read_form, read_image, read_json
 from gateway.problems import Problem, invalid_fields
 from shared.ledger.records import Priority
 
@@ -70,7 +70,7 @@ async def submission(request: Request, max_bytes: int) -> Submission:
         uploaded = fitted(UploadedJob, await read_json(request))
         return Submission(uploaded, upload=uploaded.upload)
     if kind in IMAGE_TYPES:
-        return Submission(_options(dict(request.query_params)), data=await read(request, max_bytes))
+        return Submission(_options(dict(request.query_params)), data=await read_image(request, max_bytes))
     raise Problem(
         415,
         "unknown-content-type",

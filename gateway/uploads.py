@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from gateway.access import Caller, Submitter
+from gateway.bodies import read_image
 from gateway.problems import Problem, documented
 from gateway.service import Service, Services
 from shared.ledger import keys
@@ -55,10 +56,7 @@ async def receive_upload(
     wanted = await run_in_threadpool(_signature, service.ledger.store, tenant, id, expires)
     if not hmac.compare_digest(wanted.encode(), signature.encode()) or expires < time.time():
         raise Problem(403, "bad-upload-url", "This upload URL has expired, or was changed: ask for another.")
-    data = await request.body()
-    if len(data) > service.settings.max_upload_bytes:
-        most = service.settings.max_upload_bytes
-        raise Problem(413, "image-too-large", f"The file has {len(data)} bytes; at most {most} are accepted.")
+    data = await read_image(request, service.settings.max_upload_bytes)
     await run_in_threadpool(service.ledger.store.put, keys.upload(tenant, id), data)
     return Response(status_code=204)
 

@@ -145,7 +145,8 @@ class Api:
         return (yield from exchange(call, self.patience))
 
     def change_batch(self, batch: Batch | str, change: BatchChange) -> Flow[Batch]:
-        call = Call("POST", f"/v1/batches/{id_of(batch)}/{change}", _as(Batch), repeatable=change != "retry")
+        headers = {"Idempotency-Key": str(uuid.uuid4())} if change == "retry" else {}
+        call = Call("POST", f"/v1/batches/{id_of(batch)}/{change}", _as(Batch), headers=headers)
         return (yield from exchange(call, self.patience))
 
     def batch(self, batch: Batch | str) -> Flow[Batch]:
@@ -171,6 +172,10 @@ class Api:
             if found.state != "cancelled":
                 raise
             return found
+
+    def erase_batch(self, batch: Batch | str) -> Flow[None]:
+        call = Call("DELETE", f"/v1/batches/{id_of(batch)}", _nothing, done_if_repeated=(404,))
+        return (yield from exchange(call, self.patience))
 
     def ready(self) -> Flow[Readiness]:
         """A server that isn't ready says so with 503, which is an answer here."""

@@ -206,6 +206,10 @@ class Client:
         """Cancel what hasn't ended. Raises Conflict where all has."""
         return self._run(self._api.cancel_batch(batch))
 
+    def erase_batch(self, batch: Batch | str) -> None:
+        """Erase it with all its images and reports for good. It takes a while, and is unknown then."""
+        self._run(self._api.erase_batch(batch))
+
     def listen(self) -> Iterator[SignedEvent]:
         """Webhooks of all jobs from now on, for development. Never ends; what happens while cut off is lost."""
         return self._listen(all_events())

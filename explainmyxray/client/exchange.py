@@ -21,7 +21,6 @@ class Call(Generic[T]):
         path: below the server's address; or a whole URL.
         read: the meaning of a success. Raises ValueError for one that can't be understood.
         answers: statuses beside 2xx that are a success.
-        repeatable: sent twice, it does no more than once.
         done_if_repeated: statuses that mean, on a second try, that the first one did it.
         keyed: the API key is shown. A URL that carries its own permission never sees it.
         patience: seconds that the server is allowed beyond the client's own timeout.
@@ -37,7 +36,6 @@ class Call(Generic[T]):
     files: Sequence[tuple[str, bytes]] = ()
     content: bytes | None = None
     answers: tuple[int, ...] = ()
-    repeatable: bool = True
     done_if_repeated: tuple[int, ...] = ()
     keyed: bool = True
     patience: float = 0.0
@@ -68,7 +66,7 @@ def exchange(call: Call[T], patience: Patience) -> Flow[T]:
             except ValueError:
                 raise unexpected(answer) from None
         error = error_of(answer)
-        seconds = patience.pause(tries, error) if call.repeatable else None
+        seconds = patience.pause(tries, error)
         if seconds is None:
             raise error
         yield Pause(seconds)

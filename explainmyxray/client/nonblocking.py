@@ -208,6 +208,10 @@ class AsyncClient:
         """Cancel what hasn't ended. Raises Conflict where all has."""
         return await self._run(self._api.cancel_batch(batch))
 
+    async def erase_batch(self, batch: Batch | str) -> None:
+        """Erase it with all its images and reports for good. It takes a while, and is unknown then."""
+        await self._run(self._api.erase_batch(batch))
+
     def listen(self) -> AsyncIterator[SignedEvent]:
         """Webhooks of all jobs from now on, for development. Never ends; what happens while cut off is lost."""
         return self._listen(all_events())

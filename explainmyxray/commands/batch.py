@@ -137,6 +137,21 @@ def cancel(id: Id, url: Url = None, json: Json = False) -> None:
         _print_batch(client.cancel_batch(id), json)
 
 
+@batch.command()
+def erase(
+    id: Id,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask")] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Erase a batch with all its images and reports for good."""
+    if not yes:
+        typer.confirm("Erase all images and reports of this batch for good?", abort=True, err=True)
+    with connected(url) as client:
+        client.erase_batch(id)
+    print_line({"id": id, "erasing": True}) if json else console.print(f"{escape(id)} is being erased.")
+
+
 def _follow(client: "Client", found: "Batch") -> "Batch":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

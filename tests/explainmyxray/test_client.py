@@ -38,7 +38,7 @@ from explainmyxray.client import (
 )
 from explainmyxray.client.stream import EventParser
 from shared.access import KeyRing
-from shared.ledger import start
+from shared.ledger import expand, start
 from shared.settings import settings
 from shared.store.directory import DirectoryStore
 
@@ -369,11 +369,22 @@ def test_each_submission_has_a_key_of_its_own(client: Any, gateway: Any) -> None
     assert client.submit(data, idempotency_key=key).id == client.submit(data, idempotency_key=key).id
 
 
-def test_what_makes_two_of_one_is_not_sent_again(make: Make, gateway: Any, bad_connection: Any) -> None:
-    bad_connection.faults = ["drop"]
-    with pytest.raises(Unavailable):
-        make(bad_connection.url).retry_batch("b")
-    assert len(bad_connection.seen) == 1
+def test_a_retry_sent_again_makes_one_batch(make: Make, gateway: Any, bad_connection: Any) -> None:
+    made = client_of(gateway).submit_manifest(b'{"image": "import:nothing"}\n', "application/x-ndjson")
+    expand(gateway.ledger, made.id)
+    bad_connection.faults = ["lose"]
+    again = make(bad_connection.url).retry_batch(made.id)
+    assert len(bad_connection.seen) == 2
+    listed = gateway.client.get("/v1/batches").json()["items"]
+    assert [one["id"] for one in listed if one["retry_of"] == made.id] == [again.id]
+
+
+def test_a_batch_is_erased(client: Any, gateway: Any) -> None:
+    batch = client.submit_batch([gateway.png()])
+    client.erase_batch(batch)
+    expand(gateway.ledger, batch.id)
+    with pytest.raises(NotFound):
+        client.batch(batch)
 
 
 def test_what_will_not_change_is_not_asked_again(make: Make, bad_connection: Any) -> None:

@@ -231,6 +231,9 @@ def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(gateway:
     assert "paused" in emx("batch", "pause", again["id"]).stdout
     assert "running" in emx("batch", "resume", again["id"]).stdout
     assert "cancelled" in emx("batch", "cancel", again["id"]).stdout
+    assert "is being erased" in emx("batch", "erase", again["id"], "--yes").stdout
+    expand(gateway.ledger, again["id"])
+    assert "no batch with this id" in emx("batch", "status", again["id"], ok=False).stderr
 
 
 def test_a_manifest_is_submitted_as_it_is(tmp_path: Path) -> None:

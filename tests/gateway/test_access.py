@@ -1,6 +1,7 @@
 """Keys, scopes, tenants, limits and the audit log."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from gateway.access import NOTICED_AFTER
+from gateway.app import ROOMS
 from shared.access import BadKeyRequest, KeyRing
+from shared.ledger import expand
 from shared.store.directory import DirectoryStore
 
 
@@ -188,3 +192,93 @@ def test_by_default_no_other_origin_gets_in(gateway: Any) -> None:
     answer = gateway.client.get("/v1/jobs", headers={"Origin": "https://viewer.example"})
     assert "access-control-allow-origin" not in answer.headers
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_no_endpoint_has_its_body_read_before_it_is_known_who_calls() -> None:
+    routes = [route for room in ROOMS for route in room.router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 30
+    assert [route.path for route in routes if route.body_field] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/v1/webhooks/ping", "/explain"])
+def test_a_stranger_is_turned_away_before_the_body_is_sent(north: Any, path: str) -> None:
+    host, port = north.client.base_url.host, north.client.base_url.port
+    with socket.create_connection((host, port), timeout=10) as stranger:
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        stranger.sendall(f"{head}Content-Length: 100000\r\n\r\n{{".encode())
+        assert stranger.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_json_has_a_bound_of_its_own(north: Any) -> None:
+    long = {"upload": "x" * 300_000}
+    for path in ("/v1/jobs", "/v1/webhooks/ping"):
+        north.problem(north.client.post(path, json=long), 413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({"Host": "rebound.example:8000"}, "keyless-elsewhere"),
+        ({"Host": "[::1"}, "keyless-elsewhere"),
+        ({"Host": "192.0.2.1"}, "keyless-elsewhere"),
+        ({"Origin": "https://else.example"}, "foreign-page"),
+        ({"Origin": "null"}, "foreign-page"),
+        ({"Sec-Fetch-Site": "cross-site"}, "foreign-page"),
+    ],
+)
+def test_without_keys_pages_of_other_sites_are_turned_away(
+    gateway: Any, headers: dict[str, str], kind: str
+) -> None:
+    gateway.problem(gateway.client.get("/v1/jobs", headers=headers), 403, kind)
+    refused = gateway.client.post(
+        "/v1/jobs", content=gateway.png(), headers={"Content-Type": "image/png", **headers}
+    )
+    gateway.problem(refused, 403, kind)
+
+
+def test_without_keys_this_machines_pages_and_named_hosts_are_answered(
+    redis_url: str, tmp_path: Path, start_gateway: Any
+) -> None:
+    named = {"EMX_ALLOWED_HOSTS": '["xray.ward.example"]', "EMX_CORS_ORIGINS": '["https://viewer.example"]'}
+    with start_gateway(redis_url, tmp_path, **named) as gateway:
+        own = f"http://localhost:{gateway.client.base_url.port}"
+        for headers in (
+            {"Host": own.removeprefix("http://"), "Origin": own, "Sec-Fetch-Site": "same-origin"},
+            {"Host": "[::1]:8000"},
+            {"Host": "xray.ward.example"},
+            {"Origin": "https://viewer.example", "Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+        ):
+            assert gateway.client.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_with_a_key_any_host_and_page_may_call(north: Any) -> None:
+    headers = {"Host": "xray.ward.example", "Origin": "https://else.example"}
+    assert north.client.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+    limits = {"EMX_DAILY_QUOTA": "4", "EMX_MAX_QUEUED_PER_TENANT": "1"}
+    with start_gateway(redis_url, tmp_path, **limits) as gateway:
+        gateway.ledger.index.redis.flushall()
+        data, key = gateway.png(), {"Idempotency-Key": "k"}
+        image, rows = {"Content-Type": "image/png", **key}, {"Content-Type": "application/x-ndjson", **key}
+        jobs = [gateway.client.post("/v1/jobs", content=data, headers=image).json() for _ in range(6)]
+        assert len({job["id"] for job in jobs}) == 1
+        manifest = '{"image": "import:a.png"}\n' * 2
+        batches = [gateway.client.post("/v1/batches", content=manifest, headers=rows).json() for _ in range(3)]
+        assert len({batch["id"] for batch in batches}) == 1
+        expand(gateway.ledger, batches[0]["id"])
+        retry = f"/v1/batches/{batches[0]['id']}/retry"
+        gateway.problem(gateway.client.post(retry), 429, "quota-exceeded")
+
+
+def test_a_cancelled_job_waits_no_more(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+    with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="1") as gateway:
+        gateway.ledger.index.redis.delete("pending:routine:default", "turns:routine")
+        first = gateway.submit(gateway.png()).headers["location"]
+        gateway.problem(gateway.submit(gateway.png()), 429, "too-many-queued")
+        gateway.client.post(f"{first}/cancel")
+        second = gateway.submit(gateway.png())
+        assert second.status_code == 202
+        assert gateway.ledger.index.next_turn("routine") == second.json()["id"]

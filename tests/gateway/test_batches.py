@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway import items
+from gateway.items import item_page
 from shared.ledger import expand, keys
 from shared.ledger.manifest import item_id
+from shared.ledger.records import JobState
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 
@@ -136,3 +139,38 @@ def test_a_repeated_key_gives_the_same_batch(gateway: Any) -> None:
     assert first == again
     other = gateway.client.post("/v1/batches", content=rows * 2, headers=headers)
     gateway.problem(other, 409, "idempotency-conflict")
+
+
+def test_a_batch_is_erased_with_all_that_it_brought(gateway: Any) -> None:
+    files = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
+    where = gateway.client.post("/v1/batches", files=files).headers["location"]
+    id = where.rpartition("/")[2]
+    expand(gateway.ledger, id)
+    gateway.read_by_a_worker(item_id(id, 0))
+    assert gateway.client.delete(where).status_code == 202
+    expand(gateway.ledger, id)  # as the courier does
+    for path in (where, f"{where}/items", f"/v1/jobs/{item_id(id, 0)}", f"/v1/jobs/{item_id(id, 1)}"):
+        assert gateway.client.get(path).status_code == 404
+    assert id not in [one["id"] for one in gateway.client.get("/v1/batches").json()["items"]]
+    left = [entry.key for entry in gateway.ledger.store.list("") if id in entry.key or item_id(id, 0) in entry.key]
+    assert (
+        sorted(key.rpartition("/")[2] for key in left) == ["outcome.json", "outcome.json"] + ["request.json"] * 2
+    )
+
+
+def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f'{{"image": "import:missing", "name": "{n}"}}\n' for n in range(1200))
+    id = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).json()["id"]
+    expand(gateway.ledger, id)
+    where = f"/v1/batches/{id}/items"
+    assert gateway.client.get(where, params={"state": "running"}).json() == {"items": [], "next_row": None}
+    waiting = gateway.client.get(where, params={"state": "queued", "limit": 1000}).json()
+    assert [item["row"] for item in waiting["items"]] == list(range(500, 1200))
+    failed = gateway.client.get(where, params={"state": "failed", "row": 490, "limit": 5}).json()
+    assert [item["row"] for item in failed["items"]] == [490, 491, 492, 493, 494] and failed["next_row"] == 495
+    assert gateway.ledger.index.take_lease(item_id(id, 777), "t")
+    (running,) = gateway.client.get(where, params={"state": "running", "row": 600}).json()["items"]
+    assert (running["row"], running["name"]) == (777, "777")
+    monkeypatch.setattr(items, "_LOOKED_AT", 300)
+    found = item_page(gateway.ledger, gateway.ledger.request(id), 100, 10, JobState.EXPIRED)
+    assert (found.items, found.next_row) == ([], 400)

@@ -41,6 +41,31 @@ def test_the_image_may_be_uploaded_before(gateway: Any) -> None:
     gateway.problem(gateway.client.post("/v1/jobs", json={"upload": id}), 422, "no-such-upload")
 
 
+def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: Any) -> None:
+    upload = gateway.client.post("/v1/uploads").json()
+    assert httpx.put(upload["url"], content=gateway.png()).status_code == 204
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    first, again = (gateway.client.post("/v1/jobs", json={"upload": upload["id"]}, headers=key) for _ in range(2))
+    assert first.status_code == again.status_code == 202
+    assert first.json()["id"] == again.json()["id"]
+    other = gateway.client.post("/v1/jobs", json={"upload": upload["id"], "priority": "stat"}, headers=key)
+    gateway.problem(other, 409, "idempotency-conflict")
+
+
+def test_the_key_of_an_erased_job_says_so(gateway: Any) -> None:
+    key, data = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "image/png"}, gateway.png()
+    where = gateway.client.post("/v1/jobs", content=data, headers=key).headers["location"]
+    assert gateway.client.delete(where).status_code == 204
+    gateway.problem(gateway.client.post("/v1/jobs", content=data, headers=key), 409, "erased")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/explain"])
+def test_a_form_in_a_charset_that_does_not_exist_is_refused(gateway: Any, path: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="study"\r\n\r\ny\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    gateway.problem(gateway.client.post(path, content=body, headers=kind), 400, "bad-form")
+
+
 def test_an_upload_url_cannot_be_bent(gateway: Any) -> None:
     url = httpx.URL(gateway.client.post("/v1/uploads").json()["url"])
     for change in ({"tenant": "other"}, {"expires": "99999999999"}, {"signature": "0" * 64}):
