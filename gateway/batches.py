@@ -130,7 +130,11 @@ def list_batches(
     except RedisError:
         raise Problem(503, "list-unavailable", "The list is away for the moment.", {"Retry-After": "5"}) from None
     found = [(ledger.request(id), ledger.outcome(id)) for id, _ in places]
-    items = [_resource(ledger, one, outcome) for one, outcome in found if one and one.status == "committed"]
+    items = [
+        _resource(ledger, one, outcome)
+        for one, outcome in found
+        if one and one.status == "committed" and not ledger.erasing(one.id)
+    ]
     return BatchList(items=items, next_cursor=places[-1][1] if len(places) == limit else None)
 
 
@@ -205,11 +209,11 @@ def cancel_batch(service: Services, caller: Submitter, audit: Audits, id: str) -
 
 @router.delete("/{id}", status_code=202, responses=_ONE)
 def erase_one_batch(service: Services, caller: Admin, audit: Audits, id: str) -> Batch:
-    """Erase a batch with all its images and reports for good. It takes a while, and is unknown (404) then."""
+    """Erase a batch with all its images and reports for good. It is unknown from now on; its many jobs go soon."""
     request, _ = service.find(id, caller, "batch")
-    erase_batch(service.ledger, request)
+    outcome = erase_batch(service.ledger, request)
     audit.note(caller, "batch.erase", id)
-    return _resource(service.ledger, request, service.ledger.outcome(id))
+    return _resource(service.ledger, request, outcome)
 
 
 @router.post("/{id}/retry", status_code=202, responses=_CHANGE)

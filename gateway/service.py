@@ -106,13 +106,17 @@ class Service:
             raise Problem(503, "queue-full", "Too many jobs wait already.", {"Retry-After": "30"})
 
     def find(self, job: str, caller: Caller, kind: str = "job") -> tuple[JobRequest, Outcome | None]:
-        """Raises Problem 404 for ids that are unknown, malformed, abandoned, erased or another tenant's."""
+        """Raises Problem 404 for ids that are unknown, malformed, abandoned, erased or another tenant's.
+
+        A batch is unknown as soon as its erasure has begun.
+        """
         request = self.ledger.request(job) if _is_id(job) else None
         if (
             request is None
             or request.kind != kind
             or request.status != "committed"
             or request.tenant != caller.tenant
+            or (kind == "batch" and self.ledger.erasing(job))
         ):
             raise Problem(404, f"no-such-{kind}", f"There is no {kind} with this id.")
         return request, self.ledger.outcome(job)

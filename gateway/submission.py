@@ -100,8 +100,9 @@ def _options(fields: dict[str, str]) -> JobOptions:
 
 
 def _form_schema() -> dict[str, Any]:
-    schema = JobOptions.model_json_schema()
-    properties = schema["properties"] | {
+    """Where all is text, an empty field is an absent one."""
+    properties = {name: _or_empty(field) for name, field in JobOptions.model_json_schema()["properties"].items()}
+    properties |= {
         "file": {"type": "string", "format": "binary", "description": "The radiograph: PNG, JPEG, TIFF or DICOM"},
         "metadata": {
             "type": "string",
@@ -110,6 +111,11 @@ def _form_schema() -> dict[str, Any]:
         },
     }
     return {"type": "object", "properties": properties, "required": ["file"], "additionalProperties": False}
+
+
+def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
+    told = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    return {**told, "anyOf": [{key: schema[key] for key in schema.keys() - told.keys()}, {"const": ""}]}
 
 
 _FORM = {"multipart/form-data": {"schema": _form_schema()}}

@@ -207,7 +207,7 @@ class Client:
         return self._run(self._api.cancel_batch(batch))
 
     def erase_batch(self, batch: Batch | str) -> None:
-        """Erase it with all its images and reports for good. It takes a while, and is unknown then."""
+        """Erase it with all its images and reports for good. It is unknown from now on."""
         self._run(self._api.erase_batch(batch))
 
     def listen(self) -> Iterator[SignedEvent]:

@@ -209,7 +209,7 @@ class AsyncClient:
         return await self._run(self._api.cancel_batch(batch))
 
     async def erase_batch(self, batch: Batch | str) -> None:
-        """Erase it with all its images and reports for good. It takes a while, and is unknown then."""
+        """Erase it with all its images and reports for good. It is unknown from now on."""
         await self._run(self._api.erase_batch(batch))
 
     def listen(self) -> AsyncIterator[SignedEvent]:

@@ -189,14 +189,15 @@ def retry(ledger: Ledger, request: Request, failed: set[int], new: NewBatch) -> 
     return submit_batch(ledger, new, rows())
 
 
-def erase_batch(ledger: Ledger, request: Request) -> None:
-    """From now on a batch and all its jobs are being erased; the courier does it."""
+def erase_batch(ledger: Ledger, request: Request) -> Outcome:
+    """From now on a batch and all its jobs are being erased; the courier does it. Returns how it had ended."""
     tombstone = Request(
         id=request.id, kind="batch", status="erased", tenant=request.tenant, submitted_at=request.submitted_at
     )
     announce_erasure(ledger, tombstone)
-    cancel(ledger, request.id)
+    outcome = cancel(ledger, request.id)
     ledger.queue.expand(request.id)
+    return outcome
 
 
 def _end_erasure(ledger: Ledger, request: Request) -> None:
