@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import batches, health, jobs, problems, reports, uploads, webhooks
+from gateway import batches, health, jobs, openapi, problems, reports, uploads, webhooks
 from gateway.access import Doorman, Limiter, Neighbourhood, is_loopback
 from gateway.audit import Audit
 from gateway.body_limit import BodyLimit
@@ -55,7 +55,6 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
     limiter = Limiter(chosen)
@@ -66,6 +65,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     problems.install(app)
     for room in ROOMS:
         app.include_router(room.router)
+    openapi.install(app)
 
     @app.get("/", include_in_schema=False)
     def workstation() -> FileResponse:

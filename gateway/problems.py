@@ -57,17 +57,18 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def answer(problem: Problem) -> JSONResponse:
-    document = ProblemDocument(
+def document(problem: Problem) -> dict[str, Any]:
+    return ProblemDocument(
         type=f"urn:explainmyxray:problem:{problem.type}",
         title=HTTPStatus(problem.status).phrase,
         status=problem.status,
         detail=problem.detail,
         errors=problem.errors,
-    )
-    return JSONResponse(
-        document.model_dump(exclude_none=True), problem.status, problem.headers, media_type=MEDIA_TYPE
-    )
+    ).model_dump(exclude_none=True)
+
+
+def answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(document(problem), problem.status, problem.headers, media_type=MEDIA_TYPE)
 
 
 def invalid_fields(errors: list[dict[str, Any]]) -> Problem:

@@ -114,7 +114,7 @@ def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Res
     response_class=Response,
     responses={
         200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
-        **documented(401, 403, 404, 429, 503),
+        **documented(401, 403, 404, 422, 429, 503),
     },
 )
 def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Response:

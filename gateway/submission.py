@@ -114,7 +114,7 @@ def _form_schema() -> dict[str, Any]:
 
 
 def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
-    told = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    told: dict[str, Any] = {key: schema[key] for key in ("title", "description", "default") if key in schema}
     return {**told, "anyOf": [{key: schema[key] for key in schema.keys() - told.keys()}, {"const": ""}]}
 
 

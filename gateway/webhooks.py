@@ -40,13 +40,18 @@ class Secret(BaseModel):
 
 
 class Ping(BaseModel):
-    url: str = Field(max_length=2048, examples=["https://example.com/hooks"])
+    url: str = Field(max_length=2048)
 
 
 _PING = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": Ping.model_json_schema()}},
+        "content": {
+            "application/json": {
+                "schema": Ping.model_json_schema(),
+                "example": {"url": "https://ris.example.org/hooks/xray"},
+            }
+        },
     }
 }
 
