@@ -3,11 +3,16 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explainmyxray.terminal import console, print_report, refused
+from explainmyxray.commands.server import Json
+from explainmyxray.terminal import console, errors, print_line, print_report, refused
+
+if TYPE_CHECKING:
+    from explainmyxray.client import Job
+    from explainmyxray.up import System
 
 
 def up(
@@ -16,47 +21,79 @@ def up(
     ] = 8000,
     data: Annotated[Path, typer.Option(help="Where images, reports and logs are kept")] = Path("data"),
     once: Annotated[bool, typer.Option("--once", help="Read the demo image, then stop")] = False,
+    json: Json = False,
 ) -> None:
     """Start everything on this machine, read the demo image, then serve until Ctrl-C."""
     from explainmyxray.up import CannotStart, System
 
     system = System(port, data.resolve())
+    said = errors if json else console
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with console.status("Starting") as status:
+        with said.status("Starting") as status:
             system.start()
             for missing in system.wait_until_ready():
                 status.update(f"Starting; waiting for {missing}")
-        _show_demo(system.url, system.data, once)
+            status.update("Reading the demo image")
+            job = _read_demo(system.url, once)
+            overlay = _keep_overlay(system, job) if job else None
+        if json:
+            print_line(_told(system, job, overlay))
+        elif job and job.report:
+            print_report(job.report)
+            console.print(f"Overlay: {overlay}")
         if not once:
-            console.print(f"\nWorkstation: [bold]{system.url}[/]   API: {system.url}/docs   Logs: {system.logs}")
-            console.print(f"Metrics:     {'   '.join(system.metrics.values())}\nCtrl-C stops everything.")
+            if not json:
+                _say_where(system)
             system.watch()
     except CannotStart as error:
         raise refused(error) from None
     except KeyboardInterrupt:
-        console.print("\nStopping.")
+        said.print("\nStopping.")
     finally:
         system.stop()
 
 
-def _show_demo(url: str, data: Path, must: bool) -> None:
-    """Send the bundled image through the HTTP API, as any client would."""
+def _read_demo(url: str, must: bool) -> "Job | None":
+    """Send the bundled image through the HTTP API, as any client would. None where that takes another key."""
     from explainmyxray.client import ApiError, Client, Forbidden, NoReport, Unauthenticated
     from shared.settings import ROOT
 
     try:
-        with Client(url) as client, console.status("Reading the demo image"):
-            job = client.read(ROOT / "models" / "demo" / "sample.png")
-            overlay = data / "demo-overlay.png"
-            overlay.write_bytes(client.overlay(job))
+        with Client(url) as client:
+            return client.read(ROOT / "models" / "demo" / "sample.png")
     except (Unauthenticated, Forbidden) as error:
         if must:
             raise refused(error) from None
-        console.print(f"The demo image wasn't read: {error} EMX_API_KEY is shown where it is set.")
-        return
+        errors.print(f"The demo image wasn't read: {error} EMX_API_KEY is shown where it is set.")
+        return None
     except (ApiError, NoReport) as error:
         raise refused(f"The demo image wasn't read: {error}") from None
-    assert job.report
-    print_report(job.report)
-    console.print(f"Overlay: {overlay}")
+
+
+def _keep_overlay(system: "System", job: "Job") -> Path:
+    from explainmyxray.client import ApiError, Client
+
+    overlay = system.data / "demo-overlay.png"
+    try:
+        with Client(system.url) as client:
+            overlay.write_bytes(client.overlay(job))
+    except ApiError as error:
+        raise refused(f"The demo image wasn't drawn: {error}") from None
+    return overlay
+
+
+def _told(system: "System", job: "Job | None", overlay: Path | None) -> dict[str, Any]:
+    return {
+        "url": system.url,
+        "docs": f"{system.url}/docs",
+        "logs": str(system.logs),
+        "metrics": system.metrics,
+        "demo": job.model_dump(mode="json") if job else None,
+        "overlay": str(overlay) if overlay else None,
+    }
+
+
+def _say_where(system: "System") -> None:
+    console.print(f"\nWorkstation: [bold]{system.url}[/]   API: {system.url}/docs   Logs: {system.logs}")
+    console.print(f"Metrics:     {'   '.join(system.metrics.values())}\nCtrl-C stops everything.")

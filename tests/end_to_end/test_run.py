@@ -1,5 +1,6 @@
 """``emx up`` and ``run.sh`` as a stranger runs them."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sysconfig
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -58,10 +60,23 @@ def test_once_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> Non
     assert all_gone(started)
 
 
+def told_as_json(process: subprocess.Popen[str], data: Path) -> None:
+    assert process.stdout
+    told = json.loads(next(line for line in process.stdout if line.startswith("{")))
+    assert httpx.get(f"{told['url']}/readyz").json()["ready"]
+    assert sorted(told["metrics"]) == ["courier", "gateway", "worker"]
+    assert told["demo"]["report"]["locations"] and told["overlay"] == str(data / "demo-overlay.png")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopping_it_stops_what_it_started(tmp_path: Path, how: signal.Signals) -> None:
-    process = emx_up(free_port(), tmp_path / "data")
-    wait_until_serving(process)
+    data = tmp_path / "data"
+    if how == signal.SIGTERM:
+        process = emx_up(free_port(), data, "--json")
+        told_as_json(process, data)
+    else:
+        process = emx_up(free_port(), data)
+        wait_until_serving(process)
     started = descendants(process)
     assert len(started) >= 4
     process.send_signal(how)
