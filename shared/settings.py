@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     webhook_allow: list[str] = Field(
         [], description='Networks that aren\'t public and may be sent to, as a JSON list: ["10.2.0.0/16"]'
     )
-    webhook_timeout: float = 10.0
+    webhook_timeout: float = Field(10.0, description="For one try in all, from the look-up to the status")
     webhook_give_up: float = 24 * 3600
 
     lease: float = 15.0

@@ -177,6 +177,10 @@ def _of_bits(pixels: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
     return (signed << unused) >> unused
 
 
+_ROWS_AT_A_TIME = 256
+"""Of which the wide integers that look up are made; of the whole image they would be its largest copy."""
+
+
 def _shown(pixels: npt.NDArray[Any], header: Dataset) -> Image.Image:
     """What is shown depends on the stored value alone, so it is worked out once for each value that may occur."""
     low, high = int(pixels.min()), int(pixels.max())
@@ -186,7 +190,11 @@ def _shown(pixels: npt.NDArray[Any], header: Dataset) -> Image.Image:
     if header.PhotometricInterpretation == "MONOCHROME1":
         shown = 255 - shown
     table = np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
-    return Image.fromarray(table[pixels.astype(np.int32) - low])
+    gray = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), _ROWS_AT_A_TIME):
+        some = slice(top, top + _ROWS_AT_A_TIME)
+        gray[some] = table[pixels[some].astype(np.int32) - low]
+    return Image.fromarray(gray)
 
 
 def _of_modality(stored: npt.NDArray[np.int64], header: Dataset) -> Values:
