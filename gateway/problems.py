@@ -118,7 +118,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(WasErased)
     async def erased(request: Request, error: WasErased) -> JSONResponse:
-        detail = "What this idempotency key stands for was erased. To submit it anew, use another key."
+        detail = "It was erased. To submit it anew, use another idempotency key."
         return await problem(request, Problem(409, "erased", detail))
 
     @app.exception_handler(Abandoned)

@@ -1,6 +1,7 @@
 """The items of a batch: one job for each row of its manifest, submitted by the courier, a window at a time."""
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 
 from shared.imaging import NotAnImage, media_type
@@ -79,6 +80,16 @@ def erase_items(ledger: Ledger, request: Request) -> bool:
         ledger.index.extend_lease(lease, token)
     ledger.index.release_lease(lease, token)
     return True
+
+
+def awaited_uploads(ledger: Ledger) -> Iterator[str]:
+    """Keys of the uploads that jobs of batches will be made of."""
+    for entry in list(ledger.store.list(keys.UNREAD)):
+        batch = ledger.request(entry.key.rpartition("/")[2])
+        if batch and batch.status == "committed" and ledger.outcome(batch.id) is None:
+            for _, row in manifest(ledger, batch, cursor(ledger, batch.id)):
+                if row.image.startswith("upload:"):
+                    yield _image_key(ledger, batch, row)
 
 
 def begun(ledger: Ledger, request: Request) -> range:

@@ -11,6 +11,7 @@ UPLOADS = "uploads/"
 OPEN = "open/"
 OUTBOX = "outbox/"
 ERASE = "erase/"
+UNREAD = "unread/"
 
 
 def open_marker(job: str) -> str:
@@ -94,7 +95,7 @@ def cursor(batch: str) -> str:
 
 
 def unread_batches(tenant: str) -> str:
-    return f"unread/{tenant}/"
+    return f"{UNREAD}{tenant}/"
 
 
 def unread_batch(tenant: str, batch: str) -> str:

@@ -11,6 +11,7 @@ from shared.ledger import keys
 from shared.ledger.batch import expand
 from shared.ledger.erase import end_erasure
 from shared.ledger.finish import expire, finish, refuse
+from shared.ledger.items import awaited_uploads
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Delivery, Failure, Outcome, Request
 from shared.store import NotFound, StoreError
@@ -93,10 +94,12 @@ class Reconciler:
             ledger.index.list_delivery(found.tenant, found.id, found.created_at)
 
     def _drop_uploads(self) -> None:
-        now = self.ledger.store.now()
-        for entry in list(self.ledger.store.list(keys.UPLOADS)):
-            if (now - entry.modified).total_seconds() > self.ledger.settings.upload_ttl:
-                self.ledger.store.delete(entry.key)
+        """Those that nobody made a job of in time, and that no batch is going to, be it large or paused."""
+        store, now = self.ledger.store, self.ledger.store.now()
+        longest = self.ledger.settings.upload_ttl
+        old = [e.key for e in list(store.list(keys.UPLOADS)) if (now - e.modified).total_seconds() > longest]
+        for key in set(old) - set(awaited_uploads(self.ledger) if old else ()):
+            store.delete(key)
 
     def _may_enqueue(self) -> bool:
         """After Redis lost its memory, give running workers one lease period to show themselves."""

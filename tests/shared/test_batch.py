@@ -366,3 +366,17 @@ def test_an_image_that_came_too_late_is_found_by_a_retry(ledger: Ledger) -> None
     expand(ledger, again.id)
     item = ledger.request(item_id(again.id, 0))
     assert item and ledger.input(item) == IMAGES[0]
+
+
+def test_an_upload_that_a_batch_waits_to_submit_is_kept(ledger: Ledger) -> None:
+    for name in ("awaited", "cancelled", "forgotten"):
+        ledger.store.put(keys.upload("default", name), IMAGES[0])
+    request = submit_batch(ledger, NewBatch(), [Row(image="upload:awaited")])
+    pause(ledger, request.id)
+    cancel(ledger, submit_batch(ledger, NewBatch(), [Row(image="upload:cancelled")]).id)
+    reconcile(narrow(ledger, upload_ttl=-1.0))
+    assert listed(ledger, keys.UPLOADS) == [keys.upload("default", "awaited")]
+    resume(ledger, request.id)
+    expand(ledger, request.id)
+    item = ledger.request(item_id(request.id, 0))
+    assert item and ledger.input(item) == IMAGES[0]
