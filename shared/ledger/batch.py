@@ -10,7 +10,7 @@ from shared.ledger.erase import announce_erasure, end_erasure
 from shared.ledger.finish import cancel, finish
 from shared.ledger.items import cancel_items, ended_items, erase_items, is_paused, submit_items
 from shared.ledger.ledger import Ledger
-from shared.ledger.manifest import item_id, manifest, write_manifest
+from shared.ledger.manifest import drop_others, item_id, manifest, write_manifest
 from shared.ledger.records import OpenMarker, Outcome, Priority, Request, Row
 from shared.ledger.submit import Abandoned, Conflict, WasErased, identify, winner
 
@@ -70,7 +70,7 @@ def submit_batch(
     store, nonce = ledger.store, uuid.uuid4().hex
     store.put_if_absent(keys.open_marker(batch), OpenMarker().dump())
     for sha256, data in files:
-        store.put(keys.batch_input(batch, sha256), data)
+        store.put(keys.batch_input(batch, nonce, sha256), data)
     count = write_manifest(ledger, batch, nonce, rows)
     request = Request(
         id=batch,
@@ -88,6 +88,7 @@ def submit_batch(
     store.put(keys.unread_batch(new.tenant, batch), b"")  # before the commit: whoever erases must find every row
     if not store.put_if_absent(keys.request(batch), request.dump()):
         request = _winner(ledger, request)
+    drop_others(ledger, request)
     ledger.index.list_batch(new.tenant, batch, request.submitted_at)
     ledger.queue.expand(batch)
     return request
@@ -100,18 +101,12 @@ def _identify(ledger: Ledger, new: NewBatch) -> tuple[str, Request | None]:
 
 
 def _winner(ledger: Ledger, mine: Request) -> Request:
-    """The request that counts; of another's batch my part is taken away again."""
+    """The request that counts; where it isn't to be had, mine is taken away again."""
     try:
-        found = winner(ledger, mine)
-    except (Abandoned, WasErased):
-        _drop(ledger, keys.batch(mine.id))
+        return winner(ledger, mine)
+    except (Abandoned, WasErased, Conflict):
+        _drop(ledger, keys.submission(mine.id, mine.nonce))
         raise
-    except Conflict:
-        _drop(ledger, keys.pages(mine.id, mine.nonce))
-        raise
-    if found.nonce != mine.nonce:
-        _drop(ledger, keys.pages(mine.id, mine.nonce))
-    return found
 
 
 def _drop(ledger: Ledger, prefix: str) -> None:

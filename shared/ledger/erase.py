@@ -7,7 +7,7 @@ from datetime import datetime
 from shared.ledger import keys
 from shared.ledger.finish import cancel
 from shared.ledger.ledger import Ledger
-from shared.ledger.manifest import forget_rows, item_id, manifest
+from shared.ledger.manifest import drop_others, forget_rows, item_id, manifest
 from shared.ledger.records import Erasing, Outcome, Request
 from shared.store import NotFound
 
@@ -97,6 +97,7 @@ def _unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[
         if batch.status != "committed":
             ledger.store.delete(entry.key)
             continue
+        drop_others(ledger, batch)
         with suppress(NotFound):  # the whole batch is being erased
             yield batch, [number for number, row in manifest(ledger, batch) if getattr(row, kind) == name]
 

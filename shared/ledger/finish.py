@@ -85,9 +85,12 @@ def _announce(ledger: Ledger, job: str, request: Request | None, winner: Outcome
 
 
 def _delete_inputs(ledger: Ledger, job: str, request: Request | None) -> None:
-    """What a lost race left behind; of a batch, everything, as its items have their own copies."""
-    named = keys.job_input(job, request.input_sha256) if request else ""
-    prefix = keys.batch_inputs(job) if request and request.kind == "batch" else keys.inputs(job)
+    """What a lost race left behind; of a batch, all but the manifest, as its items have their own copies."""
+    prefix, kept = keys.inputs(job), None
+    if request and request.kind == "batch":
+        prefix, kept = keys.submissions(job), keys.pages(job, request.nonce)
+    elif request and request.input_sha256:
+        kept = keys.job_input(job, request.input_sha256)
     for entry in list(ledger.store.list(prefix)):
-        if entry.key != named:
+        if kept is None or not entry.key.startswith(kept):
             ledger.store.delete(entry.key)

@@ -60,9 +60,9 @@ def _states(ledger: Ledger, prefix: str) -> dict[int, str]:
 def cancel_items(ledger: Ledger, request: Request) -> None:
     ended = ended_items(ledger, request.id)
     for row in begun(ledger, request):
-        item = item_id(request.id, row)
-        if row not in ended and ledger.request(item):
-            cancel(ledger, item)
+        item = ledger.request(item_id(request.id, row)) if row not in ended else None
+        if item and item.status == "committed":
+            cancel(ledger, item.id)
 
 
 def erase_items(ledger: Ledger, request: Request) -> bool:
@@ -160,7 +160,7 @@ def _image_key(ledger: Ledger, request: Request, row: Row) -> str:
     """Raises NotFound for a job whose image was erased, or that is another tenant's."""
     kind, _, where = row.image.partition(":")
     if kind == "file":
-        return keys.batch_input(request.id, where)
+        return keys.batch_input(request.id, request.nonce, where)
     if kind == "upload":
         return keys.upload(request.tenant, where)
     if kind == "import":

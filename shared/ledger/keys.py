@@ -79,14 +79,27 @@ def batch(batch: str) -> str:
     return f"batches/{batch}/"
 
 
+def submissions(batch: str) -> str:
+    return f"batches/{batch}/of-"
+
+
+def submission(batch: str, nonce: str) -> str:
+    """Prefix of what one submission brought: of several with one idempotency key, one counts."""
+    return f"{submissions(batch)}{nonce}/"
+
+
 def pages(batch: str, nonce: str) -> str:
-    """Prefix of the manifest that one submission brought: of two with one idempotency key, one counts."""
-    return f"batches/{batch}/manifest-{nonce}/"
+    return f"{submission(batch, nonce)}manifest-"
 
 
 def page(batch: str, nonce: str, number: int) -> str:
     """A part of the manifest."""
     return f"{pages(batch, nonce)}{number:05d}.json"
+
+
+def batch_input(batch: str, nonce: str, sha256: str) -> str:
+    """An image that came along."""
+    return f"{submission(batch, nonce)}input-{sha256}"
 
 
 def cursor(batch: str) -> str:
@@ -106,14 +119,6 @@ def unread_batch(tenant: str, batch: str) -> str:
 def paused(batch: str) -> str:
     """There while the batch rests."""
     return f"batches/{batch}/paused"
-
-
-def batch_inputs(batch: str) -> str:
-    return f"batches/{batch}/input-"
-
-
-def batch_input(batch: str, sha256: str) -> str:
-    return f"{batch_inputs(batch)}{sha256}"
 
 
 def done_markers(batch: str) -> str:

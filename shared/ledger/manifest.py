@@ -41,6 +41,13 @@ def manifest(ledger: Ledger, request: Request, first: int = 0) -> Iterator[tuple
                 yield place, row
 
 
+def drop_others(ledger: Ledger, request: Request) -> None:
+    """Take away what other submissions with the batch's idempotency key brought, which don't count."""
+    for entry in list(ledger.store.list(keys.submissions(request.id))):
+        if not entry.key.startswith(keys.submission(request.id, request.nonce)):
+            ledger.store.delete(entry.key)
+
+
 def forget_rows(ledger: Ledger, request: Request, rows: Iterable[int]) -> None:
     """Take what the manifest says of erased items out of it, and the images that only it names.
 
@@ -86,4 +93,4 @@ def _drop_image(ledger: Ledger, request: Request, image: str, rows: set[int]) ->
     if kind == "upload":
         ledger.store.delete(keys.upload(request.tenant, where))
     elif kind == "file" and all(row.image != image or n in rows for n, row in manifest(ledger, request)):
-        ledger.store.delete(keys.batch_input(request.id, where))
+        ledger.store.delete(keys.batch_input(request.id, request.nonce, where))

@@ -1,5 +1,6 @@
 """Whatever happens to jobs, whoever dies at whichever write: first outcomes stay, and in the end all is done."""
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +26,7 @@ from shared.ledger import (
     Answer,
     Conflict,
     Ledger,
+    NewBatch,
     NewJob,
     Reconciler,
     Started,
@@ -31,19 +34,31 @@ from shared.ledger import (
     cancel,
     deliver,
     erase,
+    erase_batch,
+    erase_group,
+    expand,
     finish,
     keys,
+    pause,
+    resume,
     start,
     submit,
+    submit_batch,
 )
-from shared.ledger.records import Delivery, Failure, Outcome
+from shared.ledger.items import ended_items
+from shared.ledger.manifest import item_id
+from shared.ledger.records import Delivery, Failure, Outcome, Request, Row
 from shared.settings import Settings
 from shared.store import Store
 from shared.store.directory import DirectoryStore
 from shared.store.s3 import S3Store
 
+EXAMPLES = int(os.environ.get("EMX_TEST_EXAMPLES", "60"))
+"""Of whole lives; more, by hand, take longer."""
+
 SECRET = b"nobody may read this"
 PATIENT = "patient-4711"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -66,11 +81,19 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             return operation(replace(self.ledger, store=MortalStore(self.ledger.store, dies_after)))
         except Killed:
+            for held in self.ledger.index.redis.scan_iter("lease:*:*"):  # of a page, of a batch
+                self.ledger.index.redis.delete(held)
             return None
 
-    def jobs(self) -> list[str]:
+    def jobs(self, kind: str = "job") -> list[str]:
         found = {entry.key.split("/")[1] for entry in self.ledger.store.list(keys.JOBS)}
-        return sorted(found)
+        requests = {id: self.ledger.request(id) for id in found}
+        return sorted(id for id, request in requests.items() if (request.kind if request else "job") == kind)
+
+    def batches(self) -> list[Request]:
+        """Those that weren't erased."""
+        found = [self.ledger.request(id) for id in self.jobs("batch")]
+        return [request for request in found if request and request.status == "committed"]
 
     deaths = st.none() | st.integers(1, 9)
     places = st.integers(0, 1000)
@@ -142,6 +165,42 @@ class Lifecycle(RuleBasedStateMachine):
         if job and request and request.status == "committed":
             self.do(dies_after, lambda ledger: erase(ledger, job))
 
+    @rule(dies_after=deaths, key=st.sampled_from([None, "a"]), there=st.booleans(), hook=st.booleans())
+    def a_client_submits_a_batch(self, dies_after: int | None, key: str | None, there: bool, hook: bool) -> None:
+        images = [PNG + SECRET, PNG + b"another's"]
+        files = [(hashlib.sha256(image).hexdigest(), image) for image in images]
+        known = Row(image=f"file:{files[0][0]}", patient=PATIENT, metadata={"note": SECRET.decode()})
+        other = Row(image=f"file:{files[1][0]}" if there else "import:nothing", patient="another")
+        url = "https://example.org/hook" if hook else None
+        new = NewBatch(idempotency_key=key, webhook_url=url, item_webhook_url=url)
+        with suppress(Conflict, Abandoned, WasErased):
+            self.do(dies_after, lambda ledger: submit_batch(ledger, new, [known, other], files))
+
+    @rule(dies_after=deaths, place=places)
+    def a_courier_expands(self, dies_after: int | None, place: int) -> None:
+        if batches := self.jobs("batch"):
+            self.do(dies_after, lambda ledger: expand(ledger, batches[place % len(batches)]))
+
+    @rule(dies_after=deaths, place=places, change=st.sampled_from([pause, resume, erase_batch]))
+    def a_client_changes_a_batch(self, dies_after: int | None, place: int, change: Any) -> None:
+        if batches := self.batches():
+            batch = batches[place % len(batches)]
+            self.do(dies_after, lambda ledger: change(ledger, batch if change is erase_batch else batch.id))
+
+    @rule(dies_after=deaths, place=places)
+    def a_client_cancels_a_batch(self, dies_after: int | None, place: int) -> None:
+        if batches := self.batches():
+            self.do(dies_after, lambda ledger: cancel(ledger, batches[place % len(batches)].id))
+
+    @rule(dies_after=deaths)
+    def a_client_erases_the_patient(self, dies_after: int | None) -> None:
+        self.do(dies_after, lambda ledger: erase_group(ledger, "default", "patient", PATIENT))
+        if dies_after is None:
+            for entry in list(self.ledger.store.list("")):
+                room, id, *_ = entry.key.split("/")
+                accepted = room != "batches" or self.ledger.request(id)  # else it is given up, and goes whole
+                assert not accepted or SECRET not in self.ledger.store.get(entry.key), entry.key
+
     @rule(dies_after=deaths)
     def a_courier_reconciles(self, dies_after: int | None) -> None:
         self.do(dies_after, lambda ledger: Reconciler(ledger).round())
@@ -166,7 +225,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def the_first_outcome_stays(self) -> None:
-        for job in self.jobs():
+        for job in self.jobs() + self.jobs("batch"):
             outcome = self.ledger.outcome(job)
             if outcome is None or outcome.kind == "erased":
                 continue
@@ -176,8 +235,13 @@ class Lifecycle(RuleBasedStateMachine):
         """In the end every job has its outcome, nothing is owed, and what was erased is gone."""
         for job in self.jobs():
             self.lapse(job)
+        for batch in self.batches():
+            resume(self.ledger, batch.id)
         for _ in range(8):
             self.reconciler.round()
+            for id in self.jobs("batch"):
+                self.ledger.index.redis.delete(f"batch:{id}")  # a minute goes by, and counts are made anew
+                expand(self.ledger, id)
             for job in self.jobs():
                 if started := start(self.ledger, job, "last"):
                     outcome = Outcome(kind="cancelled", finished_at=self.ledger.store.now())
@@ -189,8 +253,10 @@ class Lifecycle(RuleBasedStateMachine):
         self.the_first_outcome_stays()
         for prefix in (keys.OPEN, keys.OUTBOX, keys.ERASE):
             assert list(self.ledger.store.list(prefix)) == []
-        for job in self.jobs():
+        for job in self.jobs() + self.jobs("batch"):
             self._is_over(job)
+        for batch in self.batches():
+            self._has_no_open_item(batch)
 
     def _make_due(self, key: str) -> None:
         owed = Delivery.model_validate_json(self.ledger.store.get(key))
@@ -208,10 +274,17 @@ class Lifecycle(RuleBasedStateMachine):
         if request.status == "erased":
             left = [self.ledger.store.get(entry.key) for entry in self.ledger.store.list(f"{keys.JOBS}{job}/")]
             assert not any(SECRET in data or PATIENT.encode() in data for data in left)
+            assert request.kind == "job" or not list(self.ledger.store.list(keys.batch(job)))
         elif request.webhook_url:
-            assert events == {
-                (f"job.{outcome.state}", Delivery.id_of(job, request.webhook_url, f"job.{outcome.state}"))
-            }
+            event = f"{request.kind}.{outcome.state}"
+            assert events == {(event, Delivery.id_of(job, request.webhook_url, event))}
+
+    def _has_no_open_item(self, batch: Request) -> None:
+        outcome = self.ledger.outcome(batch.id)
+        items = [self.ledger.outcome(item_id(batch.id, row)) for row in range(batch.rows or 0)]
+        assert outcome
+        if outcome.kind == "completed":
+            assert all(items) and len(ended_items(self.ledger, batch.id)) == batch.rows
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +327,8 @@ def run(redis_url: str, new_store: Callable[[], Store], queue: object, examples:
 
 
 def test_on_a_directory(redis_url: str, tmp_path: Path, ledger: Ledger) -> None:
-    run(redis_url, lambda: DirectoryStore(tmp_path / uuid.uuid4().hex), ledger.queue, examples=60)
+    run(redis_url, lambda: DirectoryStore(tmp_path / uuid.uuid4().hex), ledger.queue, EXAMPLES)
 
 
 def test_on_s3(redis_url: str, moto: Callable[[str], Store], ledger: Ledger) -> None:
-    run(redis_url, lambda: moto(uuid.uuid4().hex), ledger.queue, examples=8)
+    run(redis_url, lambda: moto(uuid.uuid4().hex), ledger.queue, max(EXAMPLES // 8, 1))
