@@ -75,8 +75,10 @@ class DirectoryStore(Store):
         path = self._path(key)
         path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or another process was quicker
-            if path.parent != self.root:
-                path.parent.rmdir()
+            for folder in path.parents:
+                if self.root in (folder, folder.parent):
+                    break
+                folder.rmdir()
 
     def list(self, prefix: str) -> Iterator[Entry]:
         folder = self.root / prefix.rpartition("/")[0]

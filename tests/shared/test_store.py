@@ -138,3 +138,11 @@ def test_every_folder_with_a_new_entry_is_synced(tmp_path: Path, monkeypatch: py
     synced.clear()
     store.put("jobs/1/outcome.json", b"2")
     assert synced[1:] == [tmp_path / "jobs" / "1"]
+
+
+def test_of_what_was_deleted_no_folder_stays(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("a/b/c/d", b"")
+    store.put("a/e", b"")
+    store.delete("a/b/c/d")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [".parts", "a", "a/e"]
