@@ -27,6 +27,8 @@ ROOMS = (jobs, reports, uploads, batches, webhooks, health)
 WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 _MULTIPART_OVERHEAD = 2**20
+_IMAGES_OF_A_BATCH = 4
+"""Of the largest size that are accepted together in one request; smaller ones may be more."""
 
 
 class UnsafeBind(Exception):
@@ -76,7 +78,8 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         return FileResponse(ROOT / "models" / "demo" / "sample.png")
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")
-    app.add_middleware(BodyLimit, limit=_body_limit(chosen))
+    one, several = (n * chosen.max_upload_bytes + _MULTIPART_OVERHEAD for n in (1, _IMAGES_OF_A_BATCH))
+    app.add_middleware(BodyLimit, limit=one, larger={batches.router.prefix: several})
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -111,11 +114,6 @@ class SafeHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
-
-
-def _body_limit(chosen: Settings) -> int:
-    """A batch may bring several files at once, though not a gigabyte."""
-    return 4 * chosen.max_upload_bytes + _MULTIPART_OVERHEAD
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:

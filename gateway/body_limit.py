@@ -1,5 +1,7 @@
 """Refuses bodies that are too long before they are stored anywhere."""
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problems import Problem, answer
@@ -8,16 +10,18 @@ from gateway.problems import Problem, answer
 class BodyLimit:
     """Counts the bytes of a request's body as they arrive, whatever Content-Length says."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
+        """``larger``: paths that have a limit of their own."""
+        self._app, self._limit, self._larger = app, limit, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._larger.get(scope["path"], self._limit)
         length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._limit:
-            await answer(self._problem())(scope, receive, send)
+        if length.isdigit() and int(length) > limit:
+            await answer(_too_large(limit))(scope, receive, send)
             return
         received = 0
 
@@ -25,12 +29,13 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise self._problem()
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         await self._app(scope, counted, send)
 
-    def _problem(self) -> Problem:
-        detail = f"The request's body is larger than the {self._limit} bytes that are accepted."
-        return Problem(413, "body-too-large", detail, {"Connection": "close"})
+
+def _too_large(limit: int) -> Problem:
+    detail = f"The request's body is larger than the {limit} bytes that are accepted here."
+    return Problem(413, "body-too-large", detail, {"Connection": "close"})

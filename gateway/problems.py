@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from shared.ledger import Abandoned, Conflict, WasErased
 from shared.metrics import REFUSED
-from shared.store import StoreError, StoreFull
+from shared.store import NotFound, StoreError, StoreFull
 from shared.webhooks import ForbiddenTarget
 
 MEDIA_TYPE = "application/problem+json"
@@ -130,6 +130,10 @@ def install(app: FastAPI) -> None:
     async def store(request: Request, error: StoreError) -> JSONResponse:
         detail = "The object store can't be reached. Nothing was accepted; try again later."
         return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(NotFound)
+    async def gone(request: Request, error: NotFound) -> JSONResponse:
+        return await problem(request, Problem(404, "erased-meanwhile", "It was erased a moment ago."))
 
     @app.exception_handler(RedisError)
     async def redis_away(request: Request, error: RedisError) -> JSONResponse:
