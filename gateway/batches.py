@@ -52,8 +52,18 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     priority: Priority = Field(default="backlog")
-    webhook_url: str | None = Field(default=None, max_length=2048, description="Called once, when all have ended")
-    item_webhook_url: str | None = Field(default=None, max_length=2048, description="Called for each item")
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Called once, when all have ended",
+        examples=["https://ris.example.org/hooks/batch"],
+    )
+    item_webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Called for each item",
+        examples=["https://ris.example.org/hooks/xray"],
+    )
 
 
 _FORM = BatchOptions.model_json_schema()

@@ -15,7 +15,8 @@ from shared.report import Box, ImageFacts, Location, ModelProvenance, Report, Ti
 
 _AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 _JOB, _BATCH = "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42", "6d4fca43-8f0c-47c5-a5f1-9f6f2b7f3c11"
-_EVENT = "c0a7b4b4-9d2f-5c0b-8a6f-2f4f6c3d1e90"
+_RETRY = "a1d5c1d2-0f0a-4b7e-8a56-3c2f7be3f2b4"
+_EVENT, _UPLOAD = "c0a7b4b4-9d2f-5c0b-8a6f-2f4f6c3d1e90", "6f6f1a52-5b54-4c8a-9a35-0d8e0c6ad5a1"
 _SIDE = 1024
 _BOX = Box(xmin=614.4, ymin=583.68, xmax=911.36, ymax=891.0)
 _EFFUSION = BY_LABEL["pleural effusion"]
@@ -78,6 +79,7 @@ _ENDED = _BEGUN.model_copy(
         "attempts": 1,
     }
 )
+_READ = _ENDED.model_copy(update={"report": REPORT})
 _SOME = Batch(
     id=_BATCH,
     state="running",
@@ -88,6 +90,13 @@ _SOME = Batch(
     per_minute=41.5,
     seconds_left=1240.5,
 )
+_NONE_ENDED = {"counts": {"open": 1200}, "per_minute": None, "seconds_left": None}
+_CANCELLED = {
+    "state": "cancelled",
+    "finished_at": _AT + timedelta(minutes=8),
+    "counts": {"succeeded": 340, "failed": 2, "cancelled": 858, "open": 0},
+    "seconds_left": None,
+}
 _SENT = DeliveryLine(
     id=_EVENT,
     message=_EVENT,
@@ -100,19 +109,19 @@ _SENT = DeliveryLine(
     next_try_at=None,
     last_answer="204",
 )
+_OWED = _SENT.model_copy(
+    update={"status": "owed", "tries": 0, "next_try_at": _AT + timedelta(minutes=9), "last_answer": ""}
+)
 _ITEM = BatchItem(row=0, name="2019/0001", id=_JOB, state=JobState.SUCCEEDED)
 
-ACCEPTED: dict[type[BaseModel], BaseModel] = {Job: _BEGUN, Batch: _SOME, DeliveryLine: _SENT}
-"""Where they differ from those of a success: what is accepted, and hasn't ended."""
-
 ANSWERS: dict[type[BaseModel], BaseModel] = {
-    Job: _ENDED.model_copy(update={"report": REPORT}),
+    Job: _READ,
     JobList: JobList(items=[_ENDED], next_cursor=f"1772600767000000-{_JOB}", complete=True),
     Erased: Erased(erased=12),
     Report: REPORT,
     Upload: Upload(
-        id="6f6f1a52-5b54-4c8a-9a35-0d8e0c6ad5a1",
-        url="https://store.example.org/xray/uploads/6f6f1a52-5b54-4c8a-9a35-0d8e0c6ad5a1?X-Amz-Signature=…",
+        id=_UPLOAD,
+        url=f"https://store.example.org/xray/uploads/{_UPLOAD}?X-Amz-Signature=…",
         expires_at=_AT + timedelta(hours=1),
     ),
     Batch: _SOME,
@@ -124,26 +133,76 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
     DeliveryList: DeliveryList(items=[_SENT], next_cursor=None),
 }
 
+ANSWERS_OF: dict[tuple[str, str], BaseModel] = {
+    ("submit_job", "202"): _BEGUN,
+    ("cancel_job", "200"): _BEGUN.model_copy(
+        update={
+            "state": JobState.CANCELLED,
+            "finished_at": _AT + timedelta(seconds=2),
+            "expires_at": None,
+            "ahead": None,
+        }
+    ),
+    ("create_batch", "202"): _SOME.model_copy(update=_NONE_ENDED),
+    ("pause_batch", "200"): _SOME.model_copy(update={"state": "paused", "seconds_left": None}),
+    ("cancel_batch", "200"): _SOME.model_copy(update=_CANCELLED),
+    ("erase_one_batch", "202"): _SOME.model_copy(update=_CANCELLED),
+    ("retry_batch", "202"): _SOME.model_copy(
+        update={**_NONE_ENDED, "id": _RETRY, "total": 2, "counts": {"open": 2}, "retry_of": _BATCH}
+    ),
+    ("redeliver_one", "202"): _OWED,
+    ("show_report_as_accepted", "200"): REPORT,
+}
+"""By operation and status, where the answer differs from the others of its kind, or its schema isn't told."""
+
 TEXT = as_text(REPORT)
-EVENTS = """id: 1
-event: state
-data: {"state":"running"}
 
-id: 2
-event: text
-data: {"offset":0,"text":"There is"}
 
-"""
+def _events(*told: tuple[str, str, str]) -> str:
+    return "".join(f"id: {id}\nevent: {name}\ndata: {data}\n\n" for id, name, data in told)
+
+
+EVENTS = _events(
+    ("0-0:running", "state", '{"state":"running"}'),
+    ("1772600769000-0:running", "text", '{"offset":0,"text":"There is a left"}'),
+    ("1772600770000-0:running", "text", '{"offset":15,"text":" pleural effusion."}'),
+    ("1772600770000-0:succeeded", "state", '{"state":"succeeded"}'),
+    ("1772600770000-0:succeeded", "ended", _READ.model_dump_json()),
+)
+_TOLD = {
+    "type": "job.succeeded",
+    "timestamp": (_AT + timedelta(seconds=4)).isoformat(),
+    "data": _READ.model_dump(mode="json"),
+}
+_SIGNED = {
+    "content-type": "application/json",
+    "user-agent": "ExplainMyXray (Standard Webhooks)",
+    "webhook-id": _EVENT,
+    "webhook-timestamp": "1772600771",
+    "webhook-signature": "v1,dGhpcyBpcyBub3QgYSByZWFsIHNpZ25hdHVyZSBhdCBhbGw=",
+}
+HEARD = _events((_EVENT, "job.succeeded", json.dumps({"headers": _SIGNED, "body": json.dumps(_TOLD)})))
+"""What a listener hears: each event as a webhook would bring it."""
+
 _FAILURE = {"code": "no-image", "message": "There is no image where the manifest says."}
-_RESULT = {"row": 0, "name": "2019/0001", "id": _JOB, "state": "failed", "metadata": {}, "report": None}
-RESULTS = json.dumps({**_RESULT, "failure": _FAILURE}) + "\n"
+_RESULT = {"row": 0, "name": "2019/0001", "id": _JOB, "state": "succeeded", "metadata": {"arm": "control"}}
+RESULTS = "".join(
+    json.dumps(line, separators=(",", ":")) + "\n"
+    for line in (
+        {**_RESULT, "report": REPORT.model_dump(mode="json"), "failure": None},
+        {**_RESULT, "row": 1, "name": "2019/0002", "id": _EVENT, "state": "failed", "report": None}
+        | {"failure": _FAILURE},
+    )
+)
+
+IDS = {"jobs": _JOB, "renderings": _JOB, "uploads": _UPLOAD, "batches": _BATCH, "webhooks": _EVENT}
+"""By tag."""
 
 PARAMETERS = {
-    "id": _JOB,
     "idempotency-key": "8d3f1c1e-3b2f-4a55-9a1e-0c6f2b1a7d10",
     "prefer": "wait=30",
     "accept": "application/pdf",
-    "last-event-id": "2",
+    "last-event-id": "1772600769000-0:running",
     "cursor": f"1772600767000000-{_JOB}",
     "study": "baseline",
     "patient": "P-0017",

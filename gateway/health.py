@@ -18,7 +18,12 @@ def healthz() -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-@router.get("/readyz", responses={503: {"description": "Something that a report needs is missing"}})
+@router.get(
+    "/readyz",
+    responses={
+        503: {"description": "Something that a report needs is missing", "content": {"application/json": {}}}
+    },
+)
 def readyz(service: Services) -> JSONResponse:
     """Redis, the store and at least one worker with a loaded model are there."""
     checks = {

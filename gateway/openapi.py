@@ -1,4 +1,4 @@
-"""What every operation of the OpenAPI document has: examples, headers, and the problems that occur anywhere."""
+"""What every operation of the OpenAPI document has: scopes, headers, and an example of each answer."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -9,31 +9,52 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from gateway import examples
-from gateway.problems import MEDIA_TYPE, Problem, document, documented
+from gateway.problems import MEDIA_TYPE, Problem, document, documented, invalid_fields
 
 Operation = dict[str, Any]
-_REF = "#/components/schemas/"
-_SUCCESS, _ACCEPTED, _CREATED = range(200, 300), "202", "201"
+_REF, _HEADER = "#/components/schemas/", "#/components/headers/"
 
-_RATE_LIMIT = {
+_HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit-Policy": {
         "description": "The limit that counts here: requests, and seconds (draft-ietf-httpapi-ratelimit-headers)",
         "schema": {"type": "string"},
-        "example": '"read";q=1000;w=1',
+        "examples": {
+            "submit": {"value": '"submit";q=200;w=1', "summary": "Where the scope `submit` is needed"},
+            "read": {"value": '"read";q=1000;w=1', "summary": "Elsewhere"},
+        },
     },
     "RateLimit": {
         "description": "What is left of it, and seconds until it begins anew",
         "schema": {"type": "string"},
         "example": '"read";r=998;t=1',
     },
+    "Retry-After": {"description": "Seconds", "schema": {"type": "string"}, "example": "5"},
+    "WWW-Authenticate": {"schema": {"type": "string"}, "example": 'Bearer realm="ExplainMyXray"'},
+    "Preference-Applied": {
+        "description": "Seconds that were granted of `Prefer: wait=N`",
+        "schema": {"type": "string"},
+        "example": "wait=30",
+    },
 }
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "string"}, "example": "5"}}
-_LOCATION = {
-    "Location": {"description": "Of what was made", "schema": {"type": "string"}, "example": "/v1/…/{id}"}
+_BEFORE_COUNTING = {"401", "403"}
+"""Answers to those who aren't let in; all others tell what is left of the limit."""
+
+_SENT_WITH = {
+    "401": ("WWW-Authenticate",),
+    "429": ("Retry-After",),
+    "503": ("Retry-After",),
+    "507": ("Retry-After",),
 }
-_AUTHENTICATE = {"WWW-Authenticate": {"schema": {"type": "string"}, "example": 'Bearer realm="ExplainMyXray"'}}
-_MADE = {"submit_job", "create_batch", "retry_batch"}
-"""Operations that tell where to find what they made."""
+_SENT_BY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("submit_job", "200"): ("Location", "Preference-Applied"),
+    ("submit_job", "202"): ("Location", "Preference-Applied", "Retry-After"),
+    ("show_job", "200"): ("Retry-After",),
+    ("create_batch", "202"): ("Location", "Retry-After"),
+    ("retry_batch", "202"): ("Location",),
+    ("explain", "502"): ("Location",),
+    ("explain", "504"): ("Location",),
+    ("readyz", "503"): (),
+}
 
 _PROBLEMS = {
     "400": ("bad-cursor", "This cursor is none of ours: begin again without one."),
@@ -51,6 +72,7 @@ _PROBLEMS = {
     "507": ("store-full", "The object store is full. Nothing was accepted."),
 }
 _CONFLICT = ("idempotency-conflict", "This idempotency key was used before, for another request.")
+_BATCH_ENDED = ("already-ended", "The batch had already ended: succeeded.")
 _BAD_FORM = ("bad-form", "The form can't be read in the charset that it names.")
 _PROBLEMS_OF = {
     ("submit_job", "400"): ("not-json", "This is not JSON."),
@@ -59,16 +81,25 @@ _PROBLEMS_OF = {
     ("ping", "400"): ("not-json", "This is not JSON."),
     ("ping", "413"): ("body-too-large", "The JSON has more bytes than the 262144 that are accepted."),
     ("ping", "422"): ("forbidden-webhook-target", "The webhook URL's host has an address that isn't public."),
-    ("submit_job", "409"): _CONFLICT,
-    ("create_batch", "409"): (
-        "idempotency-conflict",
-        "This idempotency key was used before, for another request.",
+    ("erase_jobs", "422"): (
+        "invalid-request",
+        "Name either a study or a patient whose jobs are to be erased.",
     ),
+    ("submit_job", "409"): _CONFLICT,
+    ("create_batch", "409"): _CONFLICT,
     ("retry_batch", "409"): ("nothing-failed", "No item of this batch has failed."),
+    ("cancel_batch", "409"): _BATCH_ENDED,
+    ("pause_batch", "409"): _BATCH_ENDED,
+    ("resume_batch", "409"): _BATCH_ENDED,
     ("redeliver_one", "409"): ("still-owed", "This delivery is still being tried."),
     ("receive_upload", "403"): ("bad-upload-url", "This upload URL has expired, or was changed: ask for another."),
 }
 _NO_SUCH = {"jobs": "job", "renderings": "job", "batches": "batch", "webhooks": "delivery"}
+_MISSING = {
+    "submit_job": ("body.file", "Field required: the image"),
+    "explain": ("body.file", "Field required: the image"),
+    "create_batch": ("body.files", "Field required: the images"),
+}
 
 
 def install(app: FastAPI) -> None:
@@ -91,13 +122,15 @@ def install(app: FastAPI) -> None:
 
 
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
-    """With examples and headers in each answer."""
+    """With scopes, headers, and an example of each answer and parameter."""
+    schema["components"]["headers"] = copy.deepcopy(_HEADERS)
     for method, operation in operations(schema):
-        if method != "get" and "503" in operation["responses"]:
-            operation["responses"].update(copy.deepcopy({str(k): v for k, v in documented(507).items()}))
+        _add_scope(method, operation)
+        _settle_problems(method, operation)
         for parameter in operation.get("parameters", []):
-            if parameter["name"] in examples.PARAMETERS:
-                parameter["example"] = examples.PARAMETERS[parameter["name"]]
+            known = examples.IDS.get(_tag(operation)) if parameter["name"] == "id" else None
+            if known or parameter["name"] in examples.PARAMETERS:
+                parameter["example"] = known or examples.PARAMETERS[parameter["name"]]
         for status, response in operation["responses"].items():
             _add_headers(operation, status, response)
             _add_examples(operation, status, response.get("content", {}))
@@ -110,18 +143,45 @@ def operations(schema: dict[str, Any]) -> Iterator[tuple[str, Operation]]:
         yield from path.items()
 
 
+def scope(operation: Operation) -> str | None:
+    """What a key must be for; None where none is asked for."""
+    return next((found for needed in operation.get("security", []) for found in needed["HTTPBearer"]), None)
+
+
+def _add_scope(method: str, operation: Operation) -> None:
+    """As the role that OpenAPI 3.1 lets a security requirement name."""
+    if "security" in operation:
+        administers = method == "delete" or _tag(operation) == "webhooks"
+        needed = "read" if method == "get" else "admin" if administers else "submit"
+        operation["security"] = [{"HTTPBearer": [needed]}]
+
+
+def _settle_problems(method: str, operation: Operation) -> None:
+    """Whatever writes may find the store full; and where nothing given could be wrong, no 422 is told of."""
+    responses = operation["responses"]
+    if method != "get" and "503" in responses:
+        responses.update(copy.deepcopy({str(k): v for k, v in documented(507).items()}))
+    if (operation["operationId"], "422") not in _PROBLEMS_OF and not _misfit(operation):
+        responses.pop("422", None)
+
+
 def _add_headers(operation: Operation, status: str, response: dict[str, Any]) -> None:
-    headers: dict[str, Any] = {}
-    if "security" in operation and (int(status) in _SUCCESS or status == "429"):
-        headers |= _RATE_LIMIT
-    if status in ("429", "503") or (status == _ACCEPTED and operation["operationId"] in _MADE - {"retry_batch"}):
-        headers |= _RETRY_AFTER
-    if status == _ACCEPTED and operation["operationId"] in _MADE:
-        headers |= _LOCATION
-    if status == "401":
-        headers |= _AUTHENTICATE
-    if headers:
-        response["headers"] = copy.deepcopy(headers)
+    id = operation["operationId"]
+    names = _SENT_BY.get((id, status), _SENT_WITH.get(status, ()))
+    if "security" in operation and status not in _BEFORE_COUNTING:
+        names = ("RateLimit-Policy", "RateLimit", *names)
+    if (_tag(operation), status) == ("renderings", "409"):  # there will be a report
+        names = (*names, "Retry-After")
+    if names:
+        response["headers"] = {
+            name: {"$ref": _HEADER + name} if name in _HEADERS else _location(operation) for name in names
+        }
+
+
+def _location(operation: Operation) -> dict[str, Any]:
+    room = "batches" if _tag(operation) == "batches" else "jobs"
+    where = f"/v1/{room}/{examples.IDS[room]}"
+    return {"description": "Of what was made", "schema": {"type": "string"}, "example": where}
 
 
 def _add_examples(operation: Operation, status: str, content: dict[str, Any]) -> None:
@@ -133,29 +193,63 @@ def _add_examples(operation: Operation, status: str, content: dict[str, Any]) ->
 
 def _problem(operation: Operation, status: str, answer: Any) -> Any:
     kind, detail = _PROBLEMS_OF.get((operation["operationId"], status)) or _PROBLEMS.get(status) or ("", "")
+    if status == "403" and (needed := scope(operation)):
+        kind, detail = "out-of-scope", f"This API key lacks the scope {needed!r}."
     if status == "404":
-        what = _NO_SUCH[operation["tags"][0]]
+        what = _NO_SUCH[_tag(operation)]
         kind, detail = f"no-such-{what}", f"There is no {what} with this id."
-    errors = [{"where": "query.limit", "what": "Input should be less than or equal to 100"}]
-    return document(Problem(int(status), kind, detail, errors=errors if kind == "invalid-request" else None))
+    if status == "429" and scope(operation) == "submit":
+        detail = "More than 200 requests in 1 s: slow down."
+    if status == "409" and _tag(operation) == "renderings":
+        kind, detail = "no-report", "The job has no report: it is running."
+    if status == "422" and (operation["operationId"], status) not in _PROBLEMS_OF:
+        where, what = _misfit(operation) or ("", "")
+        return document(invalid_fields([{"where": where, "what": what}]))
+    return document(Problem(int(status), kind, detail))
+
+
+def _misfit(operation: Operation) -> tuple[str, str] | None:
+    """Where a request may not fit, and what is said then: of the body, or of the first parameter with a bound."""
+    if missing := _MISSING.get(operation["operationId"]):
+        return missing
+    for parameter in operation.get("parameters", []):
+        allowed = parameter["schema"].get("anyOf", [parameter["schema"]])[0]
+        what = None
+        if "maximum" in allowed:
+            what = f"Input should be less than or equal to {allowed['maximum']}"
+        elif "maxLength" in allowed:
+            what = f"String should have at most {allowed['maxLength']} characters"
+        elif allowed.get("type") == "boolean":
+            what = "Input should be a valid boolean, unable to interpret input"
+        elif allowed.get("type") == "integer":
+            what = "Input should be a valid integer, unable to parse string as an integer"
+        if what:
+            return f"{parameter['in']}.{parameter['name']}", what
+    return None
 
 
 def _json(operation: Operation, status: str, answer: Any) -> Any:
-    named = str(answer.get("schema", {}).get("$ref", "")).removeprefix(_REF)
-    known = (examples.ANSWERS | examples.ACCEPTED) if status == _ACCEPTED else examples.ANSWERS
-    by_name: dict[str, BaseModel] = {model.__name__: example for model, example in known.items()}
-    if operation["operationId"] == "show_report_as_accepted":
-        named = "Report"
     if operation["operationId"] == "readyz":
-        return {"ready": True, "checks": {"redis": True, "store": True, "worker": True}}
+        missing = status == "503"
+        return {"ready": not missing, "checks": {"redis": True, "store": True, "worker": not missing}}
+    if own := examples.ANSWERS_OF.get((operation["operationId"], status)):
+        return own.model_dump(mode="json")
+    named = str(answer.get("schema", {}).get("$ref", "")).removeprefix(_REF)
+    by_name: dict[str, BaseModel] = {model.__name__: example for model, example in examples.ANSWERS.items()}
     return by_name[named].model_dump(mode="json") if named in by_name else None
+
+
+def _tag(operation: Operation) -> str:
+    return str(operation["tags"][0])
 
 
 _EXAMPLES: dict[str, Callable[[Operation, str, Any], Any]] = {
     MEDIA_TYPE: _problem,
     "application/json": _json,
     "text/plain": lambda operation, *_: "ok" if operation["operationId"] == "healthz" else examples.TEXT,
-    "text/event-stream": lambda *_: examples.EVENTS,
+    "text/event-stream": lambda operation, *_: (
+        examples.HEARD if operation["operationId"] == "listen" else examples.EVENTS
+    ),
     "application/x-ndjson": lambda *_: examples.RESULTS,
 }
 """By media type; pictures and pages have none."""

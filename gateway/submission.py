@@ -15,6 +15,9 @@ MAX_FIELDS = 20
 IMAGE_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/tiff", "application/dicom")
 WEEK = 7 * 24 * 3600
 
+_ABOUT = ("title", "description", "default", "examples")
+"""What a schema says of a field that doesn't constrain it."""
+
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Indication = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -30,19 +33,32 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     priority: Priority = Field(default="routine", description="stat is read first, backlog last")
-    webhook_url: str | None = Field(default=None, max_length=2048, description="Called when the job ends")
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Called when the job ends",
+        examples=["https://ris.example.org/hooks/xray"],
+    )
     metadata: Metadata = Field(
         default_factory=dict, description="Your own, given back as it came; nothing of a patient"
     )
     study: Name | None = Field(
-        default=None, description="Your name for what belongs together, to list and erase by"
+        default=None,
+        description="Your name for what belongs together, to list and erase by",
+        examples=["baseline"],
     )
-    patient: Name | None = Field(default=None, description="Your pseudonym for the patient, to list and erase by")
+    patient: Name | None = Field(
+        default=None, description="Your pseudonym for the patient, to list and erase by", examples=["P-0017"]
+    )
     indication: Indication | None = Field(
-        default=None, description="Clinical context, for models that were trained to take it"
+        default=None,
+        description="Clinical context, for models that were trained to take it",
+        examples=["Cough for two weeks"],
     )
     expires_in: Annotated[int, Field(ge=1, le=WEEK)] | None = Field(
-        default=None, description="Seconds after which the report is no longer wanted; a day by default"
+        default=None,
+        description="Seconds after which the report is no longer wanted; a day by default",
+        examples=[3600],
     )
 
 
@@ -114,8 +130,13 @@ def _form_schema() -> dict[str, Any]:
 
 
 def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {key: schema[key] for key in ("title", "description", "default") if key in schema}
-    return {**told, "anyOf": [{key: schema[key] for key in schema.keys() - told.keys()}, {"const": ""}]}
+    """In a form nothing is null; a free text may be of no length, and a choice or a number empty instead."""
+    told: dict[str, Any] = {key: schema[key] for key in _ABOUT if schema.get(key) is not None}
+    allowed = {key: schema[key] for key in schema.keys() - {*_ABOUT}}
+    given = next((one for one in allowed.get("anyOf", ()) if one != {"type": "null"}), allowed)
+    if given["type"] == "string" and "enum" not in given:
+        return {**told, **{key: value for key, value in given.items() if key != "minLength"}}
+    return {**told, "anyOf": [given, {"const": ""}]}
 
 
 _FORM = {"multipart/form-data": {"schema": _form_schema()}}
