@@ -22,7 +22,8 @@ EMX = str(Path(sysconfig.get_path("scripts")) / "emx")
 def emx_up(port: int, data: Path, *options: str) -> subprocess.Popen[str]:
     command = [EMX, "up", "--port", str(port), "--data", str(data), *options]
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    errors = subprocess.DEVNULL if "--json" in options else subprocess.STDOUT
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors)
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -62,9 +63,10 @@ def test_once_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> Non
 
 def told_as_json(process: subprocess.Popen[str], data: Path) -> None:
     assert process.stdout
-    told = json.loads(next(line for line in process.stdout if line.startswith("{")))
+    told = json.loads(process.stdout.readline())
     assert httpx.get(f"{told['url']}/readyz").json()["ready"]
     assert sorted(told["metrics"]) == ["courier", "gateway", "worker"]
+    assert told["demo"]["id"] and told["demo"]["state"] == "succeeded"
     assert told["demo"]["report"]["locations"] and told["overlay"] == str(data / "demo-overlay.png")
 
 
