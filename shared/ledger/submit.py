@@ -153,7 +153,7 @@ def identify(
         known = ledger.request(id)
         if known is None:
             return id, None
-        if known.status == "erased":
+        if known.status == "erased" or ledger.erasing(id):
             raise WasErased
         if known.status == "committed":
             if known.fingerprint != fingerprint:

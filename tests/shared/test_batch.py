@@ -380,3 +380,13 @@ def test_an_upload_that_a_batch_waits_to_submit_is_kept(ledger: Ledger) -> None:
     expand(ledger, request.id)
     item = ledger.request(item_id(request.id, 0))
     assert item and ledger.input(item) == IMAGES[0]
+
+
+def test_a_key_is_of_no_use_from_the_moment_its_batchs_erasure_begins(ledger: Ledger) -> None:
+    request = batch(ledger, idempotency_key="k", fingerprint="f")
+    erase_batch(ledger, request)
+    with pytest.raises(WasErased):
+        batch(ledger, idempotency_key="k", fingerprint="f")
+    expand(ledger, request.id)
+    with pytest.raises(WasErased):
+        batch(ledger, idempotency_key="k", fingerprint="f")
