@@ -80,7 +80,7 @@ class Neighbourhood:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._hosts = {settings.host, "localhost", *settings.allowed_hosts}
+        self._hosts = {settings.host, *settings.allowed_hosts}
         self._origins = set(settings.cors_origins)
 
     def check(self, request: Request) -> None:
@@ -112,8 +112,9 @@ def _hostname(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a name or an address is that of this machine alone."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -117,8 +117,7 @@ class SafeHeaders:
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
-    loopback = chosen.host == "localhost" or is_loopback(chosen.host)
-    if not loopback and not chosen.allow_keyless_bind and not ring.any():
+    if not is_loopback(chosen.host) and not chosen.allow_keyless_bind and not ring.any():
         raise UnsafeBind(
             f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Make one: "
             "`emx keys create`. EMX_ALLOW_KEYLESS_BIND=true is for containers whose port is published on loopback "

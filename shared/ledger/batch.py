@@ -105,13 +105,8 @@ def _winner(ledger: Ledger, mine: Request) -> Request:
     try:
         return winner(ledger, mine)
     except (Abandoned, WasErased, Conflict):
-        _drop(ledger, keys.submission(mine.id, mine.nonce))
+        ledger.store.delete_below(keys.submission(mine.id, mine.nonce))
         raise
-
-
-def _drop(ledger: Ledger, prefix: str) -> None:
-    for entry in list(ledger.store.list(prefix)):
-        ledger.store.delete(entry.key)
 
 
 def expand(ledger: Ledger, batch: str) -> None:
@@ -174,12 +169,9 @@ def retry(ledger: Ledger, request: Request, failed: set[int], new: NewBatch) -> 
     def rows() -> Iterator[Row]:
         for number, row in manifest(ledger, request):
             if number in failed:
-                item = ledger.request(item_id(request.id, number))
-                yield (
-                    row
-                    if item and item.refused
-                    else row.model_copy(update={"image": f"job:{item_id(request.id, number)}"})
-                )
+                item = item_id(request.id, number)
+                known = ledger.request(item)
+                yield row if known and known.refused else row.model_copy(update={"image": f"job:{item}"})
 
     return submit_batch(ledger, new, rows())
 
@@ -198,7 +190,7 @@ def erase_batch(ledger: Ledger, request: Request) -> Outcome:
 def _end_erasure(ledger: Ledger, request: Request) -> None:
     if not erase_items(ledger, request):
         return
-    _drop(ledger, keys.batch(request.id))
+    ledger.store.delete_below(keys.batch(request.id))
     ledger.store.delete(keys.unread_batch(request.tenant, request.id))
     ledger.index.unlist_batch(request.tenant, request.id)
     end_erasure(ledger, request.id)

@@ -33,8 +33,7 @@ def end_erasure(ledger: Ledger, job: str) -> None:
     store.put_if_absent(keys.request(job), tombstone.dump())  # whoever is about to submit it comes too late
     request = ledger.request(job) or tombstone
     cancel(ledger, job)
-    for entry in list(store.list(keys.inputs(job))):
-        store.delete(entry.key)
+    store.delete_below(keys.inputs(job))
     for marker in keys.groups(request):
         store.delete(marker)
     ledger.index.unlist_job(request.tenant, job)

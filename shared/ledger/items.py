@@ -122,22 +122,23 @@ def _submit_item(ledger: Ledger, request: Request, number: int, row: Row) -> Non
         name=row.name,
     )
     try:
-        _commit_item(ledger, request, row, new)
+        _commit_item(ledger, request, item, row, new)
     except (Abandoned, WasErased):  # the batch has ended, or the row was erased, meanwhile
         return
 
 
-def _commit_item(ledger: Ledger, request: Request, row: Row, new: NewJob) -> None:
+def _commit_item(ledger: Ledger, request: Request, item: str, row: Row, new: NewJob) -> None:
     """Raises Abandoned, WasErased, StoreError."""
     found = _image(ledger, request, row)
     if isinstance(found, Failure):
-        refused = new.request(ledger, item_id(request.id, new.row or 0))
-        refused = refused.model_copy(update={"refused": found, "input_sha256": "", "media_type": ""})
+        refused = new.request(ledger, item).model_copy(
+            update={"refused": found, "input_sha256": "", "media_type": ""}
+        )
         refuse(ledger, commit(ledger, refused, None))
         return
     data, kind = found
     new = replace(new, data=data, media_type=kind)
-    ledger.enqueue(commit(ledger, new.request(ledger, item_id(request.id, new.row or 0)), data))
+    ledger.enqueue(commit(ledger, new.request(ledger, item), data))
     if row.image.startswith("upload:"):
         ledger.store.delete(_image_key(ledger, request, row))
 

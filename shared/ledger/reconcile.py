@@ -152,8 +152,8 @@ class Reconciler:
         ledger.store.put_if_absent(keys.request(job), tombstone.dump())
         winner = ledger.request(job)
         if winner and winner.status == "abandoned":
-            for entry in [*ledger.store.list(keys.inputs(job)), *ledger.store.list(keys.batch(job))]:
-                ledger.store.delete(entry.key)
+            for prefix in (keys.inputs(job), keys.batch(job)):
+                ledger.store.delete_below(prefix)
             ledger.store.delete(keys.open_marker(job))
 
     def _mourn(self, request: Request, token: str) -> None:

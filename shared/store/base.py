@@ -50,6 +50,11 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Deleting what isn't there is no error."""
 
+    def delete_below(self, prefix: str) -> None:
+        """Delete all objects whose key begins with ``prefix``."""
+        for entry in list(self.list(prefix)):
+            self.delete(entry.key)
+
     @abstractmethod
     def list(self, prefix: str) -> Iterator[Entry]:
         """Objects whose key begins with ``prefix``, in key order."""
