@@ -1,6 +1,7 @@
 # Two images from one file: `--target gateway` (also the courier's; no torch) and `--target worker`.
 FROM python:3.11-slim-bookworm AS base
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
+    PYTHONPATH=/app:/app/shared:/app/gateway:/app/worker
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin emx
 WORKDIR /app
 
@@ -13,7 +14,7 @@ COPY explainmyxray explainmyxray
 COPY models/demo/sample.png models/demo/sample.png
 USER 10001:10001
 EXPOSE 8000
-CMD ["python", "-m", "gateway"]
+CMD ["python", "-P", "-m", "emx_gateway"]
 
 FROM base AS worker
 # torch from PyPI brings CUDA, several gigabytes that a CPU doesn't need: name PyTorch's CPU index to do without.
@@ -25,5 +26,4 @@ COPY shared shared
 COPY worker worker
 COPY models models
 USER 10001:10001
-CMD ["python", "-m", "celery", "--quiet", "-A", "worker.app", "worker", "--pool", "threads", \
-     "--loglevel", "warning", "--without-gossip", "--without-mingle"]
+CMD ["python", "-P", "-m", "emx_worker"]

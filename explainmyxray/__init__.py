@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from explainmyxray.client import AsyncClient, Client, verify_webhook
-    from explainmyxray.inference import load_model, run_inference
+    from explainmyxray.local import load_model, run_inference
 
 __all__ = ["AsyncClient", "Client", "load_model", "run_inference", "verify_webhook"]
 
 _ROOMS = {
     "AsyncClient": "explainmyxray.client",
     "Client": "explainmyxray.client",
-    "load_model": "explainmyxray.inference",
-    "run_inference": "explainmyxray.inference",
+    "load_model": "explainmyxray.local",
+    "run_inference": "explainmyxray.local",
     "verify_webhook": "explainmyxray.client",
 }
 

@@ -1,5 +1,5 @@
 """``python -m explainmyxray``: the command ``emx`` where it isn't installed, as in the images."""
 
-from explainmyxray.cli import app
+from explainmyxray.cli.main import app
 
 app()

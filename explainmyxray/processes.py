@@ -1,11 +1,11 @@
-"""The command of every process of the system: ``emx up`` and docker-compose.yml start the same ones."""
+"""The command of every process of the system: ``emx up`` and docker-compose.yml start the same ones.
 
-GATEWAY = ("python", "-m", "gateway")
+``-P`` keeps the working directory out of Python's module path, so that nothing in it is ever imported.
+"""
 
-_CELERY = ("python", "-m", "celery", "--quiet")
-_OPTIONS = ("worker", "--pool", "threads", "--loglevel", "warning", "--without-gossip", "--without-mingle")
-COURIER = (*_CELERY, "-A", "gateway.courier", *_OPTIONS)
-WORKER = (*_CELERY, "-A", "worker.app", *_OPTIONS)
+GATEWAY = ("python", "-P", "-m", "emx_gateway")
+COURIER = ("python", "-P", "-m", "emx_gateway.courier")
+WORKER = ("python", "-P", "-m", "emx_worker")
 
 REDIS = (
     *("redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"),

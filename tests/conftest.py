@@ -19,18 +19,18 @@ import pytest
 import redis
 from PIL import Image
 
+from emx_shared.contracts.findings import BY_LABEL
+from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.ledger import Ledger, finish, start
+from emx_shared.ledger.opening import open_ledger
+from emx_shared.ledger.records import Outcome
+from emx_shared.redis_state.index import Index
+from emx_shared.settings import Settings
+from emx_shared.store import Store
+from emx_shared.store.directory import DirectoryStore
+from emx_shared.store.s3 import S3Store
 from explainmyxray.processes import REDIS
-from explainmyxray.up import find_redis, free_port
-from shared.findings import BY_LABEL
-from shared.index import Index
-from shared.ledger import Ledger, finish, start
-from shared.ledger.records import Outcome
-from shared.opening import open_ledger
-from shared.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
-from shared.settings import Settings
-from shared.store import Store
-from shared.store.directory import DirectoryStore
-from shared.store.s3 import S3Store
+from explainmyxray.supervisor import find_redis, free_port
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -140,9 +140,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
-    from training.tokenizer import FIRST_LOC, build_tokenizer
-    from worker.checkpoint import Manifest
+    from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
+    from emx_training.pretrain.tokenizer import FIRST_LOC, build_tokenizer
+    from emx_worker.model.checkpoint import Manifest
 
     made = json.loads(build_tokenizer().backend_tokenizer.to_str())
     made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
@@ -190,9 +190,9 @@ def _paligemma(folder: Path, text_config: Any, **more: Any) -> Path:
     )
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    from training.architecture import save_checkpoint
-    from training.tokenizer import build_tokenizer
-    from worker.checkpoint import Manifest
+    from emx_training.pretrain.demo_architecture import save_checkpoint
+    from emx_training.pretrain.tokenizer import build_tokenizer
+    from emx_worker.model.checkpoint import Manifest
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer().backend_tokenizer,
@@ -284,7 +284,7 @@ class Running:
 def running(redis_url: str, store: Path, **settings: str) -> Iterator[Running]:
     port = free_port()
     own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port), **settings}
-    process = subprocess.Popen([sys.executable, "-m", "gateway"], env={**os.environ, **own})
+    process = subprocess.Popen([sys.executable, "-P", "-m", "emx_gateway"], env={**os.environ, **own})
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     for _ in range(100):
         try:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from emx_shared.contracts.report import Report
 from explainmyxray.client.errors import Conflict, NoReport, StillRunning
 from explainmyxray.client.exchange import Call, Flow, Pause, exchange
 from explainmyxray.client.patience import Patience
@@ -32,7 +33,6 @@ from explainmyxray.client.resources import (
     Upload,
     read_json,
 )
-from shared.report import Report
 
 LONGEST_POLL = 30.0
 """Seconds that the server is asked to hold an answer back; proxies cut off what takes a minute."""

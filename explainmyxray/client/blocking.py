@@ -10,6 +10,7 @@ from typing import Unpack
 
 import httpx
 
+from emx_shared.contracts.report import Report
 from explainmyxray.client.api import Api, manifest_of
 from explainmyxray.client.connection import Connection
 from explainmyxray.client.errors import NotFound
@@ -29,8 +30,7 @@ from explainmyxray.client.resources import (
     Upload,
 )
 from explainmyxray.client.stream import E, Subscription
-from explainmyxray.xray import XRay, file_bytes
-from shared.report import Report
+from explainmyxray.image_input import XRay, file_bytes
 
 
 class Client:
@@ -60,7 +60,7 @@ class Client:
     def submit(
         self, image: XRay | Upload, *, idempotency_key: str | None = None, **options: Unpack[JobOptions]
     ) -> Job:
-        """Submit a study, or an image that was uploaded before. Also raises BadImage of shared.imaging, OSError.
+        """Submit a study, or an image that was uploaded before. Also raises emx_shared.imaging.BadImage, OSError.
 
         Without an ``idempotency_key`` each call is a job of its own, however often it is tried.
         """
@@ -141,7 +141,7 @@ class Client:
     ) -> Batch:
         """Submit many studies, which are uploaded one by one; ``names`` are your own for them.
 
-        An image that can't be read fails its own item alone. Also raises BadImage of shared.imaging, OSError.
+        An image that can't be read fails its own item alone. Also raises BadImage of emx_shared.imaging, OSError.
         """
         uploads = [
             (self.upload(image), name)

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
+from emx_shared.settings import settings
 from explainmyxray.client.exchange import Call
-from shared.settings import settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _USER_AGENT = "explainmyxray-python"

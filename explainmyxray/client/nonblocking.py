@@ -11,6 +11,7 @@ from typing import Unpack
 
 import httpx
 
+from emx_shared.contracts.report import Report
 from explainmyxray.client.api import Api, manifest_of
 from explainmyxray.client.connection import Connection
 from explainmyxray.client.errors import NotFound
@@ -30,8 +31,7 @@ from explainmyxray.client.resources import (
     Upload,
 )
 from explainmyxray.client.stream import E, Subscription
-from explainmyxray.xray import XRay, file_bytes
-from shared.report import Report
+from explainmyxray.image_input import XRay, file_bytes
 
 
 class AsyncClient:
@@ -58,7 +58,7 @@ class AsyncClient:
     async def submit(
         self, image: XRay | Upload, *, idempotency_key: str | None = None, **options: Unpack[JobOptions]
     ) -> Job:
-        """Submit a study, or an image that was uploaded before. Also raises BadImage of shared.imaging, OSError.
+        """Submit a study, or an image that was uploaded before. Also raises emx_shared.imaging.BadImage, OSError.
 
         Without an ``idempotency_key`` each call is a job of its own, however often it is tried.
         """
@@ -140,7 +140,7 @@ class AsyncClient:
     ) -> Batch:
         """Submit many studies, which are uploaded one by one; ``names`` are your own for them.
 
-        An image that can't be read fails its own item alone. Also raises BadImage of shared.imaging, OSError.
+        An image that can't be read fails its own item alone. Also raises BadImage of emx_shared.imaging, OSError.
         """
         uploads = [
             (await self.upload(image), name)

@@ -5,7 +5,7 @@ from typing import Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.report import Report
+from emx_shared.contracts.report import Report
 
 Priority = Literal["stat", "routine", "backlog"]
 RenderingKind = Literal["json", "txt", "html", "pdf", "png"]

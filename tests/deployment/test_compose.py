@@ -17,13 +17,14 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from emx_shared.api_keys import KeyRing
+from emx_shared.settings import Settings
+from emx_shared.store import StoreError
+from emx_shared.store.directory import DirectoryStore
+from emx_shared.store.s3 import S3Store
 from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
-from explainmyxray.up import free_port
-from shared.access import KeyRing
-from shared.settings import ROOT, Settings
-from shared.store import StoreError
-from shared.store.directory import DirectoryStore
-from shared.store.s3 import S3Store
+from explainmyxray.supervisor import free_port
+from support.paths import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-import shared.metrics
-from shared.settings import ROOT
+import emx_shared.prometheus_metrics
+from support.paths import ROOT
 
 MONITORING = ROOT / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "explainmyxray.json"
@@ -26,7 +26,7 @@ def expressions() -> list[str]:
 
 
 def test_every_metric_that_is_asked_for_exists() -> None:
-    assert shared.metrics
+    assert emx_shared.prometheus_metrics
     known = set()
     for family in REGISTRY.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from explainmyxray.up import System, free_port
+from explainmyxray.supervisor import System, free_port
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from explainmyxray.up import System
-from shared.settings import ROOT
+from explainmyxray.supervisor import System
+from support.paths import ROOT
 
 
 def test_the_recorded_integration_is_what_happens(system: System) -> None:

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from explainmyxray.up import free_port
-from shared.settings import ROOT
+from explainmyxray.supervisor import free_port
+from support.paths import ROOT
 
 EMX = str(Path(sysconfig.get_path("scripts")) / "emx")
 

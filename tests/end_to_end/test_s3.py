@@ -7,9 +7,15 @@ import httpx
 import pytest
 from PIL import Image
 
-from explainmyxray.up import System, free_port
-from shared.store.s3 import S3Store
-from training.architecture import build_processor, demo_config, phantom_manifest, random_model, save_checkpoint
+from emx_shared.store.s3 import S3Store
+from emx_training.pretrain.demo_architecture import (
+    build_processor,
+    demo_config,
+    phantom_manifest,
+    random_model,
+    save_checkpoint,
+)
+from explainmyxray.supervisor import System, free_port
 
 
 def test_a_study_goes_through_s3(seaweed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

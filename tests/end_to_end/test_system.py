@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,9 +14,10 @@ from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
 from explainmyxray import Client
-from explainmyxray.up import System
+from explainmyxray.supervisor import System
+from support.paths import RADIOGRAPHS
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
+REAL = RADIOGRAPHS
 
 
 def png(width: int = 300, height: int = 200) -> bytes:

@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from explainmyxray.up import System, free_port
-from shared.access import KeyRing
-from shared.store.directory import DirectoryStore
+from emx_shared.api_keys import KeyRing
+from emx_shared.store.directory import DirectoryStore
+from explainmyxray.supervisor import System, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPORT_MS = 60_000
@@ -111,7 +111,7 @@ def test_the_theme_changes_and_is_remembered(page: Page) -> None:
 
 
 def test_an_uploaded_file_is_read(page: Page, system: System) -> None:
-    from shared.settings import ROOT
+    from support.paths import ROOT
 
     page.set_input_files("#file", ROOT / "models" / "demo" / "sample.png")
     page.get_by_role("button", name="Analyse").click()
@@ -137,7 +137,7 @@ def test_the_api_documentation_needs_no_other_host(page: Page, system: System) -
 
 def dicom(file: Path) -> Path:
     """The demo image as a DX file."""
-    from shared.settings import ROOT
+    from support.paths import ROOT
 
     picture = np.asarray(Image.open(ROOT / "models" / "demo" / "sample.png").convert("L"))
     dataset = Dataset()
@@ -167,7 +167,7 @@ def test_a_server_with_keys_asks_for_one(browser: Browser, redis_url: str, tmp_p
     store, port = tmp_path / "store", free_port()
     _, key = KeyRing(DirectoryStore(store)).create("north")
     own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port)}
-    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env={**os.environ, **own})
+    gateway = subprocess.Popen([sys.executable, "-P", "-m", "emx_gateway"], env={**os.environ, **own})
     page = browser.new_page()
     try:
         for _ in range(100):

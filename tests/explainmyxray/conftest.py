@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
-from worker.checkpoint import Manifest
+from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
+from emx_worker.model.checkpoint import Manifest
 
 
 @pytest.fixture(scope="session")

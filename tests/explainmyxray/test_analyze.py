@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from explainmyxray.cli import app
-from shared.report import Report
-from shared.settings import settings
+from emx_shared.contracts.report import Report
+from emx_shared.settings import settings
+from explainmyxray.cli.main import app
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_bad_file_among_many_stops_no_other(image: Path) -> None:
 
 
 def test_as_a_process_stdout_is_json_and_nothing_else(image: Path) -> None:
-    command = [sys.executable, "-m", "explainmyxray.cli", "analyze", str(image), "--json"]
+    command = [sys.executable, "-m", "explainmyxray", "analyze", str(image), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"]["name"] == "tiny"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from explainmyxray.benchmarks.kernels import BATCHES
-from explainmyxray.cli import app
+from emx_benchmarks.kernel_bench import BATCHES
+from explainmyxray.cli.main import app
 
 
 def printed(*arguments: str) -> Any:

@@ -17,6 +17,10 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from PIL import Image
 
+from emx_shared.api_keys import KeyRing
+from emx_shared.ledger import expand, start
+from emx_shared.settings import settings
+from emx_shared.store.directory import DirectoryStore
 from explainmyxray.client import (
     ApiError,
     AsyncClient,
@@ -37,10 +41,6 @@ from explainmyxray.client import (
     Unavailable,
 )
 from explainmyxray.client.stream import EventParser
-from shared.access import KeyRing
-from shared.ledger import expand, start
-from shared.settings import settings
-from shared.store.directory import DirectoryStore
 
 
 class Awaited:

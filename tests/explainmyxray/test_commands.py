@@ -19,22 +19,22 @@ from PIL import Image
 from standardwebhooks.webhooks import Webhook
 from typer.testing import CliRunner, Result
 
-from explainmyxray.cli import app
-from shared.access import SCOPES, KeyRing
-from shared.ledger import cancel, expand
-from shared.ledger.records import JobState
-from shared.report import Report
-from shared.settings import settings
-from shared.store.directory import DirectoryStore
+from emx_shared.api_keys import SCOPES, KeyRing
+from emx_shared.contracts.report import Report
+from emx_shared.ledger import cancel, expand
+from emx_shared.ledger.records import JobState
+from emx_shared.settings import settings
+from emx_shared.store.directory import DirectoryStore
+from explainmyxray.cli.main import app
 
-EMX = [sys.executable, "-m", "explainmyxray.cli"]
+EMX = [sys.executable, "-m", "explainmyxray"]
 
 
 @pytest.fixture(autouse=True)
 def _at_the_gateway(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("EMX_URL", gateway.url)
     monkeypatch.delenv("EMX_API_KEY", raising=False)
-    monkeypatch.setattr("explainmyxray.terminal.console.width", 200)
+    monkeypatch.setattr("explainmyxray.cli.terminal.console.width", 200)
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -391,7 +391,7 @@ def test_help_is_quick_and_reading_by_a_server_needs_no_torch(folder: Path) -> N
     subprocess.run([*EMX, "--help"], check=True, capture_output=True)
     assert time.monotonic() - began < 2  # alone on a machine: 0.2 s
     code = (
-        "import sys; from typer.testing import CliRunner; from explainmyxray.cli import app;"
+        "import sys; from typer.testing import CliRunner; from explainmyxray.cli.main import app;"
         f"CliRunner().invoke(app, ['analyze', {str(folder / 'c.jpg')!r}]);"
         "print([m for m in ('torch', 'fastapi', 'celery', 'redis', 'matplotlib') if m in sys.modules])"
     )
@@ -407,7 +407,7 @@ def test_as_a_process_stdout_is_json_and_nothing_else(gateway: Any) -> None:
 
 def test_the_shell_completes_commands() -> None:
     asked = {"_EMX_COMPLETE": "complete_bash", "COMP_WORDS": "emx ", "COMP_CWORD": "1"}
-    code = "from explainmyxray.cli import app; app(prog_name='emx')"
+    code = "from explainmyxray.cli.main import app; app(prog_name='emx')"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True
     )

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 import explainmyxray
-from explainmyxray.inference import Explanation, InferenceError, Model, load_model, run_inference
-from shared.grammar import parse
-from shared.imaging import BadImage, NotAnImage
-from worker.loading import ModelError
+from emx_shared.grammar import parse
+from emx_shared.imaging import BadImage, NotAnImage
+from emx_worker.model.loading import ModelError
+from explainmyxray.local import Explanation, InferenceError, Model, load_model, run_inference
 
 WIDTH, HEIGHT = 90, 60
 GRAY = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)

@@ -13,9 +13,9 @@ import pytest
 from huggingface_hub.errors import GatedRepoError
 from typer.testing import CliRunner
 
-from explainmyxray.cli import app
-from training.full_size import medgemma_config
-from worker.footprint import footprint
+from emx_training.recipes.full_size import medgemma_config
+from emx_worker.model.footprint import footprint
+from explainmyxray.cli.main import app
 
 
 def run(*arguments: str) -> Any:

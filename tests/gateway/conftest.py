@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.findings import FINDINGS
-from shared.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.contracts.findings import FINDINGS
+from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from gateway.access import NOTICED_AFTER
-from gateway.app import ROOMS
-from shared.access import BadKeyRequest, KeyRing
-from shared.ledger import expand
-from shared.store.directory import DirectoryStore
+from emx_gateway.app import ROOMS
+from emx_gateway.auth.authenticator import NOTICED_AFTER
+from emx_shared.api_keys import BadKeyRequest, KeyRing
+from emx_shared.ledger import expand
+from emx_shared.store.directory import DirectoryStore
 
 
 @pytest.fixture(scope="module")

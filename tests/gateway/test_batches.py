@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway import items
-from gateway.items import item_page
-from shared.ledger import expand, keys
-from shared.ledger.manifest import item_id
-from shared.ledger.records import JobState
+from emx_gateway.services import batch_items
+from emx_gateway.services.batch_items import item_page
+from emx_shared.ledger import expand, object_keys
+from emx_shared.ledger.batches.manifest_pages import item_id
+from emx_shared.ledger.records import JobState
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 
@@ -20,7 +20,7 @@ def put(gateway: Any, count: int) -> list[str]:
     """Images that the operator put into the store, as a manifest names them."""
     folder = uuid.uuid4().hex
     for number in range(count):
-        gateway.ledger.store.put(keys.imported("default", f"{folder}/{number}.png"), gateway.png())
+        gateway.ledger.store.put(object_keys.imported("default", f"{folder}/{number}.png"), gateway.png())
     return [f"import:{folder}/{number}.png" for number in range(count)]
 
 
@@ -171,6 +171,6 @@ def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: py
     assert gateway.ledger.index.take_lease(item_id(id, 777), "t")
     (running,) = gateway.client.get(where, params={"state": "running", "row": 600}).json()["items"]
     assert (running["row"], running["name"]) == (777, "777")
-    monkeypatch.setattr(items, "_LOOKED_AT", 300)
+    monkeypatch.setattr(batch_items, "_LOOKED_AT", 300)
     found = item_page(gateway.ledger, gateway.ledger.request(id), 100, 10, JobState.EXPIRED)
     assert (found.items, found.next_row) == ([], 400)

@@ -104,7 +104,7 @@ def test_metrics_and_documentation_are_served(gateway: Any) -> None:
 def test_it_refuses_to_listen_beyond_loopback_without_keys(redis_url: str, tmp_path: Path) -> None:
     environment = {**os.environ, "EMX_HOST": "0.0.0.0", "EMX_REDIS": redis_url, "EMX_STORE": f"file:{tmp_path}"}
     refused = subprocess.run(
-        [sys.executable, "-m", "gateway"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-P", "-m", "emx_gateway"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 1
     assert "emx keys create" in refused.stderr

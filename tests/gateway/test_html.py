@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway.renderings import html
-from gateway.renderings.colour import contrast, rgb
-from gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
-from shared.report import DISCLAIMER, ModelProvenance, Report
+from emx_gateway.renderings import html
+from emx_gateway.renderings.colour import contrast, rgb
+from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
+from emx_shared.contracts.report import DISCLAIMER, ModelProvenance, Report
 
 MakeReport = Callable[..., Report]
 VOID = {"meta", "img", "br", "link", "input"}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from shared.ledger import start
+from emx_shared.ledger import start
 
 
 def test_the_image_may_be_the_body_and_the_options_the_query(gateway: Any) -> None:

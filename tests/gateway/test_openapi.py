@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shared.access import KeyRing
-from shared.ledger import expand
+from emx_shared.api_keys import KeyRing
+from emx_shared.ledger import expand
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
 EXAMPLES = os.environ.get("EMX_TEST_EXAMPLES", "40")

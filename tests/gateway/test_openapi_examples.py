@@ -8,13 +8,13 @@ import httpx
 import jsonschema
 import pytest
 
-from gateway.app import create_app
-from gateway.examples import REPORT
-from gateway.openapi import operations, scope
-from gateway.problems import MEDIA_TYPE
-from shared.access import SCOPES, KeyRing
-from shared.settings import Settings
-from shared.store.directory import DirectoryStore
+from emx_gateway.api.openapi import operations, scope
+from emx_gateway.api.openapi_examples import REPORT
+from emx_gateway.app import create_app
+from emx_gateway.http.problems import MEDIA_TYPE
+from emx_shared.api_keys import SCOPES, KeyRing
+from emx_shared.settings import Settings
+from emx_shared.store.directory import DirectoryStore
 
 BARE = ("image/", "application/pdf", "application/dicom", "application/octet-stream", "text/html", "multipart/")
 """Kinds of content that no example in a document could show; the fields of a form have theirs one by one."""

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from gateway.renderings.colour import contrast, ink_on, rgb
-from gateway.renderings.layout import Layout, font, layout
-from gateway.renderings.overlay import draw, overlay_png
-from gateway.renderings.placement import Rectangle, overlap
-from gateway.renderings.wording import spelled
-from shared.findings import FINDINGS
-from shared.report import ModelProvenance, Report
+from emx_gateway.renderings.colour import contrast, ink_on, rgb
+from emx_gateway.renderings.layout import Layout, font, layout
+from emx_gateway.renderings.overlay import draw, overlay_png
+from emx_gateway.renderings.phrases import spelled
+from emx_gateway.renderings.placement import Rectangle, overlap
+from emx_shared.contracts.findings import FINDINGS
+from emx_shared.contracts.report import ModelProvenance, Report
 
 MakeReport = Callable[..., Report]
 SIDE = 600

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from gateway.renderings.pdf import report_pdf
-from shared.report import DISCLAIMER, ModelProvenance, Report
+from emx_gateway.renderings.pdf import report_pdf
+from emx_shared.contracts.report import DISCLAIMER, ModelProvenance, Report
 
 MakeReport = Callable[..., Report]
 

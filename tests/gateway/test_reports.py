@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from gateway.negotiation import preferred
-from gateway.reports import KINDS
+from emx_gateway.api.report_routes import KINDS
+from emx_gateway.http.negotiation import preferred
 
 
 @pytest.fixture(scope="module")

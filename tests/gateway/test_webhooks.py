@@ -16,11 +16,11 @@ import pytest
 from httpx_sse import connect_sse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from gateway import courier
-from gateway.sending import Sender
-from shared.ledger import Answer, Ledger, deliver, keys
-from shared.ledger.records import Delivery
-from shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+from emx_gateway.courier import tasks
+from emx_gateway.courier.sender import Sender
+from emx_shared.ledger import Answer, Ledger, deliver, object_keys
+from emx_shared.ledger.records import Delivery
+from emx_shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
 
 
 class Endpoint:
@@ -254,7 +254,7 @@ def test_whatever_goes_wrong_with_a_send_is_an_answer_and_nothing_of_it_is_logge
 def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     now = ledger.store.now()
     owed = Delivery(id="d", job="j", url="https://example.org", event="ping", created_at=now, next_at=now)
-    ledger.store.put(keys.outbox("d"), owed.dump())
+    ledger.store.put(object_keys.outbox("d"), owed.dump())
     lasts: list[int] = []
 
     class Sending:
@@ -262,9 +262,9 @@ def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatc
             lasts.append(ledger.index.redis.pttl("lease:delivery:d"))
             return Answer(204)
 
-    monkeypatch.setattr(courier, "_ledger", ledger)
-    monkeypatch.setattr(courier, "_sender", Sending())
-    courier.deliver("d")
+    monkeypatch.setattr(tasks, "_ledger", ledger)
+    monkeypatch.setattr(tasks, "_sender", Sending())
+    tasks.deliver("d")
     assert lasts[0] > ledger.settings.webhook_timeout * 1000 > ledger.settings.lease * 1000
     assert not ledger.index.leased("delivery:d")
 

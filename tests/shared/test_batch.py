@@ -6,9 +6,8 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from mortality import die_after_each_write, listed, new_job, reconcile, run
 
-from shared.ledger import (
+from emx_shared.ledger import (
     Abandoned,
     Conflict,
     Ledger,
@@ -21,7 +20,7 @@ from shared.ledger import (
     erase_group,
     expand,
     failed_rows,
-    keys,
+    object_keys,
     pause,
     progress,
     resume,
@@ -29,9 +28,10 @@ from shared.ledger import (
     submit,
     submit_batch,
 )
-from shared.ledger.items import ended_items
-from shared.ledger.manifest import item_id, manifest
-from shared.ledger.records import Delivery, Request, Row
+from emx_shared.ledger.batches.items import ended_items
+from emx_shared.ledger.batches.manifest_pages import item_id, manifest
+from emx_shared.ledger.records import Delivery, Request, Row
+from support.mortality import die_after_each_write, listed, new_job, reconcile, run
 
 HOOK = "https://example.org/hook"
 IMAGES = [f"\x89PNG\r\n\x1a\n{n}".encode("latin-1") for n in range(6)]
@@ -58,7 +58,7 @@ def test_a_batch_stopped_anywhere_while_it_is_submitted_is_whole_or_nothing(ledg
     for entry in ledger.store.list("jobs/"):
         request = ledger.request(entry.key.split("/")[1])
         if request and request.status == "abandoned":
-            assert not listed(ledger, keys.batch(request.id))
+            assert not listed(ledger, object_keys.batch(request.id))
 
 
 def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
@@ -78,9 +78,11 @@ def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
     reconcile(ledger)
     outcome = ledger.outcome(request.id)
     assert outcome and outcome.kind == "completed" and outcome.counts == {"failed": 2}
-    assert listed(ledger, keys.OPEN) == []
-    assert all("manifest-" in key for key in listed(ledger, keys.submissions(request.id)))
-    assert listed(ledger, keys.OUTBOX) == [keys.outbox(Delivery.id_of(request.id, HOOK, "batch.succeeded"))]
+    assert listed(ledger, object_keys.OPEN) == []
+    assert all("manifest-" in key for key in listed(ledger, object_keys.submissions(request.id)))
+    assert listed(ledger, object_keys.OUTBOX) == [
+        object_keys.outbox(Delivery.id_of(request.id, HOOK, "batch.succeeded"))
+    ]
 
 
 def test_cancelling_a_batch_cancels_its_items(ledger: Ledger) -> None:
@@ -118,10 +120,10 @@ def test_a_paused_batch_submits_nothing_until_it_is_resumed(ledger: Ledger) -> N
 
 
 def test_an_item_without_an_image_fails_alone(ledger: Ledger) -> None:
-    ledger.store.put(keys.upload("default", "u1"), IMAGES[0])
-    ledger.store.put(keys.imported("default", "a/b.png"), IMAGES[1])
-    ledger.store.put(keys.imported("other", "c.png"), IMAGES[2])
-    ledger.store.put(keys.imported("default", "text"), b"no image")
+    ledger.store.put(object_keys.upload("default", "u1"), IMAGES[0])
+    ledger.store.put(object_keys.imported("default", "a/b.png"), IMAGES[1])
+    ledger.store.put(object_keys.imported("other", "c.png"), IMAGES[2])
+    ledger.store.put(object_keys.imported("default", "text"), b"no image")
     mine, _ = submit(ledger, new_job(data=IMAGES[3]))
     theirs, _ = submit(ledger, new_job(data=IMAGES[3], tenant="other"))
     images = ["upload:u1", "import:a/b.png", "import:c.png", "import:text", f"job:{mine.id}", f"job:{theirs.id}"]
@@ -130,8 +132,8 @@ def test_an_item_without_an_image_fails_alone(ledger: Ledger) -> None:
     assert ended_items(ledger, request.id) == {2: "failed", 3: "failed", 5: "failed"}
     outcome = ledger.outcome(item_id(request.id, 3))
     assert outcome and outcome.failure and outcome.failure.code == "not-an-image"
-    assert ledger.store.get(keys.job_input(item_id(request.id, 4), mine.input_sha256)) == IMAGES[3]
-    assert listed(ledger, keys.UPLOADS) == []
+    assert ledger.store.get(object_keys.job_input(item_id(request.id, 4), mine.input_sha256)) == IMAGES[3]
+    assert listed(ledger, object_keys.UPLOADS) == []
 
 
 def test_what_failed_can_be_tried_again_as_a_new_batch(ledger: Ledger) -> None:
@@ -156,12 +158,12 @@ def test_a_batchs_key_gives_the_same_batch_again(ledger: Ledger) -> None:
 
 def test_of_an_erased_item_the_manifest_keeps_nothing(ledger: Ledger) -> None:
     for name in ("a", "b"):
-        ledger.store.put(keys.imported("default", name), IMAGES[0])
+        ledger.store.put(object_keys.imported("default", name), IMAGES[0])
     rows = [Row(image=f"import:{n}", name=f"row {n}", patient=f"patient {n}", indication="cough") for n in "ab"]
     request = submit_batch(ledger, NewBatch(), rows)
     expand(ledger, request.id)
     erase(ledger, item_id(request.id, 0))
-    kept = b"".join(ledger.store.get(entry.key) for entry in ledger.store.list(keys.batch(request.id)))
+    kept = b"".join(ledger.store.get(entry.key) for entry in ledger.store.list(object_keys.batch(request.id)))
     assert b"patient a" not in kept and b"row a" not in kept and b"patient b" in kept
     run(ledger, item_id(request.id, 1))
     expand(ledger, request.id)
@@ -174,7 +176,7 @@ def test_of_an_erased_item_the_manifest_keeps_nothing(ledger: Ledger) -> None:
 def test_an_entry_that_cannot_be_attended_keeps_no_other_waiting(ledger: Ledger) -> None:
     odd = submit_batch(ledger, NewBatch(), [Row(image="import:.parts/x")])
     broken, later = batch(ledger), batch(ledger)
-    ledger.store.put(keys.page(broken.id, broken.nonce, 0), b"no page")
+    ledger.store.put(object_keys.page(broken.id, broken.nonce, 0), b"no page")
     reconcile(ledger)
     assert ended_items(ledger, odd.id) == {0: "failed"}
     assert ledger.request(item_id(later.id, 0))
@@ -216,8 +218,8 @@ def test_a_refused_item_stopped_anywhere_fails_once_and_is_read_by_nobody(ledger
         outcome, whole = ledger.outcome(item), ledger.outcome(request.id)
         assert outcome and outcome.failure and outcome.failure.code == "no-image"
         assert whole and whole.counts == {"failed": 1}
-        assert listed(ledger, keys.OPEN) == []
-        assert len(listed(ledger, keys.OUTBOX)) == writes
+        assert listed(ledger, object_keys.OPEN) == []
+        assert len(listed(ledger, object_keys.OUTBOX)) == writes
         assert item in [job for job, _ in ledger.index.listed("default", None, 10)]
         if not died:
             break
@@ -246,7 +248,7 @@ def test_an_item_is_given_up_once_its_batch_has_ended(ledger: Ledger) -> None:
     die_after_each_write(ledger, lambda mortal: expand(mortal, request.id), 1)
     cancel(ledger, request.id)
     reconcile(narrow(ledger, abandon_after=-1.0))
-    assert listed(ledger, keys.OPEN) == []
+    assert listed(ledger, object_keys.OPEN) == []
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -269,7 +271,7 @@ def test_erasing_a_patient_stopped_anywhere_reaches_every_row(ledger: Ledger, be
         expand(ledger, request.id)
         outcome = ledger.outcome(request.id)
         assert outcome and outcome.counts == {"cancelled": 2, "failed": 1}
-        assert listed(ledger, keys.ERASE) == listed(ledger, keys.OPEN) == []
+        assert listed(ledger, object_keys.ERASE) == listed(ledger, object_keys.OPEN) == []
         if not died:
             break
     assert writes > 15
@@ -292,7 +294,7 @@ def test_a_row_that_is_being_submitted_while_it_is_erased_comes_too_late(ledger:
         submit(ledger, late)
     reconcile(ledger)
     assert IMAGES[0] not in everything(ledger)
-    assert not listed(ledger, "groups/") and not listed(ledger, keys.OPEN + item_id(request.id, 0))
+    assert not listed(ledger, "groups/") and not listed(ledger, object_keys.OPEN + item_id(request.id, 0))
 
 
 def test_after_a_batch_was_cancelled_its_rows_can_still_be_erased(ledger: Ledger) -> None:
@@ -323,7 +325,9 @@ def test_erasing_a_batch_stopped_anywhere_leaves_nothing_of_it(ledger: Ledger, w
     kept = everything(ledger)
     assert not [image for image in IMAGES if image in kept]
     assert b"a-patient" not in kept and b"third" not in kept
-    assert listed(ledger, "batches/") == listed(ledger, keys.OPEN) == listed(ledger, keys.ERASE) == []
+    assert (
+        listed(ledger, "batches/") == listed(ledger, object_keys.OPEN) == listed(ledger, object_keys.ERASE) == []
+    )
     found = ledger.request(request.id)
     assert found and found.status == "erased"
 
@@ -342,7 +346,7 @@ def test_of_two_batches_with_one_key_one_counts(ledger: Ledger, same: bool) -> N
     else:
         with pytest.raises(Conflict):
             submit_batch(ledger, mine, rows())
-    assert len([key for key in listed(ledger, keys.batch(first[0].id)) if "manifest-" in key]) == 1
+    assert len([key for key in listed(ledger, object_keys.batch(first[0].id)) if "manifest-" in key]) == 1
     assert [row.name for _, row in manifest(ledger, first[0])] == ["row 0", "row 1"]
 
 
@@ -361,7 +365,7 @@ def test_the_key_of_a_batch_that_was_given_up_can_be_used_again(ledger: Ledger) 
 def test_an_image_that_came_too_late_is_found_by_a_retry(ledger: Ledger) -> None:
     request = submit_batch(ledger, NewBatch(), [Row(image="import:late.png")])
     expand(ledger, request.id)
-    ledger.store.put(keys.imported("default", "late.png"), IMAGES[0])
+    ledger.store.put(object_keys.imported("default", "late.png"), IMAGES[0])
     again = retry(ledger, request, failed_rows(ledger, request), NewBatch())
     expand(ledger, again.id)
     item = ledger.request(item_id(again.id, 0))
@@ -370,12 +374,12 @@ def test_an_image_that_came_too_late_is_found_by_a_retry(ledger: Ledger) -> None
 
 def test_an_upload_that_a_batch_waits_to_submit_is_kept(ledger: Ledger) -> None:
     for name in ("awaited", "cancelled", "forgotten"):
-        ledger.store.put(keys.upload("default", name), IMAGES[0])
+        ledger.store.put(object_keys.upload("default", name), IMAGES[0])
     request = submit_batch(ledger, NewBatch(), [Row(image="upload:awaited")])
     pause(ledger, request.id)
     cancel(ledger, submit_batch(ledger, NewBatch(), [Row(image="upload:cancelled")]).id)
     reconcile(narrow(ledger, upload_ttl=-1.0))
-    assert listed(ledger, keys.UPLOADS) == [keys.upload("default", "awaited")]
+    assert listed(ledger, object_keys.UPLOADS) == [object_keys.upload("default", "awaited")]
     resume(ledger, request.id)
     expand(ledger, request.id)
     item = ledger.request(item_id(request.id, 0))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.findings import TERMS
-from shared.grammar import (
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import (
     LOC,
     LOC_BINS,
     Box2dNotation,

@@ -3,14 +3,14 @@ import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from shared.imaging import MEDIA_TYPES, BadImage, ImageTooLarge, NotAnImage, as_png, decode, media_type
+from emx_shared.imaging import MEDIA_TYPES, BadImage, ImageTooLarge, NotAnImage, as_png, decode, media_type
+from support.paths import RADIOGRAPHS
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
+REAL = RADIOGRAPHS
 
 
 def png(image: Image.Image) -> bytes:
@@ -78,7 +78,7 @@ def test_what_a_browser_cannot_show_becomes_png() -> None:
 
 
 def test_shared_imaging_loads_pydicom_for_dicom_alone() -> None:
-    code = "import sys; from shared.imaging import decode; sys.exit('pydicom' in sys.modules)"
+    code = "import sys; from emx_shared.imaging import decode; sys.exit('pydicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
+from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
 ROWS, COLUMNS = 48, 64
@@ -384,7 +384,7 @@ def test_nothing_of_the_file_is_logged() -> None:
     data = data.replace(b"DA\x00\x00", b"DA\x04\x00Jane").replace(b"LO\x0a\x00SECRET-77 ", b"IS\x0a\x00SECRET-77 ")
     code = (
         "import logging, sys; logging.basicConfig(level=0)\n"
-        "from shared.imaging import BadImage, decode\n"
+        "from emx_shared.imaging import BadImage, decode\n"
         "data = sys.stdin.buffer.read()\n"
         "for end in range(len(data), 100, -len(data) // 40):\n"
         "    try: decode(data[:end])\n"

@@ -23,7 +23,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from shared.imaging import BadImage, decode
+from emx_shared.imaging import BadImage, decode
 
 SECONDS, MEGABYTES = 10, 2000
 
@@ -161,7 +161,7 @@ CRAFTED = {
 def test_crafted_files_cost_little(name: str, tmp_path: Path) -> None:
     (tmp_path / "crafted").write_bytes(CRAFTED[name]())
     code = (
-        "import resource, sys; from pathlib import Path; from shared.imaging import BadImage, decode\n"
+        "import resource, sys; from pathlib import Path; from emx_shared.imaging import BadImage, decode\n"
         "try: decode(Path(sys.argv[1]).read_bytes())\n"
         "except BadImage as error: print(error, file=sys.stderr)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"

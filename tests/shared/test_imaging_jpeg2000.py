@@ -17,8 +17,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from shared.imaging import BadImage, decode
-from shared.imaging.jpeg2000 import check_cost
+from emx_shared.imaging import BadImage, decode
+from emx_shared.imaging.dicom.jpeg2000 import check_cost
 
 SIDE, MEGABYTES = 7000, 250
 RAMP = np.arange(512 * 512, dtype=np.uint16).reshape(512, 512)
@@ -86,7 +86,7 @@ CRAFTED = {
 def test_a_codestream_that_asks_for_gigabytes_is_refused_at_once(name: str, tmp_path: Path) -> None:
     (tmp_path / "crafted").write_bytes(dicom(CRAFTED[name]))
     code = (
-        "import resource, sys; from pathlib import Path; from shared.imaging import BadImage, decode\n"
+        "import resource, sys; from pathlib import Path; from emx_shared.imaging import BadImage, decode\n"
         "try: decode(Path(sys.argv[1]).read_bytes())\n"
         "except BadImage as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"

@@ -4,9 +4,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from mortality import die_after_each_write, failure, listed, new_job, reconcile, run
 
-from shared.ledger import (
+from emx_shared.ledger import (
     Answer,
     Conflict,
     Ledger,
@@ -18,14 +17,15 @@ from shared.ledger import (
     erase_group,
     finish,
     hand_back,
-    keys,
+    object_keys,
     start,
     submit,
 )
-from shared.ledger.reconcile import POISON_DEATHS
-from shared.ledger.records import Delivery, JobState
-from shared.queue import QueueAway
-from shared.store import Entry
+from emx_shared.ledger.reconciler import POISON_DEATHS
+from emx_shared.ledger.records import Delivery, JobState
+from emx_shared.messaging import QueueAway
+from emx_shared.store import Entry
+from support.mortality import die_after_each_write, failure, listed, new_job, reconcile, run
 
 HOOK = "https://example.org/hook"
 
@@ -38,11 +38,11 @@ def test_a_submission_stopped_anywhere_is_either_whole_or_nothing(ledger: Ledger
     while die_after_each_write(ledger, operation):
         died += 1
         reconcile(ledger)
-        jobs = [key.removeprefix(keys.OPEN) for key in listed(ledger, keys.OPEN)]
+        jobs = [key.removeprefix(object_keys.OPEN) for key in listed(ledger, object_keys.OPEN)]
         for job in jobs:
             assert ("read", job) in ledger.queue.sent  # type: ignore[attr-defined]
             run(ledger, job)
-        assert listed(ledger, keys.OPEN) == []
+        assert listed(ledger, object_keys.OPEN) == []
     assert died == 3
     committed = [key for key in listed(ledger, "jobs/") if "input-" in key]
     assert len(committed) == 2  # the one that died after its commit point, and the one that got through
@@ -64,8 +64,8 @@ def test_an_ending_stopped_anywhere_ends_once_with_its_webhook(ledger: Ledger, e
         reconcile(ledger)
         assert ledger.outcome(request.id) == first
         state = "failed" if end == "finish" else "cancelled"
-        assert listed(ledger, keys.OPEN) == []
-        assert f"outbox/{Delivery.id_of(request.id, HOOK, f'job.{state}')}" in listed(ledger, keys.OUTBOX)
+        assert listed(ledger, object_keys.OPEN) == []
+        assert f"outbox/{Delivery.id_of(request.id, HOOK, f'job.{state}')}" in listed(ledger, object_keys.OUTBOX)
         if not stopped:
             break
         died += 1
@@ -97,7 +97,7 @@ def test_an_abandoned_key_can_be_used_again(ledger: Ledger) -> None:
     assert die_after_each_write(ledger, operation)
     time.sleep(0.05)
     reconcile(ledger)
-    assert listed(ledger, keys.OPEN) == []
+    assert listed(ledger, object_keys.OPEN) == []
     request, _ = submit(ledger, new_job(idempotency_key="k"))
     assert request.status == "committed"
 
@@ -210,13 +210,13 @@ def test_erasing_stopped_anywhere_leaves_nothing_of_the_patient(ledger: Ledger) 
         stopped = die_after_each_write(ledger, operation)
         if (
             stopped
-            and not listed(ledger, keys.ERASE)
-            and ledger.store.exists(keys.job_input(request.id, new_job().sha256))
+            and not listed(ledger, object_keys.ERASE)
+            and ledger.store.exists(object_keys.job_input(request.id, new_job().sha256))
         ):
             erase(ledger, request.id)  # it had not begun, and the client was told so
         reconcile(ledger)
-        assert listed(ledger, keys.inputs(request.id)) == []
-        assert listed(ledger, keys.ERASE) == []
+        assert listed(ledger, object_keys.inputs(request.id)) == []
+        assert listed(ledger, object_keys.ERASE) == []
         erased = ledger.outcome(request.id)
         assert erased and erased.kind == "erased" and erased.failure is None
         assert finish(ledger, request.id, failure(ledger)).kind == "erased"
@@ -236,8 +236,8 @@ def test_a_delivery_ends_as_the_endpoint_says(ledger: Ledger, status: int | None
     owed = Delivery.id_of(request.id, HOOK, "job.failed")
     tried = deliver(ledger, owed, lambda _: Answer(status))
     assert tried and tried.status == ends
-    assert ledger.store.exists(keys.outbox(owed)) is (ends == "owed")
-    assert ledger.store.exists(keys.delivery(owed)) is (ends != "owed")
+    assert ledger.store.exists(object_keys.outbox(owed)) is (ends == "owed")
+    assert ledger.store.exists(object_keys.delivery(owed)) is (ends != "owed")
     assert deliver(ledger, owed, lambda _: pytest.fail("not due, or done")) is None
 
 
@@ -260,14 +260,14 @@ def test_a_delivery_stopped_anywhere_is_recorded_once(ledger: Ledger) -> None:
         operation.writes = died  # type: ignore[attr-defined]
         die_after_each_write(ledger, operation)
         deliver(ledger, owed, send)
-        assert ledger.store.exists(keys.delivery(owed))
-        assert not ledger.store.exists(keys.outbox(owed))
+        assert ledger.store.exists(object_keys.delivery(owed))
+        assert not ledger.store.exists(object_keys.outbox(owed))
     assert sends == 3
 
 
 def test_entries_have_the_stores_time(ledger: Ledger) -> None:
     submit(ledger, new_job())
-    entry = next(ledger.store.list(keys.OPEN))
+    entry = next(ledger.store.list(object_keys.OPEN))
     assert isinstance(entry, Entry)
 
 

@@ -17,11 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from mortality import Killed, MortalStore
 
-from explainmyxray.up import free_port
-from shared.index import Index
-from shared.ledger import (
+from emx_shared.ledger import (
     Abandoned,
     Answer,
     Conflict,
@@ -38,20 +35,23 @@ from shared.ledger import (
     erase_group,
     expand,
     finish,
-    keys,
+    object_keys,
     pause,
     resume,
     start,
     submit,
     submit_batch,
 )
-from shared.ledger.items import ended_items
-from shared.ledger.manifest import item_id
-from shared.ledger.records import Delivery, Failure, Outcome, Request, Row
-from shared.settings import Settings
-from shared.store import Store
-from shared.store.directory import DirectoryStore
-from shared.store.s3 import S3Store
+from emx_shared.ledger.batches.items import ended_items
+from emx_shared.ledger.batches.manifest_pages import item_id
+from emx_shared.ledger.records import Delivery, Failure, Outcome, Request, Row
+from emx_shared.redis_state.index import Index
+from emx_shared.settings import Settings
+from emx_shared.store import Store
+from emx_shared.store.directory import DirectoryStore
+from emx_shared.store.s3 import S3Store
+from explainmyxray.supervisor import free_port
+from support.mortality import Killed, MortalStore
 
 EXAMPLES = int(os.environ.get("EMX_TEST_EXAMPLES", "60"))
 """Of whole lives; more, by hand, take longer."""
@@ -86,7 +86,7 @@ class Lifecycle(RuleBasedStateMachine):
             return None
 
     def jobs(self, kind: str = "job") -> list[str]:
-        found = {entry.key.split("/")[1] for entry in self.ledger.store.list(keys.JOBS)}
+        found = {entry.key.split("/")[1] for entry in self.ledger.store.list(object_keys.JOBS)}
         requests = {id: self.ledger.request(id) for id in found}
         return sorted(id for id, request in requests.items() if (request.kind if request else "job") == kind)
 
@@ -207,8 +207,8 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(dies_after=deaths, status=st.sampled_from([204, 500, 410]))
     def a_courier_delivers(self, dies_after: int | None, status: int) -> None:
-        for entry in list(self.ledger.store.list(keys.OUTBOX)):
-            delivery = entry.key.removeprefix(keys.OUTBOX)
+        for entry in list(self.ledger.store.list(object_keys.OUTBOX)):
+            delivery = entry.key.removeprefix(object_keys.OUTBOX)
             self.do(dies_after, lambda ledger, delivery=delivery: deliver(ledger, delivery, self._send(status)))
 
     def _send(self, status: int) -> Callable[[Delivery], Answer]:
@@ -247,11 +247,11 @@ class Lifecycle(RuleBasedStateMachine):
                     outcome = Outcome(kind="cancelled", finished_at=self.ledger.store.now())
                     finish(self.ledger, started.request.id, outcome)
                     self.ledger.index.release_lease(job, "last")
-            for entry in list(self.ledger.store.list(keys.OUTBOX)):
+            for entry in list(self.ledger.store.list(object_keys.OUTBOX)):
                 self._make_due(entry.key)
-                deliver(self.ledger, entry.key.removeprefix(keys.OUTBOX), self._send(204))
+                deliver(self.ledger, entry.key.removeprefix(object_keys.OUTBOX), self._send(204))
         self.the_first_outcome_stays()
-        for prefix in (keys.OPEN, keys.OUTBOX, keys.ERASE):
+        for prefix in (object_keys.OPEN, object_keys.OUTBOX, object_keys.ERASE):
             assert list(self.ledger.store.list(prefix)) == []
         for job in self.jobs() + self.jobs("batch"):
             self._is_over(job)
@@ -266,15 +266,17 @@ class Lifecycle(RuleBasedStateMachine):
         request, outcome = self.ledger.request(job), self.ledger.outcome(job)
         if request is None or request.status == "abandoned":
             assert outcome is None
-            assert not list(self.ledger.store.list(keys.inputs(job)))
+            assert not list(self.ledger.store.list(object_keys.inputs(job)))
             return
         assert outcome is not None
         events = {(event, id) for owner, event, id in self.sent if owner == job}
         assert len(events) <= 1, "told of two outcomes, or of one under two names"
         if request.status == "erased":
-            left = [self.ledger.store.get(entry.key) for entry in self.ledger.store.list(f"{keys.JOBS}{job}/")]
+            left = [
+                self.ledger.store.get(entry.key) for entry in self.ledger.store.list(f"{object_keys.JOBS}{job}/")
+            ]
             assert not any(SECRET in data or PATIENT.encode() in data for data in left)
-            assert request.kind == "job" or not list(self.ledger.store.list(keys.batch(job)))
+            assert request.kind == "job" or not list(self.ledger.store.list(object_keys.batch(job)))
         elif request.webhook_url:
             event = f"{request.kind}.{outcome.state}"
             assert events == {(event, Delivery.id_of(job, request.webhook_url, event))}

@@ -13,10 +13,10 @@ import pytest
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
-from explainmyxray.up import free_port
-from shared.store import NotFound, Store, StoreError, UnsuitableStore
-from shared.store.directory import DirectoryStore
-from shared.store.s3 import S3Store
+from emx_shared.store import NotFound, Store, StoreError, UnsuitableStore
+from emx_shared.store.directory import DirectoryStore
+from emx_shared.store.s3 import S3Store
+from explainmyxray.supervisor import free_port
 
 
 def test_objects_are_written_read_listed_and_deleted(store: Store) -> None:

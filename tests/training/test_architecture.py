@@ -17,9 +17,10 @@ from transformers import (
     Gemma3Processor,
 )
 
-from shared.findings import TERMS
-from shared.grammar import LOC, LOC_BINS, LocatedFinding, LocBox
-from training.architecture import (
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import LOC, LOC_BINS, LocatedFinding, LocBox
+from emx_training.data.phantom_reports import report_of
+from emx_training.pretrain.demo_architecture import (
     build_processor,
     demo_config,
     phantom_manifest,
@@ -27,8 +28,7 @@ from training.architecture import (
     save_checkpoint,
     tiny_config,
 )
-from training.reports import report_of
-from training.tokenizer import FIRST_LOC, PROMPT, VOCABULARY_SIZE, build_tokenizer
+from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT, VOCABULARY_SIZE, build_tokenizer
 
 TOKENIZER = build_tokenizer()
 

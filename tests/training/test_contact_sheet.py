@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.contact_sheet import main
+from emx_training.recipes.contact_sheet import main
 
 
 def test_the_sheet_has_a_row_for_each_site_and_one_with_boxes(tmp_path: Path) -> None:

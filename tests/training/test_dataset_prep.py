@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.findings import TERMS
-from shared.grammar import ReportText, parse
-from training.dataset.openi import read_openi
-from training.dataset.padchest import read_padchest
-from training.dataset.study import BadTable, SourceStudy
-from training.dataset.vindr import read_vindr
-from training.dataset_prep import READ_BOXES, READ_REPORTS, main
-from training.phantoms import render
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import ReportText, parse
+from emx_training.data.openi import read_openi
+from emx_training.data.padchest import read_padchest
+from emx_training.data.source_study import BadTable, SourceStudy
+from emx_training.data.vindr import read_vindr
+from emx_training.dataset_prep import READ_BOXES, READ_REPORTS, main
+from emx_training.phantoms import render
 
 _FOUND = importlib.util.find_spec("torchxrayvision")  # its tables alone: importing it takes torchvision
 TABLES = Path(str(_FOUND and _FOUND.origin)).parent / "data"

@@ -21,28 +21,21 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from shared.grammar import LOC_BINS, parse
-from shared.report import ImageFacts
-from shared.settings import ROOT
-from training.dataset.study import BadTable
-from training.examples import IGNORED, Collator, read_boxes, read_reports
-from training.finetune_phase1 import main as phase1
-from training.finetune_phase2 import main as phase2
-from training.finetuning import STATE
-from training.tokenizer import PROMPT
-from worker.architectures import architecture_of
-from worker.checkpoint import (
-    MANIFEST,
-    Base,
-    ModelError,
-    read_config,
-    read_manifest,
-    read_processor,
-)
-from worker.engine.engine import Engine
-from worker.loading import load_model
-from worker.study import Reading, Study
-from worker.weights import read_weights
+from emx_shared.contracts.report import ImageFacts
+from emx_shared.grammar import LOC_BINS, parse
+from emx_training.data.source_study import BadTable
+from emx_training.finetune.examples import IGNORED, Collator, read_boxes, read_reports
+from emx_training.finetune.loop import STATE
+from emx_training.finetune_phase1 import main as phase1
+from emx_training.finetune_phase2 import main as phase2
+from emx_training.pretrain.tokenizer import PROMPT
+from emx_worker.engine.engine import Engine
+from emx_worker.model.architectures import architecture_of
+from emx_worker.model.checkpoint import MANIFEST, Base, ModelError, read_config, read_manifest, read_processor
+from emx_worker.model.loading import load_model
+from emx_worker.model.weights import read_weights
+from emx_worker.report_builder import Reading, Study
+from support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BOXES = ("image", "term", "xmin", "ymin", "xmax", "ymax")
@@ -213,7 +206,7 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tm
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = ("--epochs", "4", "--save_every", "1")
     phase1(phase1_options(base, data, whole, *options))
-    command = [sys.executable, "-m", "training.finetune_phase1", *phase1_options(base, data, killed, *options)]
+    command = [sys.executable, "-m", "emx_training.finetune_phase1", *phase1_options(base, data, killed, *options)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
     while not ((killed / STATE).exists() and progressed(killed)["epoch"] >= 1):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from training.architecture import build_processor, demo_config
-from training.lessons import Lessons, soft_cross_entropy
-from training.phantom_cache import MASK_CELLS, CachedPhantoms, cached_phantoms
-from training.phantoms import PHANTOM_TERMS, SIZE, render
-from training.pretraining import caption
-from training.tokenizer import FIRST_LOC
+from emx_training.phantoms import PHANTOM_TERMS, SIZE, render
+from emx_training.pretrain.demo_architecture import build_processor, demo_config
+from emx_training.pretrain.phantom_batches import Lessons, soft_cross_entropy
+from emx_training.pretrain.phantom_cache import MASK_CELLS, CachedPhantoms, cached_phantoms
+from emx_training.pretrain.pretraining import caption
+from emx_training.pretrain.tokenizer import FIRST_LOC
 
 SEEDS = range(16)
 

@@ -7,22 +7,17 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from shared.findings import TERMS
-from shared.grammar import LocatedFinding, LocBox, ReportText, parse
-from training.baselines import best_constant_report, most_frequent_report
-from training.calibration import Claim, bins, claims, expected_calibration_error
-from training.figures import figures
-from training.intervals import Interval, bootstrap
-from training.overlap import Pair, intersection_over_union, pair
-from training.predictions import (
-    Case,
-    ForcedTokens,
-    Prediction,
-    case_of,
-)
-from training.scoring import score
-from training.tally import Counts, tally
-from training.wording import corpus_bleu
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
+from emx_training.evaluate.baselines import best_constant_report, most_frequent_report
+from emx_training.evaluate.calibration import Claim, bins, claims, expected_calibration_error
+from emx_training.evaluate.figures import figures
+from emx_training.evaluate.intervals import Interval, bootstrap
+from emx_training.evaluate.overlap import Pair, intersection_over_union, pair
+from emx_training.evaluate.predictions import Case, ForcedTokens, Prediction, case_of
+from emx_training.evaluate.scoring import score
+from emx_training.evaluate.tally import Counts, tally
+from emx_training.evaluate.text_metrics import corpus_bleu
 
 HERE = LocBox(100, 100, 200, 200)
 HALF_OVER = LocBox(100, 150, 200, 250)  # IoU with HERE: 50 / 150

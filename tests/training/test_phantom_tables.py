@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.examples import read_boxes, read_reports
-from training.phantom_cache import CachedPhantoms, cached_phantoms
-from training.phantom_tables import write_collection
-from training.reports import report_of
+from emx_training.data.phantom_reports import report_of
+from emx_training.data.phantom_tables import write_collection
+from emx_training.finetune.examples import read_boxes, read_reports
+from emx_training.pretrain.phantom_cache import CachedPhantoms, cached_phantoms
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.findings import TERMS
-from shared.grammar import LocatedFinding, LocBox, ReportText
-from training.plots import draw
-from training.plots.confusion import NONE, confusions
-from training.plots.worst_cases import agreement
-from training.predictions import Case, Prediction, case_of
-from training.tally import tally
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import LocatedFinding, LocBox, ReportText
+from emx_training.evaluate.predictions import Case, Prediction, case_of
+from emx_training.evaluate.tally import tally
+from emx_training.plots import draw
+from emx_training.plots.confusion import NONE, confusions
+from emx_training.plots.worst_cases import agreement
 
 HERE = LocBox(100, 100, 200, 200)
 HALF_OVER = LocBox(100, 150, 200, 250)  # IoU with HERE: 50 / 150

@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import ROOT
-from training.predictions import BadPredictions, ForcedTokens, Prediction, case_of, read_cases, write_predictions
+from emx_training.evaluate.predictions import (
+    BadPredictions,
+    ForcedTokens,
+    Prediction,
+    case_of,
+    read_cases,
+    write_predictions,
+)
+from support.paths import ROOT
 
 REPORT = "FINDINGS: One.\nLOCATIONS: nodule left <loc0100><loc0100><loc0200><loc0200>\nIMPRESSION: One."
 GOOD = {"id": "a", "truth": REPORT, "prediction": REPORT}
 
 
 def metrics(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training.metrics", "--predictions", str(results), *options]
+    command = [sys.executable, "-m", "emx_training.metrics", "--predictions", str(results), *options]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from training import pretraining
-from training.architecture import build_processor, random_model, tiny_config
-from training.dense import DenseHeads, DenseTargets
-from training.lessons import Lessons
-from training.muon import Muon, orthogonal
-from training.phantom_cache import CachedPhantoms, cached_phantoms
-from training.phantoms import PHANTOM_TERMS
-from training.pretraining import LOSS_NAMES, Run, Stage, caption, pretrain
+from emx_training.phantoms import PHANTOM_TERMS
+from emx_training.pretrain import pretraining
+from emx_training.pretrain.demo_architecture import build_processor, random_model, tiny_config
+from emx_training.pretrain.dense_targets import DenseHeads, DenseTargets
+from emx_training.pretrain.muon import Muon, orthogonal
+from emx_training.pretrain.phantom_batches import Lessons
+from emx_training.pretrain.phantom_cache import CachedPhantoms, cached_phantoms
+from emx_training.pretrain.pretraining import LOSS_NAMES, Run, Stage, caption, pretrain
 
 VISION = Stage("vision", steps=8, rate=3e-3, dense=1.0)
 CAPTIONS = Stage("captions", steps=8, rate=3e-3, dense=0.5, softness=(48.0, 32.0), decay=0.5)
@@ -33,7 +33,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining, "BATCH", 8)
     monkeypatch.setattr(pretraining, "_REPORT_EVERY", 2)
     monkeypatch.setattr(pretraining, "_WARM_UP", 2)
-    monkeypatch.setattr("training.lessons.MASK_CELLS", 8)
+    monkeypatch.setattr("emx_training.pretrain.phantom_batches.MASK_CELLS", 8)
 
 
 def begun(stage: Stage) -> Run:

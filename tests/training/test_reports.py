@@ -1,6 +1,6 @@
-from shared.findings import TERMS
-from shared.grammar import LocatedFinding, LocBox, parse
-from training.reports import LUNGS_CLEAR, NOTHING_FOUND, corpus, report_of
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import LocatedFinding, LocBox, parse
+from emx_training.data.phantom_reports import LUNGS_CLEAR, NOTHING_FOUND, corpus, report_of
 
 SOMEWHERE = LocBox(400, 100, 600, 300)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from explainmyxray.commands.evaluate import Split
-from explainmyxray.terminal import Quantisation
-from shared.settings import ROOT
-from training.baselines import best_constant_report
-from training.phantoms import held_out_seeds, render
-from training.predictions import read_cases
-from training.scoring import score
-from training.splits import SPLITS, read_split
-from worker.loading import load_model
+from emx_training.evaluate.baselines import best_constant_report
+from emx_training.evaluate.predictions import read_cases
+from emx_training.evaluate.scoring import score
+from emx_training.evaluate.splits import SPLITS, read_split
+from emx_training.phantoms import held_out_seeds, render
+from emx_worker.model.loading import load_model
+from explainmyxray.cli.evaluate import Split
+from explainmyxray.cli.terminal import Quantisation
+from support.paths import ROOT
 
 
 def test_the_sites_draw_the_same_seeds_differently_and_the_splits_name_them() -> None:
@@ -42,7 +42,7 @@ def test_the_demo_model_beats_the_best_constant_clearly() -> None:
 
 
 def evaluate(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "explainmyxray.cli", "evaluate", *options]
+    command = [sys.executable, "-m", "explainmyxray", "evaluate", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=ROOT)
 
 
@@ -56,7 +56,7 @@ def test_emx_evaluate_prints_scores_with_intervals_that_its_results_file_gives_a
         low, high = scores[f"{name}_ci"]
         assert 0 <= low <= scores[name] <= high <= 1
     assert 0.3 < scores["token_accuracy"] < 1
-    command = [sys.executable, "-m", "training.metrics", "--predictions", str(results), "--json"]
+    command = [sys.executable, "-m", "emx_training.metrics", "--predictions", str(results), "--json"]
     assert json.loads(subprocess.check_output(command, cwd=ROOT)) == scores
     for case in read_cases(results):
         assert case.site == "beta"
@@ -79,5 +79,5 @@ def test_what_cannot_be_evaluated_is_a_sentence(options: tuple[str, str], compla
 
 def test_drawing_needs_no_torch() -> None:
     """Each of the processes that draw would take seconds and half a gigabyte more."""
-    program = "import training.splits, sys; assert 'torch' not in sys.modules"
+    program = "import emx_training.evaluate.splits, sys; assert 'torch' not in sys.modules"
     subprocess.check_call([sys.executable, "-c", program], cwd=ROOT)

@@ -3,12 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.abstention import decline
-from training.architecture import build_processor, phantom_manifest, random_model, save_checkpoint, tiny_config
-from training.strangers import Stranger, strangers
-from worker.guard import Guard, features
-
-RADIOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cxr"
+from emx_training.ood.abstention import decline
+from emx_training.ood.ood_images import Stranger, strangers
+from emx_training.pretrain.demo_architecture import (
+    build_processor,
+    phantom_manifest,
+    random_model,
+    save_checkpoint,
+    tiny_config,
+)
+from emx_worker.model.ood_guard import Guard, features
+from support.paths import RADIOGRAPHS
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.settings import ROOT
-from training.phantoms import held_out_seeds, render
-from training.predictions import ForcedTokens
-from training.reports import report_of
-from training.teacher_forcing import TeacherForcing, kept_image_tokens
-from worker.loading import LoadedModel, load_model
+from emx_training.data.phantom_reports import report_of
+from emx_training.evaluate.predictions import ForcedTokens
+from emx_training.evaluate.teacher_forcing import TeacherForcing, kept_image_tokens
+from emx_training.phantoms import held_out_seeds, render
+from emx_worker.model.loading import LoadedModel, load_model
+from support.paths import ROOT
 
 PHANTOMS = [render(seed) for seed in held_out_seeds(6)]
 TRUTHS = [str(report_of(one.findings)) for one in PHANTOMS]

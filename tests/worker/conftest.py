@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from transformers.utils import logging
 
-from shared.report import ImageFacts
-from training.architecture import build_processor, random_model, save_checkpoint, tiny_config
-from worker.architectures import Model
-from worker.checkpoint import Manifest, read_config, read_processor
-from worker.engine.engine import Engine
-from worker.loading import LoadedModel, load_model
-from worker.study import Study
-from worker.weights import read_weights
+from emx_shared.contracts.report import ImageFacts
+from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
+from emx_worker.engine.engine import Engine
+from emx_worker.model.architectures import Model
+from emx_worker.model.checkpoint import Manifest, read_config, read_processor
+from emx_worker.model.loading import LoadedModel, load_model
+from emx_worker.model.weights import read_weights
+from emx_worker.report_builder import Study
 
 Studies = Callable[[int], list[Study]]
 

@@ -11,14 +11,14 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
-from shared.grammar import LOC_BINS, parse
-from training.tokenizer import FIRST_LOC
-from worker import loading
-from worker.engine.engine import Engine
-from worker.loading import ModelError, load_model
-from worker.quantisation import to_int4
-from worker.study import Reading, Study
-from worker.weights import read_weights as read
+from emx_shared.grammar import LOC_BINS, parse
+from emx_training.pretrain.tokenizer import FIRST_LOC
+from emx_worker.engine.engine import Engine
+from emx_worker.model import loading
+from emx_worker.model.int4.quantisation import to_int4
+from emx_worker.model.loading import ModelError, load_model
+from emx_worker.model.weights import read_weights as read
+from emx_worker.report_builder import Reading, Study
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),

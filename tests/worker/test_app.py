@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from shared.index import Index
-from shared.queue import READ, CeleryQueue, celery_app
-from shared.settings import Settings
+from emx_shared.messaging import READ, CeleryQueue, celery_app
+from emx_shared.redis_state.index import Index
+from emx_shared.settings import Settings
 
 Start = Callable[[Path | str], "subprocess.Popen[str]"]
 
@@ -23,10 +23,10 @@ def start(index: Index, redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
     def start(model: Path | str) -> "subprocess.Popen[str]":
         own = {"EMX_REDIS": redis_url, "EMX_STORE": f"file:{tmp_path / 'store'}", "EMX_MODEL": str(model)}
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "threads"]
+        command = [sys.executable, "-P", "-m", "emx_worker"]
         started.append(
             subprocess.Popen(
-                [*command, "--loglevel", "info", "--without-gossip", "--without-mingle"],
+                command,
                 env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from shared.findings import TERMS
-from shared.grammar import LOC, Box2dNotation, LocatedFinding, LocBox, ReportText
-from worker.confidence import finding_probabilities
+from emx_shared.contracts.findings import TERMS
+from emx_shared.grammar import LOC, Box2dNotation, LocatedFinding, LocBox, ReportText
+from emx_worker.engine.confidence import finding_probabilities
 
 BOX = LocBox(1, 2, 3, 4)
 PIECE = re.compile(r"<loc\d{4}>| ?[A-Za-z]+|.|\n", re.DOTALL)

@@ -13,11 +13,18 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from shared.grammar import LOC_BINS, Box2dNotation, ReportText
-from training.reports import corpus
-from training.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from worker.dialects import DIALECTS, Box2dDialect, Dialect, LocDialect, UnknownDialect, allowed_tokens
-from worker.engine.constraint import Constraint, smallest_budget
+from emx_shared.grammar import LOC_BINS, Box2dNotation, ReportText
+from emx_training.data.phantom_reports import corpus
+from emx_training.pretrain.tokenizer import SPECIAL_TOKENS, build_tokenizer
+from emx_worker.engine.constraint import Constraint, smallest_budget
+from emx_worker.model.box_decoding import (
+    DIALECTS,
+    Box2dDialect,
+    Dialect,
+    LocDialect,
+    UnknownDialect,
+    allowed_tokens,
+)
 
 Choice = Callable[[list[int]], int]
 EOS = frozenset({4})

@@ -10,19 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.grammar import parse
-from shared.report import DEMO_WARNING, Report
-from worker.engine import engine as engine_module
-from worker.engine.constraint import Constraint
-from worker.engine.encoder import Encoder
-from worker.engine.engine import Engine
-from worker.engine.prompt import INDICATION_TOKENS, question
-from worker.engine.runner import Runner
-from worker.engine.sequence import Sequence
-from worker.guard import Guard, features
-from worker.loading import LoadedModel, ModelError
-from worker.reference import generated
-from worker.study import (
+from emx_shared.contracts.report import DEMO_WARNING, Report
+from emx_shared.grammar import parse
+from emx_worker.engine import engine as engine_module
+from emx_worker.engine.constraint import Constraint
+from emx_worker.engine.encoder import Encoder
+from emx_worker.engine.engine import Engine
+from emx_worker.engine.prompt import INDICATION_TOKENS, question
+from emx_worker.engine.reference import generated
+from emx_worker.engine.runner import Runner
+from emx_worker.engine.sequence import Sequence
+from emx_worker.model.loading import LoadedModel, ModelError
+from emx_worker.model.ood_guard import Guard, features
+from emx_worker.report_builder import (
     CUT_SHORT_WARNING,
     NOT_READ,
     UNUSED_INDICATION_WARNING,

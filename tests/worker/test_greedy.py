@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.engine import Engine
-from worker.loading import LoadedModel, load_model
-from worker.reference import NEAR_TIE, Written, generated
-from worker.study import Reading, Study
+from emx_worker.engine.engine import Engine
+from emx_worker.engine.reference import NEAR_TIE, Written, generated
+from emx_worker.model.loading import LoadedModel, load_model
+from emx_worker.report_builder import Reading, Study
 
 Studies = Callable[[int], list[Study]]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.checkpoint import ModelError
-from worker.guard import GUARD, Guard, features
+from emx_worker.model.checkpoint import ModelError
+from emx_worker.model.ood_guard import GUARD, Guard, features
 
 
 def hidden(count: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:

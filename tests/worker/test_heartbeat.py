@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shared.index import Index
-from worker.heartbeat import Heartbeat
+from emx_shared.redis_state.index import Index
+from emx_worker.heartbeat import Heartbeat
 
 LEASE, HANG = 1.0, 0.8
 

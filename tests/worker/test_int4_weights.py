@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from training.architecture import tiny_config
-from training.full_size import medgemma_config, write
-from worker import cache, quantisation
-from worker.checkpoint import ModelError, read_config
-from worker.engine.engine import Engine
-from worker.loading import LoadedModel, load_model
-from worker.quantisation import HalfLinear, Int4Linear, rest_to_fp32, to_int4
-from worker.stored import stored_tensors
-from worker.study import Reading, Study
-from worker.weights import read_weights
+from emx_training.pretrain.demo_architecture import tiny_config
+from emx_training.recipes.full_size import medgemma_config, write
+from emx_worker.engine.engine import Engine
+from emx_worker.model.checkpoint import ModelError, read_config
+from emx_worker.model.int4 import cache, quantisation
+from emx_worker.model.int4.quantisation import HalfLinear, Int4Linear, rest_to_fp32, to_int4
+from emx_worker.model.int4.stored_tensors import stored_tensors
+from emx_worker.model.loading import LoadedModel, load_model
+from emx_worker.model.weights import read_weights
+from emx_worker.report_builder import Reading, Study
 
 Studies = Callable[[int], list[Study]]
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3Processor
 
-from shared.report import UNTRAINED_WARNING, Report
-from worker.checkpoint import Manifest, base_of, require_base
-from worker.engine.engine import Engine
-from worker.loading import LoadedModel, ModelError, load_model
-from worker.study import Reading, Study
+from emx_shared.contracts.report import UNTRAINED_WARNING, Report
+from emx_worker.engine.engine import Engine
+from emx_worker.model.checkpoint import Manifest, base_of, require_base
+from emx_worker.model.loading import LoadedModel, ModelError, load_model
+from emx_worker.report_builder import Reading, Study
 
 Studies = Callable[[int], list[Study]]
 
@@ -140,7 +140,7 @@ def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatc
     def offline(*_: object, **__: object) -> None:
         raise OSError("offline")
 
-    monkeypatch.setattr("worker.checkpoint.snapshot_download", offline)
+    monkeypatch.setattr("emx_worker.model.checkpoint.snapshot_download", offline)
     with pytest.raises(ModelError, match="neither a directory here nor could it be had from the hub"):
         load_model("somebody/some-model")
 

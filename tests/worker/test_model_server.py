@@ -17,21 +17,22 @@ from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
 from PIL import Image
 
-from explainmyxray.inference import DEMO_MODEL
-from explainmyxray.up import free_port
-from shared.grammar import Notation, parse
-from shared.imaging import decode
-from shared.ledger import Ledger, NewJob, submit
-from shared.report import UNTRAINED_WARNING, ImageFacts, Report
-from training.tokenizer import build_tokenizer
-from worker import model_server, reading
-from worker.checkpoint import Manifest, ModelError, read_manifest
-from worker.dialects import DIALECTS
-from worker.engine.engine import Engine
-from worker.loading import load_model
-from worker.model_server import ModelServer
-from worker.reading import Desk
-from worker.study import Study, StudyFault
+from emx_shared.contracts.report import UNTRAINED_WARNING, ImageFacts, Report
+from emx_shared.grammar import Notation, parse
+from emx_shared.imaging import decode
+from emx_shared.ledger import Ledger, NewJob, submit
+from emx_training.pretrain.tokenizer import build_tokenizer
+from emx_worker import job_runner
+from emx_worker.backends import openai_server
+from emx_worker.backends.openai_server import ModelServer
+from emx_worker.engine.engine import Engine
+from emx_worker.job_runner import Desk
+from emx_worker.model.box_decoding import DIALECTS
+from emx_worker.model.checkpoint import Manifest, ModelError, read_manifest
+from emx_worker.model.loading import load_model
+from emx_worker.report_builder import Study, StudyFault
+from explainmyxray.local import DEMO_MODEL
+from explainmyxray.supervisor import free_port
 
 SAMPLE = DEMO_MODEL / "sample.png"
 TEXT = "FINDINGS: A mass.\nLOCATIONS: mass left <loc0100><loc0200><loc0300><loc0400>\nIMPRESSION: A mass."
@@ -92,7 +93,7 @@ def test_a_worker_reads_its_jobs_there(
     ledger: Ledger, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, model = served
-    monkeypatch.setattr(reading, "open_ledger", lambda *_: ledger)
+    monkeypatch.setattr(job_runner, "open_ledger", lambda *_: ledger)
     changes = {"server": url, "model": str(model), "server_grammar": "none"}
     desk = Desk.open(ledger.settings.model_copy(update=changes))
     job = submit(ledger, NewJob(SAMPLE.read_bytes(), "image/png"))[0].id
@@ -244,7 +245,7 @@ def test_a_request_that_is_refused_fails_the_study_at_once(stand: Stand) -> None
 
 
 def test_a_server_that_stays_away_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_server, "PATIENCE", 0.2)
+    monkeypatch.setattr(openai_server, "PATIENCE", 0.2)
     stand.answers = [status(500)] * 9
     answer = server(stand).read(study())
     assert isinstance(answer, StudyFault) and "reached" in answer.message

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.architecture import demo_config, random_model
-from worker import quantisation
-from worker.loading import LoadedModel
-from worker.quantisation import (
+from emx_training.pretrain.demo_architecture import demo_config, random_model
+from emx_worker.model.int4 import quantisation
+from emx_worker.model.int4.quantisation import (
     GROUP,
     Int4Linear,
     can_be_int4,
@@ -17,6 +16,7 @@ from worker.quantisation import (
     to_int4,
     unpack,
 )
+from emx_worker.model.loading import LoadedModel
 
 
 def linear(inputs: int = 192, outputs: int = 512, bias: bool = False) -> nn.Linear:

@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 from redis.exceptions import ConnectionError as RedisAway
 
-from shared.ledger import Ledger, NewJob, Reconciler, cancel, submit
-from shared.ledger.records import OpenMarker, Outcome
-from shared.store import StoreError
-from worker import reading
-from worker.engine.engine import Engine
-from worker.engine.thread import EngineThread
-from worker.heartbeat import Heartbeat
-from worker.loading import LoadedModel
-from worker.reading import Desk
-from worker.study import Study, StudyFault
+from emx_shared.ledger import Ledger, NewJob, Reconciler, cancel, submit
+from emx_shared.ledger.records import OpenMarker, Outcome
+from emx_shared.store import StoreError
+from emx_worker import job_runner
+from emx_worker.backends.engine_thread import EngineThread
+from emx_worker.engine.engine import Engine
+from emx_worker.heartbeat import Heartbeat
+from emx_worker.job_runner import Desk
+from emx_worker.model.loading import LoadedModel
+from emx_worker.report_builder import Study, StudyFault
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Non
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(reading, "start"), (Ledger, "input"), (reading, "finish")],
+    [(job_runner, "start"), (Ledger, "input"), (job_runner, "finish")],
     ids=["start", "input", "finish"],
 )
 def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
@@ -287,7 +287,7 @@ def test_a_store_that_stays_away_is_given_up_in_the_end(
 ) -> None:
     job = submitted(ledger)
     away(10**6)
-    monkeypatch.setattr(reading, "_PATIENCE", 0.3)
+    monkeypatch.setattr(job_runner, "_PATIENCE", 0.3)
     with pytest.raises(StoreError):
         desk.read(job, "routine")
     assert not ledger.index.leased(job)
@@ -296,7 +296,7 @@ def test_a_store_that_stays_away_is_given_up_in_the_end(
 def test_opening_loads_the_model_that_the_settings_name(
     ledger: Ledger, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "open_ledger", lambda *_: ledger)
+    monkeypatch.setattr(job_runner, "open_ledger", lambda *_: ledger)
     changes = {"model": str(checkpoint), "quantisation": "none"}
     desk = Desk.open(ledger.settings.model_copy(update=changes))
     job = submitted(ledger)

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from shared.findings import TERMS
-from shared.grammar import LOC_BINS, LocatedFinding, LocBox, ReportText
-from shared.report import ImageFacts, ModelProvenance
-from training.architecture import build_processor, demo_config
-from worker.study import Reading, Study, boxes_on, report_of
+from emx_shared.contracts.findings import TERMS
+from emx_shared.contracts.report import ImageFacts, ModelProvenance
+from emx_shared.grammar import LOC_BINS, LocatedFinding, LocBox, ReportText
+from emx_training.pretrain.demo_architecture import build_processor, demo_config
+from emx_worker.report_builder import Reading, Study, boxes_on, report_of
 
 SIDES = st.integers(32, 6000)
 PROCESSOR = build_processor(demo_config()).image_processor

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from shared.index import Index
-from worker.telling import EVERY, Teller
+from emx_shared.redis_state.index import Index
+from emx_worker.text_publisher import EVERY, Teller
 
 
 def told(index: Index, job: str) -> list[tuple[Any, Any]]:
@@ -26,7 +26,7 @@ def test_text_of_watched_jobs_is_told_piece_by_piece(index: Index) -> None:
 
 
 def test_the_engine_shows_what_it_has_written(ledger: Any, engine: Any, studies: Any) -> None:
-    from worker.engine.thread import EngineThread
+    from emx_worker.backends.engine_thread import EngineThread
 
     thread, seen = EngineThread(lambda: engine), set[str]()
     go_on = engine._runner.go_on

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from shared.report import Report
-from worker.engine.engine import Engine
-from worker.engine.runner import Runner
-from worker.engine.sequence import Sequence
-from worker.engine.thread import EngineClosed, EngineThread
-from worker.study import Study, StudyFault
+from emx_shared.contracts.report import Report
+from emx_worker.backends.engine_thread import EngineClosed, EngineThread
+from emx_worker.engine.engine import Engine
+from emx_worker.engine.runner import Runner
+from emx_worker.engine.sequence import Sequence
+from emx_worker.report_builder import Study, StudyFault
 
 Studies = Callable[[int], list[Study]]
 

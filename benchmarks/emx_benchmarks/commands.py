@@ -1,0 +1,196 @@
+"""``emx bench``."""
+
+import json as jsonlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from explainmyxray.cli.terminal import Quantisation, console, errors, refused
+
+if TYPE_CHECKING:
+    from emx_worker.model.loading import LoadedModel
+
+bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that run in turn, in one process.")
+
+
+@bench.command()
+def engine(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    studies: Annotated[int, typer.Option(min=1, help="Read by the engine in each round")] = 128,
+    concurrency: Annotated[int, typer.Option(min=1, help="Of them, in hand at any time")] = 32,
+    static: Annotated[int, typer.Option(min=1, help="Read by generate as one batch in each round")] = 32,
+    single: Annotated[int, typer.Option(min=1, help="Read by generate one at a time in each round")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """The engine beside transformers' generate, one at a time and in a static batch; same weights and grammar."""
+    from emx_benchmarks.engine_bench import Sizes, bench_engine
+
+    with _measuring():
+        figures = bench_engine(_loader(model, quantisation), Sizes(rounds, studies, concurrency, static, single))
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    table = Table("", "studies/s", "tokens/s", "first token, s", "studies", title=f"{figures['model']}, "
+                  f"{figures['quantisation']}, {figures['device']}, {figures['threads']} threads")  # fmt: skip
+    names = {"generate": "generate", "static_batch": f"generate, batches of {static}", "engine": "engine"}
+    for key, name in names.items():
+        row = figures[key]
+        table.add_row(
+            name, f"{row['studies_per_second']:.2f}", f"{row['tokens_per_second']:.0f}",
+            f"{row['first_token_seconds']:.3f}", str(row["studies"]),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"{figures['speedup_vs_generate']:.2f} × generate, {figures['speedup_vs_static_batch']:.2f} × the static "
+        f"batch. Of {figures['compared']} studies compared, {figures['tokens_identical']:.1%} have the same "
+        f"tokens, but for {figures['near_tie_fraction']:.1%} that differ after a near tie."
+    )
+
+
+@bench.command()
+def kernels(
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every shape of the decoder, not the largest alone")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """4-bit kernels on this CPU at MedGemma-4B's shapes: torch's int4, bitsandbytes' NF4, dense fp32 and bf16."""
+    from emx_benchmarks.kernel_bench import BATCHES, SHAPES, bench_kernels
+
+    with errors.status("Measuring"):
+        figures = bench_kernels(rounds, SHAPES if every else SHAPES[:1])
+    if json:
+        # The largest layer's ratios stand at the top too.
+        top: dict[str, Any] = {k: v for k, v in figures["layers"][0].items() if k.startswith("int4_")}
+        print(jsonlib.dumps({**figures, **top}, indent=2))
+        return
+    for layer in figures["layers"]:
+        table = Table("tokens", *map(str, BATCHES), title=f"{layer['in']} → {layer['out']}, milliseconds")
+        for kind, taken in layer["milliseconds"].items():
+            table.add_row(kind, *(f"{taken[str(tokens)]:.2f}" for tokens in BATCHES))
+        table.add_row("int4, times NF4", *(f"{layer[f'int4_speedup_vs_nf4_batch{n}']:.1f} ×" for n in BATCHES))
+        console.print(table)
+        error = layer["relative_error"]
+        console.print(f"Relative error on random weights: int4 {error['int4']:.3f}, NF4 {error['nf4']:.3f}")
+
+
+@bench.command()
+def stages(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """Where the time of one study goes, beside what arithmetic and memory allow; and the memory that it takes."""
+    from emx_benchmarks.stage_bench import bench_stages
+
+    with _measuring():
+        figures = bench_stages(_loader(model, quantisation))
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    title = f"{figures['model']}, {figures['quantisation']}, {figures['threads']} threads"
+    table = Table("stage", "calls", "seconds", "a call, ms", "bound, ms", "times the bound", title=title)
+    for stage, row in figures["stages"].items():
+        took, bound = row["seconds_per_call"], row["bound_per_call"]
+        ratio = f"{took / bound:.2f}" if bound else ""
+        table.add_row(
+            stage, str(row["calls"]), f"{row['seconds']:.2f}", f"{took * 1e3:.1f}", f"{bound * 1e3:.1f}", ratio
+        )
+    console.print(table)
+    console.print(
+        f"Start {figures['start_seconds']:.1f} s, study {figures['study_seconds']:.1f} s for "
+        f"{figures['generated_tokens']} tokens after {figures['prompt_tokens']}; peak memory "
+        f"{figures['peak_memory_gb']} GB. Bounds from {figures['gemm_gflops']:.0f} GFLOPS (fp32) and "
+        f"{figures['read_gb_per_second']:.1f} GB/s."
+    )
+
+
+@bench.command()
+def gateway(
+    full: Annotated[bool, typer.Option("--full", help="Minutes, for percentiles that hold")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 3, or 10")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.05, help="Of one system's turn; default: 1, or 5")] = None,
+    clients: Annotated[int, typer.Option(min=1, help="That submit at the same time")] = 16,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="litserve, bentoml, ray; again for several; default: all")
+    ] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="No peers")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+) -> None:
+    """Submit and poll, without a model: our gateway beside LitServe, BentoML and Ray Serve.
+
+    On first use the peers are installed, 0.6 GB, into an environment of their own in the cache folder.
+    """
+    from emx_benchmarks.gateway.gateway_bench import FULL, NOTES, Sizes, bench_gateway
+    from emx_benchmarks.gateway.served_process import NotServing
+    from explainmyxray.supervisor import CannotStart
+
+    usual = FULL if full else Sizes()
+    sizes = replace(
+        usual,
+        rounds=rounds or usual.rounds,
+        seconds=seconds or usual.seconds,
+        clients=clients,
+    )
+    try:
+        figures = bench_gateway(sizes, [] if alone else peer, lambda line: errors.print(line, markup=False))
+    except (NotServing, CannotStart) as error:
+        raise refused(error) from None
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+        return
+    columns = {
+        "submits/s": "submits_per_second", "p50": "submit_p50_ms", "p95": "submit_p95_ms", "p99": "submit_p99_ms",
+        "done p50": "done_p50_ms", "done p95": "done_p95_ms",
+    }  # fmt: skip
+    title = f"{figures['image_bytes'] / 1e3:.0f} kB, {clients} clients, {figures['cores']} cores; milliseconds"
+    table = Table("", *columns, "durable", title=title)
+    for name, row in {"ours": figures["ours"], **figures["peers"]}.items():
+        if "absent" in row:
+            errors.print(f"{name} is absent: {escape(row['absent'])}")
+            continue
+        cells = ("–" if row[key] is None else f"{row[key]:.1f}" for key in columns.values())
+        table.add_row(f"{name} {row['version']}", *cells, "yes" if row["durable"] else "no")
+    console.print(table)
+    if figures["best_peer"]:
+        console.print(
+            f"{figures['submit_throughput_vs_best_peer']:.2f} × the submissions of the best peer, with "
+            f"{figures['submit_p95_vs_best_peer']:.2f} × the p95 of the best."
+        )
+    console.print(NOTES)
+
+
+def _loader(model: str, quantisation: Quantisation | None) -> "Callable[[], LoadedModel]":
+    """Loads what was asked for, or else what the settings say."""
+    from transformers.utils import logging
+
+    from emx_shared.settings import settings
+    from emx_worker.model.loading import load_model
+
+    logging.disable_progress_bar()
+    chosen = settings()
+    return lambda: load_model(
+        model or chosen.model,
+        adapter=chosen.adapter,
+        device=chosen.device,
+        quantisation=quantisation or chosen.quantisation,
+    )
+
+
+@contextmanager
+def _measuring() -> Iterator[None]:
+    from emx_worker.model.checkpoint import ModelError
+
+    try:
+        with errors.status("Measuring"):
+            yield
+    except ModelError as error:
+        raise refused(error) from None

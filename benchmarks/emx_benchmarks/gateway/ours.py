@@ -1,0 +1,60 @@
+"""Our gateway: its Redis, its store in a directory, and a stand-in for the worker."""
+
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import redis
+
+from emx_benchmarks.gateway.load import Door
+from emx_benchmarks.gateway.served_process import Server
+from emx_benchmarks.gateway.system import Place, System
+from emx_shared.messaging import READ_QUEUES
+from explainmyxray.processes import GATEWAY
+
+_STAND_IN = ("-P", "-m", "emx_benchmarks.gateway.stand_in")
+
+
+class Ours(System):
+    """Every setting has its default, but for the limits of how much one tenant may submit."""
+
+    _redis: redis.Redis
+    _worker: Server
+    _store: Path
+
+    def __init__(self) -> None:
+        keeps = "The image and the request were written and synced to disk before the answer."
+        super().__init__("explainmyxray", True, keeps, version=version("explainmyxray"))
+
+    @property
+    def door(self) -> Door:
+        ended = ("succeeded", "failed", "cancelled", "expired")
+        return Door(port=self.port, submit="/v1/jobs", poll="/v1/jobs/{id}", ended=ended)
+
+    def start(self, place: Place) -> None:
+        self._redis, self._store = self._start_redis(place), place.folder / "store"
+        own = {
+            "EMX_STORE": f"file:{self._store}",
+            "EMX_REDIS": f"redis://127.0.0.1:{self._redis.connection_pool.connection_kwargs['port']}/0",
+            "EMX_PORT": str(self.port),
+            "EMX_SUBMIT_LIMIT": "1000000/second",
+            "EMX_READ_LIMIT": "1000000/second",
+            "EMX_MAX_QUEUED_PER_TENANT": "1000000",
+        }
+        self._serve("gateway", [sys.executable, *GATEWAY[1:]], place, own)
+        self._worker = self._serve("worker", [sys.executable, *_STAND_IN], place, own)
+
+    def read_jobs(self, wanted: bool) -> None:
+        self._worker.go_on() if wanted else self._worker.pause()
+
+    def clear(self) -> None:
+        hints = [key for pattern in ("pending:*", "turns:*", "unacked*") for key in self._redis.keys(pattern)]
+        self._redis.delete(*READ_QUEUES, *hints)
+        for folder in ("jobs", "open"):
+            shutil.rmtree(self._store / folder, ignore_errors=True)
+
+    def _serve(self, name: str, command: list[str], place: Place, environment: dict[str, str]) -> Server:
+        server = Server(command, environment, place.folder / f"{self.name}-{name}.log", place.folder)
+        self.servers.append(server)
+        return server

@@ -1,0 +1,73 @@
+"""``emx evaluate``: a model's scores on phantoms."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explainmyxray.cli.terminal import Quantisation, refused
+
+
+class Split(StrEnum):
+    """The names in emx_training.evaluate.splits.SPLITS, known here without importing it."""
+
+    HELDOUT = "heldout"
+    DEV_SITE = "dev_site"
+    UNSEEN_SITE = "unseen_site"
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id")] = "",
+    split: Annotated[Split, typer.Option(help="Phantoms to read; none of them was trained on")] = Split.HELDOUT,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many of them")] = 500,
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the reports here, for emx_training.metrics")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw plots into this folder, as PNG", file_okay=False)
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Directory of a PEFT adapter")] = None,
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Of the weights")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+) -> None:
+    """Score a model on computer-drawn phantoms, read by the worker's own code.
+
+    heldout: of the site that the demo model was trained on. dev_site: of the one that choices were made on.
+    unseen_site: of one that neither training nor any choice has seen. The figures there, beside those on heldout,
+    are what zero-shot spatial generalisation means here.
+
+    What isn't given is taken from the settings: EMX_MODEL, EMX_ADAPTER, EMX_QUANTISATION, EMX_DEVICE.
+    """
+    from emx_shared.settings import settings
+
+    if output and not output.parent.is_dir():
+        raise refused(f"There is no folder {output.parent}: --output can't be written there.")
+    chosen = settings()
+    try:
+        from emx_training.evaluate.predictions import case_of, write_predictions
+        from emx_training.evaluate.splits import read_split
+        from emx_training.metrics import show
+
+        predictions = read_split(
+            model or chosen.model,
+            split,
+            count,
+            adapter=adapter or chosen.adapter,
+            device=device or chosen.device,
+            quantisation=quantisation or chosen.quantisation,
+        )
+    except ImportError as error:
+        raise refused(
+            f"Evaluation needs more packages ({error}): pip install 'explainmyxray[training]', or "
+            ".venv/bin/pip install -r requirements-dev.txt in a clone."
+        ) from None
+    except RuntimeError as error:  # ModelError is one; importing it would load torch before its time
+        if type(error).__name__ != "ModelError":
+            raise
+        raise refused(error) from None
+    try:
+        if output:
+            write_predictions(predictions, output)
+        show([case_of(prediction) for prediction in predictions], json, plots)
+    except OSError as error:
+        raise refused(f"{error.filename} can't be written: {error.strerror}.") from None

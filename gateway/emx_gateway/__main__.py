@@ -1,0 +1,21 @@
+"""``python -P -m emx_gateway``: serve on EMX_HOST and EMX_PORT."""
+
+import sys
+
+import uvicorn
+
+from emx_gateway.app import UnsafeBind, create_app
+from emx_shared.settings import settings
+from emx_shared.store import StoreError
+
+
+def main() -> None:
+    try:
+        app = create_app()
+    except (UnsafeBind, StoreError) as error:
+        sys.exit(f"The gateway can't start: {error}")
+    uvicorn.run(app, host=settings().host, port=settings().port, log_level="warning", timeout_graceful_shutdown=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""/v1/jobs/{id}/…: the report in each of its forms, and the image."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+
+from emx_gateway.api.schemas import POLL_AFTER
+from emx_gateway.auth.audit import Audits
+from emx_gateway.auth.authenticator import Caller, Reader
+from emx_gateway.http.negotiation import preferred
+from emx_gateway.http.problems import Problem, documented
+from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
+from emx_gateway.renderings.overlay import overlay_png
+from emx_gateway.renderings.pdf import report_pdf
+from emx_gateway.renderings.text import as_text
+from emx_gateway.services.service import Service, Services
+from emx_shared.contracts.report import Report
+from emx_shared.imaging import MEDIA_TYPES, as_png
+from emx_shared.ledger.records import Request as JobRequest
+from emx_shared.store import NotFound
+
+KINDS = {
+    "json": "application/json",
+    "txt": "text/plain",
+    "html": "text/html",
+    "pdf": "application/pdf",
+    "png": "image/png",
+}
+"""Media types of the forms a report has, by the ending of its address."""
+
+router = APIRouter(tags=["renderings"])
+_PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+_ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
+
+
+@router.get(
+    "/v1/jobs/{id}/report",
+    responses={200: {"content": {kind: {} for kind in KINDS.values()}}, **_ERRORS, **documented(406)},
+)
+def show_report_as_accepted(
+    service: Services, caller: Reader, audit: Audits, id: str, accept: Annotated[str, Header()] = "*/*"
+) -> Response:
+    """The report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG of the image with boxes."""
+    kind = preferred(accept, KINDS)
+    if kind is None:
+        raise Problem(406, "not-acceptable", f"The report is to be had as {', '.join(KINDS.values())}.")
+    return _rendered(service, caller, audit, id, kind)
+
+
+@router.get("/v1/jobs/{id}/report.json", responses=_ERRORS)
+def show_report(service: Services, caller: Reader, audit: Audits, id: str) -> Report:
+    """The report alone; its schema is at ``/v1/schema/report``."""
+    return _report(service, caller, audit, id)[1]
+
+
+@router.get("/v1/jobs/{id}/report.txt", response_class=PlainTextResponse, responses=_ERRORS)
+def show_text(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The report as plain text."""
+    return _rendered(service, caller, audit, id, "txt")
+
+
+@router.get("/v1/jobs/{id}/report.html", response_class=HTMLResponse, responses=_ERRORS)
+def show_html(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The report with its picture in one file that needs no other, to be kept or printed."""
+    return _rendered(service, caller, audit, id, "html")
+
+
+@router.get(
+    "/v1/jobs/{id}/report.pdf",
+    response_class=Response,
+    responses={200: {"content": {KINDS["pdf"]: {}}}, **_ERRORS},
+)
+def show_pdf(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The report with its picture as a PDF for A4."""
+    return _rendered(service, caller, audit, id, "pdf")
+
+
+@router.get(
+    "/v1/jobs/{id}/overlay.png",
+    response_class=Response,
+    responses={200: {"content": {KINDS["png"]: {}}}, **_ERRORS},
+)
+def show_overlay(
+    service: Services,
+    caller: Reader,
+    audit: Audits,
+    id: str,
+    longest_side: Annotated[
+        int | None, Query(ge=32, le=8192, description="Pixels of the longer side; the image's own by default")
+    ] = None,
+) -> Response:
+    """The image with a labelled, coloured box for every abnormality."""
+    request, report = _report(service, caller, audit, id)
+    data = _input(service, request)
+    picture = service.drawn(data, lambda decoded: overlay_png(decoded.image, report, longest_side))
+    return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
+
+
+@router.get(
+    "/v1/jobs/{id}/image.png",
+    response_class=Response,
+    responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503)},
+)
+def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The image as it was read, upright and in 8-bit gray, for those who can't show DICOM or TIFF."""
+    request, _ = service.find(id, caller)
+    audit.note(caller, "image.read", id)
+    return Response(service.drawn(_input(service, request), as_png), media_type=KINDS["png"], headers=_PRIVATE)
+
+
+@router.get(
+    "/v1/jobs/{id}/input",
+    response_class=Response,
+    responses={
+        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
+        **documented(401, 403, 404, 422, 429, 503),
+    },
+)
+def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
+    """The image as it was received."""
+    request, _ = service.find(id, caller)
+    audit.note(caller, "image.read", id)
+    return Response(_input(service, request), media_type=request.media_type, headers=_PRIVATE)
+
+
+@router.get(
+    "/v1/schema/report",
+    response_class=Response,
+    responses={200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}},
+)
+def report_schema() -> JSONResponse:
+    """JSON Schema of the report."""
+    return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")
+
+
+def _rendered(service: Service, caller: Caller, audit: Audits, id: str, kind: str) -> Response:
+    request, report = _report(service, caller, audit, id)
+    if kind in ("json", "txt"):
+        text = report.model_dump_json() if kind == "json" else as_text(report)
+        return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
+    data = _input(service, request)
+    if kind == "html":
+        policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        page = service.drawn(data, lambda decoded: report_html(decoded.image, report))
+        return HTMLResponse(page, headers=_PRIVATE | policy)
+    draw = report_pdf if kind == "pdf" else overlay_png
+    picture = service.drawn(data, lambda decoded: draw(decoded.image, report))
+    return Response(picture, media_type=KINDS[kind], headers=_PRIVATE)
+
+
+def _report(service: Service, caller: Caller, audit: Audits, id: str) -> tuple[JobRequest, Report]:
+    request, outcome = service.find(id, caller)
+    if outcome is None or outcome.report is None:
+        state = service.ledger.state(id, outcome)
+        raise Problem(
+            409, "no-report", f"The job has no report: it is {state}.", POLL_AFTER if not outcome else {}
+        )
+    audit.note(caller, "report.read", id)
+    return request, outcome.report
+
+
+def _input(service: Service, request: JobRequest) -> bytes:
+    try:
+        return service.ledger.input(request)
+    except NotFound:
+        raise Problem(404, "no-input", "The image is no longer kept.") from None

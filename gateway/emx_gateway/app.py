@@ -1,0 +1,136 @@
+"""The gateway: ``uvicorn --factory emx_gateway.app:create_app``."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_swagger import patch_fastapi
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emx_gateway.api import (
+    batch_routes,
+    health_routes,
+    job_routes,
+    openapi,
+    report_routes,
+    upload_routes,
+    webhook_routes,
+)
+from emx_gateway.auth.audit import Audit
+from emx_gateway.auth.authenticator import Doorman, Limiter, Neighbourhood, is_loopback
+from emx_gateway.http import problems
+from emx_gateway.http.body_limit import BodyLimit
+from emx_gateway.services.service import Service
+from emx_gateway.services.waiting import Waiting
+from emx_shared.api_keys import KeyRing
+from emx_shared.contracts.report import DISCLAIMER
+from emx_shared.demo_model import DEMO_IMAGE
+from emx_shared.ledger.opening import open_ledger
+from emx_shared.settings import Settings, settings
+from emx_shared.version import __version__
+
+ROUTES = (job_routes, report_routes, upload_routes, batch_routes, webhook_routes, health_routes)
+WEB = Path(__file__).parent / "web"
+_CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
+_MULTIPART_OVERHEAD = 2**20
+_IMAGES_OF_A_BATCH = 4
+"""Of the largest size that are accepted together in one request; smaller ones may be more."""
+
+
+class UnsafeBind(Exception):
+    """Without API keys the gateway listens on loopback only."""
+
+
+def create_app(chosen: Settings | None = None) -> FastAPI:
+    """Raises UnsafeBind, UnsuitableStore, StoreError."""
+    chosen = chosen or settings()
+    ledger = open_ledger(chosen, "gateway")
+    ring = KeyRing(ledger.store)
+    _refuse_open_doors(chosen, ring)
+    waiting = Waiting(chosen.redis, ledger.outcome)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        listening = asyncio.create_task(waiting.listen())
+        yield
+        listening.cancel()
+
+    app = FastAPI(
+        title="ExplainMyXray",
+        version=__version__,
+        description=f"Chest radiographs in, structured reports with boxes out.\n\n**{DISCLAIMER}**",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    limiter = Limiter(chosen)
+    app.state.service = Service(ledger, waiting, limiter, chosen)
+    app.state.doorman, app.state.limiter, app.state.neighbourhood = Doorman(ring), limiter, Neighbourhood(chosen)
+    app.state.audit = Audit(chosen.audit_log)
+    patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
+    problems.install(app)
+    for routes in ROUTES:
+        app.include_router(routes.router)
+    openapi.install(app)
+
+    @app.get("/", include_in_schema=False)
+    def workstation() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": _CONTENT_POLICY})
+
+    @app.get("/demo.png", include_in_schema=False)
+    def demo_image() -> FileResponse:
+        return FileResponse(DEMO_IMAGE)
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    one, several = (n * chosen.max_upload_bytes + _MULTIPART_OVERHEAD for n in (1, _IMAGES_OF_A_BATCH))
+    app.add_middleware(BodyLimit, limit=one, larger={batch_routes.router.prefix: several})
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied"],
+        )
+    app.add_middleware(SafeHeaders)
+    return app
+
+
+class SafeHeaders:
+    """Answers are never sniffed, framed or leaked through a referrer, and tell what is left of a rate limit."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"x-frame-options", b"DENY"),
+                    (b"referrer-policy", b"no-referrer"),
+                    *(
+                        (k.lower().encode(), v.encode())
+                        for k, v in scope.get("state", {}).get("headers", {}).items()
+                    ),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
+    if not is_loopback(chosen.host) and not chosen.allow_keyless_bind and not ring.any():
+        raise UnsafeBind(
+            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Make one: "
+            "`emx keys create`. EMX_ALLOW_KEYLESS_BIND=true is for containers whose port is published on loopback "
+            "only."
+        )

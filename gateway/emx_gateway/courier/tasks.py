@@ -1,0 +1,88 @@
+"""The gateway's Celery side: ``python -P -m emx_gateway.courier``. Webhooks, batches and reconciling.
+
+Safe to run twice: whatever it does may be repeated by anyone.
+"""
+
+import logging
+import threading
+import uuid
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init, worker_init, worker_shutting_down
+from kombu import Queue
+from redis.exceptions import RedisError
+
+from emx_gateway.courier.sender import Sender
+from emx_shared import ledger as ledgers
+from emx_shared.ledger import Ledger, Reconciler
+from emx_shared.ledger.opening import open_ledger
+from emx_shared.messaging import COURIER_QUEUE, DELIVER, EXPAND, celery_app
+from emx_shared.prometheus_metrics import DELIVERIES, LAST_ROUND, serve_metrics
+from emx_shared.settings import settings
+from emx_shared.store import StoreError
+
+log = logging.getLogger("emx.courier")
+
+_ASIDE = 30.0
+"""Seconds that a delivery may take beside its sending: for the store, and a name server that is slow."""
+
+app: Celery = celery_app("courier", settings())
+app.conf.update(task_queues=[Queue(COURIER_QUEUE)], worker_pool="threads", worker_concurrency=8)
+_stopping = threading.Event()
+_ledger: Ledger | None = None
+_sender: Sender | None = None
+
+
+@celeryd_init.connect
+def _name(instance: Any = None, **_: Any) -> None:
+    instance.hostname = f"courier-{uuid.uuid4().hex[:8]}"
+
+
+@worker_init.connect
+def _begin(**_: Any) -> None:
+    global _ledger, _sender
+    _ledger = open_ledger(settings(), "courier")
+    _sender = Sender(_ledger)
+    serve_metrics(settings().metrics_host, settings().metrics_port)
+    threading.Thread(target=_reconcile, args=(_ledger,), name="reconcile", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def _end(**_: Any) -> None:
+    _stopping.set()
+
+
+def _reconcile(ledger: Ledger) -> None:
+    """Round after round, whatever the store or Redis is going through."""
+    reconciler = Reconciler(ledger)
+    while not _stopping.wait(settings().reconcile_every):
+        try:
+            reconciler.round()
+            LAST_ROUND.set_to_current_time()
+        except (StoreError, RedisError) as error:
+            log.warning("reconciling was put off: %s", type(error).__name__)
+        except Exception:
+            log.exception("reconciling stumbled")
+
+
+@app.task(name=DELIVER)
+def deliver(delivery: str) -> None:
+    """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
+    assert _ledger is not None and _sender is not None
+    token = uuid.uuid4().hex
+    if not _ledger.index.take_lease(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):
+        return
+    try:
+        tried = ledgers.deliver(_ledger, delivery, _sender.send)
+        if tried:
+            DELIVERIES.labels(tried.status).inc()
+    finally:
+        _ledger.index.release_lease(f"delivery:{delivery}", token)
+
+
+@app.task(name=EXPAND)
+def expand(batch: str) -> None:
+    """Bring a batch forward."""
+    assert _ledger is not None
+    ledgers.expand(_ledger, batch)

@@ -1,0 +1,81 @@
+"""A request's body. No endpoint declares one to FastAPI, which would read it before it is known who sends it."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData
+
+from emx_gateway.http.problems import Problem, invalid_fields
+
+LONGEST_JSON = 256 * 2**10
+"""Bytes."""
+
+_LONGEST_FIELD = 2**16
+M = TypeVar("M", bound=BaseModel)
+
+
+def content_type(request: Request) -> str:
+    """Without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_image(request: Request, most: int) -> bytes:
+    """The whole body. Raises Problem 413 as soon as it has more than ``most`` bytes."""
+    detail = f"The image has more bytes than the {most} that are accepted."
+    return await _read(request, most, Problem(413, "image-too-large", detail, {"Connection": "close"}))
+
+
+async def read_json(request: Request) -> Any:
+    """Raises Problem 413, or 400 for what is no JSON."""
+    detail = f"The JSON has more bytes than the {LONGEST_JSON} that are accepted."
+    too_large = Problem(413, "body-too-large", detail, {"Connection": "close"})
+    return parse_json(await _read(request, LONGEST_JSON, too_large))
+
+
+async def _read(request: Request, most: int, too_large: Problem) -> bytes:
+    parts: list[bytes] = []
+    received = 0
+    async for part in request.stream():
+        received += len(part)
+        if received > most:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse_json(data: bytes) -> Any:
+    """Raises Problem 400."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise Problem(400, "not-json", "This is not JSON.") from None
+
+
+def fitted(model: type[M], given: Any) -> M:
+    """What was given as the model has it. Raises Problem 422, which names each field that doesn't fit."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = [{"where": ".".join(map(str, ("body", *e["loc"]))), "what": e["msg"]} for e in error.errors()]
+        raise invalid_fields(found) from None
+
+
+@contextlib.asynccontextmanager
+async def read_form(request: Request, files: int, fields: int) -> AsyncIterator[FormData]:
+    """A multipart form with at most so many files and fields; files beyond a megabyte lie on disk.
+
+    Raises Problem 400 for a charset that doesn't exist, HTTPException 400 for other faults.
+    """
+    form = request.form(max_files=files, max_fields=fields, max_part_size=_LONGEST_FIELD)
+    try:
+        received = await form
+    except (LookupError, UnicodeError):
+        raise Problem(400, "bad-form", "The form can't be read in the charset that it names.") from None
+    try:
+        yield received
+    finally:
+        await received.close()

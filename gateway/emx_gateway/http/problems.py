@@ -1,0 +1,166 @@
+"""Errors as RFC 9457 problem documents, all made in this one place."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
+from emx_shared.ledger import Abandoned, Conflict, WasErased
+from emx_shared.prometheus_metrics import REFUSED
+from emx_shared.store import NotFound, StoreError, StoreFull
+from emx_shared.webhooks import ForbiddenTarget
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. ``type`` is a stable name for programs, ``detail`` a sentence for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+class Problem(Exception):
+    """Raised anywhere in the gateway to answer with a problem document."""
+
+    def __init__(
+        self,
+        status: int,
+        type: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.type, self.detail = status, type, detail
+        self.headers, self.errors = headers or {}, errors
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an endpoint that may answer with these problems."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def document(problem: Problem) -> dict[str, Any]:
+    return ProblemDocument(
+        type=f"urn:explainmyxray:problem:{problem.type}",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        errors=problem.errors,
+    ).model_dump(exclude_none=True)
+
+
+def answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(document(problem), problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def invalid_fields(errors: list[dict[str, Any]]) -> Problem:
+    """A request that doesn't fit; each error says ``where`` and ``what``."""
+    where = ", ".join(error["where"] for error in errors)
+    return Problem(422, "invalid-request", f"The request doesn't fit: {where}.", errors=errors)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path (RFC 9110, 10.2.1): Starlette knows only those of the first route that fits."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
+
+
+def _of_image(error: BadImage) -> Problem:
+    if isinstance(error, ImageTooLarge):
+        return Problem(413, "image-too-large", str(error))
+    if isinstance(error, NotAnImage):
+        return Problem(415, "not-an-image", str(error))
+    return Problem(422, "bad-image", str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception that a caller can do something about into its problem document."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        if request.method == "POST":
+            REFUSED.labels(error.status).inc()
+        return answer(error)
+
+    @app.exception_handler(BadImage)
+    async def bad_image(request: Request, error: BadImage) -> JSONResponse:
+        return await problem(request, _of_image(error))
+
+    @app.exception_handler(ForbiddenTarget)
+    async def forbidden_target(request: Request, error: ForbiddenTarget) -> JSONResponse:
+        return await problem(request, Problem(422, "forbidden-webhook-target", str(error)))
+
+    @app.exception_handler(Conflict)
+    async def conflict(request: Request, error: Conflict) -> JSONResponse:
+        detail = "This idempotency key was used before, for another request."
+        return await problem(request, Problem(409, "idempotency-conflict", detail))
+
+    @app.exception_handler(WasErased)
+    async def erased(request: Request, error: WasErased) -> JSONResponse:
+        detail = "It was erased. To submit it anew, use another idempotency key."
+        return await problem(request, Problem(409, "erased", detail))
+
+    @app.exception_handler(Abandoned)
+    async def abandoned(request: Request, error: Abandoned) -> JSONResponse:
+        detail = "The submission took too long to be stored. Send it again."
+        return await problem(request, Problem(503, "abandoned", detail, {"Retry-After": "1"}))
+
+    @app.exception_handler(StoreError)
+    async def store(request: Request, error: StoreError) -> JSONResponse:
+        detail = "The object store can't be reached. Nothing was accepted; try again later."
+        return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(NotFound)
+    async def gone(request: Request, error: NotFound) -> JSONResponse:
+        return await problem(request, Problem(404, "erased-meanwhile", "It was erased a moment ago."))
+
+    @app.exception_handler(RedisError)
+    async def redis_away(request: Request, error: RedisError) -> JSONResponse:
+        detail = "The queue can't be reached. What was begun goes on by itself; try again later."
+        return await problem(request, Problem(503, "queue-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(StoreFull)
+    async def full(request: Request, error: StoreFull) -> JSONResponse:
+        detail = "The object store is full. Nothing was accepted."
+        return await problem(request, Problem(507, "store-full", detail, {"Retry-After": "60"}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+        return await problem(request, invalid_fields(found))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, Problem):  # raised while FastAPI was parsing the body
+            return await problem(request, error.__cause__)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{request.method} means nothing here."
+            return answer(Problem(405, "method-not-allowed", detail, {"Allow": _allowed(request)}))
+        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        return answer(Problem(error.status_code, kind, str(error.detail), dict(error.headers or {})))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        """The traceback goes to the log alone."""
+        return answer(Problem(500, "internal-error", "Something went wrong here. It is logged."))

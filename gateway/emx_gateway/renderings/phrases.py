@@ -1,0 +1,109 @@
+"""How the facts of a report are worded, alike in every rendering."""
+
+import unicodedata
+from datetime import UTC
+
+from emx_shared.contracts.report import Location, Report
+
+NOTICE = "Research only, not for clinical use"
+TITLE = "Chest radiograph report"
+
+
+def name(place: Location) -> str:
+    """``pleural effusion, left``."""
+    return f"{place.label}, {place.laterality}" if place.laterality else place.label
+
+
+def short_name(place: Location) -> str:
+    """``pleural effusion (L)``, for the picture."""
+    return f"{place.label} ({place.laterality[0].upper()})" if place.laterality else place.label
+
+
+def percent(place: Location) -> str:
+    """``82 %``, or nothing where the model gave no probability."""
+    return "" if place.probability is None else f"{100 * place.probability:.0f} %"
+
+
+def corners(place: Location) -> str:
+    """``x 40–70, y 30–55``, in pixels of the original image."""
+    box = place.box
+    return f"x {box.xmin:.0f}–{box.xmax:.0f}, y {box.ymin:.0f}–{box.ymax:.0f}"
+
+
+def about_boxes(report: Report) -> str:
+    """What the numbers of a location are."""
+    size = f"{report.image.width} × {report.image.height}"
+    return (
+        f"Boxes are in pixels of the original image, {size}, from its upper left corner. "
+        "The probability is what the model gave to its words; it is not calibrated on patients."
+    )
+
+
+def no_locations(report: Report) -> str:
+    """What stands in place of locations when there are none."""
+    return "not assessed" if report.abstained else "none"
+
+
+def cautions(report: Report) -> list[str]:
+    """What a reader must know before the first word, in two words each."""
+    model = report.model
+    told = [(report.abstained, "NOT READ"), (model.demo, "Demo model"), (model.untrained, "Untrained model")]
+    return [words for applies, words in told if applies]
+
+
+def written(report: Report) -> str:
+    """When the report was written, to the second."""
+    at = report.created_at
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at.tzinfo else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def model_line(report: Report) -> str:
+    """Name and revision of the model, and of its adapter."""
+    model = report.model
+    adapter = f", adapter {model.adapter}" if model.adapter else ""
+    return f"{model.name}, revision {model.revision}{adapter}"
+
+
+def provenance(report: Report) -> list[tuple[str, str]]:
+    """Where the report comes from: a term and its description a line."""
+    model, image, spent, tokens = report.model, report.image, report.timings, report.tokens
+    return [
+        ("Model", model_line(report)),
+        ("Run as", f"quantisation {model.quantisation}, engine {model.engine}, boxes as {model.dialect}"),
+        ("Image", f"{image.width} × {image.height} px, {image.media_type}"),
+        ("SHA-256", image.sha256),
+        ("Time", f"decode {spent.decode:.2f} s, prefill {spent.prefill:.2f} s, generate {spent.generate:.2f} s"),
+        ("Tokens", f"{tokens.prompt} in the prompt, {tokens.generated} generated"),
+        ("Written", written(report)),
+    ]
+
+
+def spelled(text: str, encoding: str) -> str:
+    """The text in characters of ``encoding``, for fonts that have no others.
+
+    A character that it lacks becomes its likeness (– a hyphen, ł an l, é an e), or ? where it has none. What
+    can't be seen (controls, changes of direction) is left out, and any white space becomes a space.
+    """
+    return "".join(_spelled(character, encoding) for character in unicodedata.normalize("NFC", text))
+
+
+_LIKENESS = {
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("‘’‚′", "'"),
+    **dict.fromkeys("“”„″«»", '"'),
+    **dict(zip("×•·≈øØłŁđıµμ", "x**~oOlLdiuu", strict=True)),
+    **dict(zip("≤≥±→ßæÆœŒ°", ("<=", ">=", "+/-", "->", "ss", "ae", "AE", "oe", "OE", " deg"), strict=True)),
+}
+
+
+def _spelled(character: str, encoding: str) -> str:
+    if unicodedata.category(character) in ("Cf", "Cs", "Mn"):
+        return ""
+    if not character.isprintable():
+        return " "
+    decomposed = unicodedata.normalize("NFKD", character)
+    bare = "".join(part for part in decomposed if not unicodedata.combining(part))
+    for candidate in (character, _LIKENESS.get(character, ""), bare):
+        if candidate and candidate.encode(encoding, "ignore").decode(encoding) == candidate:
+            return candidate
+    return "?"

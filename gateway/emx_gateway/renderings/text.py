@@ -1,0 +1,30 @@
+"""A report as plain text."""
+
+from emx_gateway.renderings.phrases import corners, model_line, name, no_locations, percent, written
+from emx_shared.contracts.report import Location, Report
+
+
+def as_text(report: Report) -> str:
+    """FINDINGS, LOCATIONS (boxes in pixels of the original image) and IMPRESSION, with notices and model."""
+    lines = [
+        "FINDINGS",
+        f"  {report.findings}",
+        "",
+        "LOCATIONS",
+        *(f"  {line}" for line in map(_located, report.locations)),
+        *([] if report.locations else [f"  {no_locations(report)}"]),
+        "",
+        "IMPRESSION",
+        f"  {report.impression}",
+        "",
+        *(f"Note: {warning}" for warning in report.warnings),
+        f"Model: {model_line(report)}",
+        f"Written: {written(report)}",
+        report.disclaimer,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _located(place: Location) -> str:
+    sure = percent(place)
+    return f"{name(place)}: {corners(place)}{sure and f' ({sure})'}"

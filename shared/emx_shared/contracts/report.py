@@ -1,0 +1,120 @@
+"""The report: what a worker writes, the ledger keeps and every rendering reads."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emx_shared.contracts.findings import Laterality
+
+DISCLAIMER = "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
+DEMO_WARNING = (
+    "Written by the demo model, which was trained on computer-drawn chest phantoms only. "
+    "It knows nothing about real radiographs."
+)
+
+UNTRAINED_WARNING = (
+    "Written by a model that was not trained to write these reports, in its own way of writing boxes: neither its "
+    "words nor its boxes have been measured."
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Box(_Frozen):
+    """A rectangle on the image, xmin < xmax and ymin < ymax; the origin is the upper left corner."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class Location(_Frozen):
+    """One abnormality and where it is.
+
+    ``box`` is in pixels of the original image (after its EXIF orientation), clipped to it;
+    ``box_normalised`` is the same as fractions of width and height.
+    """
+
+    label: str = Field(description="Finding, in the words of the finding vocabulary")
+    code: str = Field(description="The label as an identifier, such as pleural_effusion")
+    snomed_ct: str | None = Field(default=None, description="SNOMED CT concept")
+    laterality: Laterality | None = Field(default=None, description="The patient's side")
+    box: Box = Field(description="Pixels of the original image")
+    box_normalised: Box = Field(description="Fractions of the image's width and height, 0 to 1")
+    colour: str = Field(description="#rrggbb, the finding's colour in every picture")
+    probability: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="What the model gave to the words that name the finding; not calibrated on patients",
+    )
+    evidence: str | None = None
+
+
+class ImageFacts(_Frozen):
+    """What is known of the image that was read; the pixels are those of the original."""
+
+    width: int
+    height: int
+    media_type: str
+    sha256: str = Field(description="SHA-256 of the bytes as received")
+    pixel_spacing: tuple[float, float] | None = Field(
+        default=None,
+        description="Millimetres between the centres of neighbouring rows, then of neighbouring columns, where a "
+        "DICOM file says so (PS3.3 10.7.1.3); at the detector if it has only ImagerPixelSpacing",
+    )
+
+
+class ModelProvenance(_Frozen):
+    """Which model wrote the report, precisely enough to find it again."""
+
+    name: str
+    revision: str
+    adapter: str | None = None
+    quantisation: str
+    engine: str
+    dialect: str = Field(description="How the model writes boxes: loc or box_2d")
+    demo: bool = Field(description="The demo model, which knows computer-drawn phantoms only")
+    untrained: bool = Field(default=False, description="Runs as it was published, without an adapter for reports")
+
+
+class Timings(_Frozen):
+    """Seconds spent on each stage by the worker.
+
+    ``decode`` is the decoding of the image's bytes, ``prefill`` the vision tower and the prompt, ``generate``
+    the writing of the report. ``prefill`` and ``generate`` are those of the batch the study was read in.
+    """
+
+    decode: float = 0.0
+    prefill: float = 0.0
+    generate: float = 0.0
+
+
+class TokenCounts(_Frozen):
+    prompt: int
+    generated: int
+
+
+class Report(_Frozen):
+    """A structured report with its evidence. Version 1 of the published schema."""
+
+    schema_version: Literal["1"] = "1"
+    findings: str
+    impression: str
+    locations: tuple[Location, ...]
+    abstained: bool = Field(
+        default=False,
+        description="The model declined to read the image, and the first warning says why; no findings and no "
+        "locations then mean nothing",
+    )
+    warnings: tuple[str, ...] = ()
+    image: ImageFacts
+    model: ModelProvenance
+    timings: Timings
+    tokens: TokenCounts
+    created_at: datetime
+    disclaimer: str = DISCLAIMER

@@ -1,0 +1,80 @@
+"""One way in for every kind of file."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from emx_shared.contracts.report import ImageFacts
+from emx_shared.imaging import raster
+from emx_shared.imaging.refusals import BadImage, ImageTooLarge, NotAnImage
+
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "DICOM": "application/dicom"}
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+}
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """An upright 8-bit grayscale image (mode L), bright where it is dense, and the facts of its original.
+
+    Width and height are those after EXIF orientation: the frame that every box refers to.
+    """
+
+    image: Image.Image
+    facts: ImageFacts
+
+
+def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_000) -> DecodedImage:
+    """Decode a whole PNG, JPEG, TIFF or DICOM file. A deflated DICOM file is held to ``max_bytes`` unpacked, too.
+
+    Raises BadImage and nothing else: NotAnImage, ImageTooLarge, or itself for broken data.
+    """
+    if not data:
+        raise BadImage("The file is empty.")
+    if len(data) > max_bytes:
+        raise ImageTooLarge(f"The file has {len(data)} bytes; at most {max_bytes} are accepted.")
+    kind = _kind(data)
+    spacing = None
+    if kind == "DICOM":
+        from emx_shared.imaging.dicom import radiograph
+
+        image, spacing = radiograph.read(data, max_bytes, max_pixels)
+    else:
+        image = raster.read(data, kind, max_pixels)
+    facts = ImageFacts(
+        width=image.width,
+        height=image.height,
+        media_type=MEDIA_TYPES[kind],
+        sha256=hashlib.sha256(data).hexdigest(),
+        pixel_spacing=spacing,
+    )
+    return DecodedImage(image, facts)
+
+
+def media_type(start: bytes) -> str:
+    """What a file is by its first 132 bytes. Raises NotAnImage for what is of no accepted kind."""
+    return MEDIA_TYPES[_kind(start)]
+
+
+def as_png(decoded: DecodedImage) -> bytes:
+    """The image as decoded, for those who can't show DICOM or TIFF."""
+    stream = io.BytesIO()
+    decoded.image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _kind(start: bytes) -> str:
+    if start[128:132] == b"DICM":  # first, since the preamble before it may be a TIFF header (PS3.10, 7.1)
+        return "DICOM"
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    raise NotAnImage("The file is not a PNG, JPEG, TIFF or DICOM image.")

@@ -1,0 +1,123 @@
+"""The embedded default: objects as files below one directory."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from emx_shared.store.base import Entry, NotFound, Store, StoreError, StoreFull
+
+_PARTS = ".parts"
+
+
+class DirectoryStore(Store):
+    """Files written aside, fsynced, then moved (put) or linked (put_if_absent) into place in one
+    file system. Both are atomic by POSIX; the folder, and every folder in which one had to be made,
+    is fsynced before the write is said to be done."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._parts = self.root / _PARTS
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"Cannot make the store's directory: {error.strerror}") from None
+
+    def _path(self, key: str) -> Path:
+        if not key or any(part in ("", ".", "..", _PARTS) for part in key.split("/")):
+            raise ValueError("not a key")
+        return self.root / key
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFound(key) from None
+
+    def put(self, key: str, data: bytes) -> None:
+        self._write(key, data, replace=True)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self._path(key).exists():
+            return False
+        return self._write(key, data, replace=False)
+
+    def _write(self, key: str, data: bytes, *, replace: bool) -> bool:
+        path, part = self._path(key), self._parts / uuid.uuid4().hex
+        changed = [path.parent]
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            while True:
+                changed += _make(path.parent)
+                try:
+                    part.replace(path) if replace else path.hardlink_to(part)
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:
+                    continue  # the last object of the folder was deleted, and the folder with it, meanwhile
+                break
+            for folder in changed:
+                _fsync_directory(folder)
+            return True
+        except OSError as error:
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(f"The store's disk refused a write: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or another process was quicker
+            for folder in path.parents:
+                if self.root in (folder, folder.parent):
+                    break
+                folder.rmdir()
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        folder = self.root / prefix.rpartition("/")[0]
+        for path in sorted(folder.rglob("*")):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(_PARTS) or not key.startswith(prefix):
+                continue
+            with suppress(FileNotFoundError):  # deleted while we walk
+                if path.is_file():
+                    yield Entry(key, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(key) from None
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make the folder if it isn't there. Returns the folders that have a new entry by that."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return []
+    except FileNotFoundError:
+        return [*_make(folder.parent), *_make(folder)]
+    return [folder.parent]
+
+
+def _fsync_directory(path: Path) -> None:
+    with suppress(FileNotFoundError):  # deleted again already; then there is nothing to keep
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,152 @@
+"""Any S3 server that honours conditional PUT, through the ``minio`` client."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.commonconfig import ENABLED
+from minio.error import MinioException, S3Error
+
+from emx_shared.store.base import Entry, NotFound, Store, StoreError, StoreFull, UnsuitableStore
+
+_CONFLICT_TRIES = 20
+_FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
+T = TypeVar("T")
+
+
+class S3Store(Store):
+    """One bucket, made if it isn't there. Buckets with versioning are refused: an erasure must erase."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        bucket: str,
+        access_key: str,
+        secret_key: str,
+        region: str,
+        secure: bool,
+        public: str | None = None,
+    ) -> None:
+        """``public``: http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``."""
+        self.bucket = bucket
+        self._public: Minio | None = None
+        if public:
+            address = urlsplit(public)
+            self._public = Minio(
+                address.netloc,
+                access_key=access_key,
+                secret_key=secret_key,
+                region=region,
+                secure=address.scheme == "https",
+            )
+        self._client = Minio(
+            endpoint,
+            access_key=access_key,
+            secret_key=secret_key,
+            region=region,
+            secure=secure,
+            http_client=urllib3.PoolManager(
+                maxsize=64,
+                timeout=urllib3.Timeout(connect=5, read=60),
+                retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+            ),
+        )
+        self._clock_offset: tuple[float, float] | None = None
+
+    def _ask(self, operation: Callable[[], T], key: str = "") -> T:
+        try:
+            return operation()
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchObject"):
+                raise NotFound(key) from None
+            raise _answered(error) from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
+
+    def get(self, key: str) -> bytes:
+        def read() -> bytes:
+            answer = self._client.get_object(self.bucket, key)
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        return self._ask(read, key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._ask(lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                # The public put_object can't send If-None-Match; this is the one place that goes below it.
+                self._client._execute("PUT", self.bucket, key, body=data, headers={"If-None-Match": "*"})
+                return True
+            except S3Error as error:
+                if error.code == "PreconditionFailed":
+                    return False
+                if error.code != "ConditionalRequestConflict":  # 409: a writer was at it at the same moment
+                    raise _answered(error) from error
+                time.sleep(0.02 * (attempt + 1))
+            except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+                raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
+        raise StoreError("The object store kept answering ConditionalRequestConflict")
+
+    def delete(self, key: str) -> None:
+        self._ask(lambda: self._client.remove_object(self.bucket, key))
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        objects = self._ask(lambda: iter(self._client.list_objects(self.bucket, prefix, recursive=True)))
+        while (found := self._ask(lambda: next(objects, None))) is not None:
+            yield Entry(str(found.object_name), found.last_modified or self.now())
+
+    def now(self) -> datetime:
+        """The Date header of the server's answer, asked for at most once a minute."""
+        if self._clock_offset is None or time.monotonic() - self._clock_offset[1] > 60:
+            answer = self._ask(lambda: self._client._execute("HEAD", self.bucket))
+            date = parsedate_to_datetime(answer.headers["Date"])
+            self._clock_offset = (date.timestamp() - time.time(), time.monotonic())
+        return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
+
+    def size(self, key: str) -> int:
+        found = self._ask(lambda: self._client.stat_object(self.bucket, key), key)
+        return int(found.size or 0)
+
+    def presign_put(self, key: str, seconds: int) -> str | None:
+        if self._public is None:
+            return None
+        # Signing needs no connection, and the signature names the host that the client will ask.
+        return str(self._public.presigned_put_object(self.bucket, key, timedelta(seconds=seconds)))
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._ask(lambda: self._client.stat_object(self.bucket, key), key)
+        except NotFound:
+            return False
+        return True
+
+    def check(self) -> None:
+        if not self._ask(lambda: self._client.bucket_exists(self.bucket)):
+            self._ask(lambda: self._client.make_bucket(self.bucket))
+        try:
+            versioning = self._client.get_bucket_versioning(self.bucket).status
+        except S3Error:
+            versioning = None  # a server without versioning
+        if versioning == ENABLED:
+            raise UnsuitableStore(
+                f"Bucket {self.bucket} keeps versions, so that an erased image would stay. "
+                "Use a bucket without versioning."
+            )
+        super().check()
+
+
+def _answered(error: S3Error) -> StoreError:
+    kind = StoreFull if error.code in _FULL else StoreError
+    return kind(f"The object store answered {error.code}")

@@ -1,0 +1,9 @@
+"""Folders that tests read."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The clone."""
+
+RADIOGRAPHS = ROOT.parent / "shared" / "data" / "cxr"
+"""Real radiographs, which are kept beside the clone; tests of them are skipped where the folder is absent."""

@@ -1,0 +1,126 @@
+"""PadChest (Bustos et al., Medical Image Analysis 2020): 160,861 images with coded labels.
+
+Its reports are Spanish, stemmed and without boxes, so the English targets are written from the codes. Used are
+frontal views that a physician labelled; the others were labelled by a network.
+"""
+
+import ast
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
+from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
+from emx_training.data.source_study import BadTable, SourceStudy, prose, term
+
+COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
+FRONTAL = ("PA", "AP", "AP_horizontal")
+
+_SAME = {
+    "pleural effusion": ("loculated pleural effusion", "loculated fissural effusion"),
+    "pneumothorax": ("hydropneumothorax",),
+    "consolidation": ("alveolar pattern", "air bronchogram"),
+    "atelectasis": ("laminar atelectasis", "lobar atelectasis", "total atelectasis", "round atelectasis",
+                    "segmental atelectasis", "atelectasis basal"),
+    "nodule": ("multiple nodules",),
+    "mass": ("pulmonary mass",),
+    "interstitial pattern": ("reticular interstitial pattern", "reticulonodular interstitial pattern",
+                             "miliary opacities"),
+    "pneumonia": ("atypical pneumonia",),
+    "pleural thickening": ("apical pleural thickening", "calcified pleural thickening"),
+}  # fmt: skip
+"""PadChest's narrower labels, by the vocabulary's finding."""
+
+_FINDING: dict[str, Finding] = {
+    **{finding.padchest: finding for finding in FINDINGS if finding.padchest},
+    **{label: BY_LABEL[name] for name, labels in _SAME.items() for label in labels},
+}
+_NO_FINDING = {"normal", "unchanged", "suboptimal study", ""}
+_NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
+_BOTH: tuple[Laterality, ...] = ("right", "left")
+
+
+def read_padchest(table: Path) -> Iterator[SourceStudy]:
+    """Studies of the table that can be trained on. Raises BadTable."""
+    with _opened(table) as stream:
+        reader = csv.DictReader(stream)
+        if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise BadTable(f"{table} has no column {', '.join(lacking)}: give PadChest's label table.")
+        for number, row in enumerate(reader, start=2):
+            if row["Projection"] not in FRONTAL or row["MethodLabel"] != "Physician":
+                continue
+            sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
+            if not any("exclude" in sentence for sentence in sentences) and (study := _study(row, sentences)):
+                yield study
+
+
+def finding_of(label: str) -> Finding | None:
+    """The vocabulary's finding that a label of PadChest is, or None."""
+    return _FINDING.get(label)
+
+
+def _opened(table: Path) -> IO[str]:
+    try:
+        if table.suffix == ".gz":
+            return io.TextIOWrapper(gzip.open(table), encoding="utf-8", newline="")
+        return table.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise BadTable(f"{table} can't be read: {error.strerror}.") from None
+
+
+def _coded(text: str, table: Path, number: int) -> list[list[str]]:
+    """Labels and places (``loc …``), sentence by sentence; the table's ``nan`` is a sentence without any."""
+    try:
+        sentences = ast.literal_eval(_NAN.sub("[]", text) or "[]")
+        return [[str(code).strip() for code in sentence] for sentence in sentences]
+    except (ValueError, SyntaxError, TypeError):
+        raise BadTable(f"{table}, row {number}, column LabelsLocalizationsBySentence: not a list.") from None
+
+
+def _study(row: dict[str, str], sentences: list[list[str]]) -> SourceStudy | None:
+    """None where nothing is known: a study that is merely "unchanged" may show anything."""
+    said: list[str] = []
+    concluded: list[str] = []
+    terms: dict[str, None] = {}
+    for sentence in sentences:
+        places = [code.removeprefix("loc ") for code in sentence if code.startswith("loc ")]
+        for label in sentence:
+            if label.startswith("loc ") or label in _NO_FINDING:
+                continue
+            said.append(f"There is {', '.join([label, *places])}.")
+            finding = finding_of(label)
+            if finding is None:
+                continue
+            for side in _sides(finding, places):
+                concluded.append(f"{side} {finding.label}.".lstrip().capitalize() if side else _alone(finding))
+                if known := term(finding, side):
+                    terms[known] = None
+    if not said:
+        if not any("normal" in sentence for sentence in sentences):
+            return None
+        said, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
+    return SourceStudy(
+        id=row["ImageID"].removesuffix(".png"),
+        image=f"{row['ImageDir']}/{row['ImageID']}",
+        patient=row["PatientID"],
+        findings=prose(said),
+        impression=prose(concluded) or prose(said[:1]),
+        terms=tuple(terms),
+    )
+
+
+def _sides(finding: Finding, places: list[str]) -> tuple[Laterality | None, ...]:
+    if not finding.sided:
+        return (None,)
+    text = " ".join(places)
+    if "bilateral" in text:
+        return _BOTH
+    return tuple(side for side in _BOTH if side in text.split()) or (None,)
+
+
+def _alone(finding: Finding) -> str:
+    return f"{finding.label.capitalize()}."

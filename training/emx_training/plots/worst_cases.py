@@ -1,0 +1,133 @@
+"""The studies that were read worst, as a sheet of images with true and predicted boxes."""
+
+import math
+import textwrap
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from typing import cast
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from emx_shared.contracts.findings import FINDINGS
+from emx_shared.grammar import LocatedFinding, LocBox
+from emx_training.evaluate.overlap import pair
+from emx_training.evaluate.predictions import Case
+from emx_training.evaluate.tally import term_of
+from emx_training.phantoms import SITES, SiteName, render
+from emx_training.plots.strokes import LineStyle
+
+CASES = 12
+_COLUMNS = 4
+_PANEL = 3.1
+"""Inches."""
+
+_LINE = 54
+"""Characters of a panel's title."""
+
+_SOLID: LineStyle = "-"
+_DASHES: LineStyle = (0, (3, 2))
+
+
+def worst_cases(cases: Sequence[Case]) -> Figure | str:
+    """The lowest scores first; phantoms are drawn anew, for a results file holds no images."""
+    known = [case for case in cases if case.site in SITES and case.id.isdecimal()]
+    if not known:
+        return "its images can be drawn for phantoms with a site and a seed only."
+    worst = sorted(known, key=lambda case: (agreement(case), -_length(case), int(case.id)))[:CASES]
+    columns = min(_COLUMNS, len(worst))
+    rows = math.ceil(len(worst) / columns)
+    figure = Figure(figsize=(columns * _PANEL, rows * (_PANEL + 0.55) + 0.7), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    captions = [_caption(case) for case in worst]
+    for case, caption, axes in zip(worst, captions, panels, strict=False):
+        _panel(axes, case)
+        # As many lines for each, so that the images of a row stand side by side.
+        above = "\n" * (max(map(len, captions)) - len(caption))
+        axes.set_title(above + "\n".join(caption), fontsize=7.5, loc="left", pad=4, linespacing=1.25)
+    for axes in panels[len(worst) :]:
+        axes.remove()
+    figure.suptitle(
+        f"The {len(worst)} worst readings of {len(known)} (score: mean IoU over all true and told findings)",
+        fontsize=11,
+    )
+    _legend(figure, worst)
+    return figure
+
+
+def agreement(case: Case) -> float:
+    """0 to 1: the IoU of the pairs over all findings, where each that was missed and each false alarm adds 0.
+
+    1 where there is nothing, and nothing is told. Alike to panoptic quality (Kirillov et al., CVPR 2019).
+    """
+    true, told = _by_term(case.truth.locations), _by_term(case.told.locations)
+    overlaps = chain.from_iterable(pair(true[term], told[term]) for term in true.keys() & told.keys())
+    pairs = [one.iou for one in overlaps]
+    findings = _length(case) - len(pairs)
+    if not findings:
+        return 0.0 if case.abstained or not case.parsed else 1.0
+    return sum(pairs) / findings
+
+
+def _legend(figure: Figure, cases: Sequence[Case]) -> None:
+    shown = {one.finding for case in cases for one in (*case.truth.locations, *case.told.locations)}
+    keys = [Line2D([], [], color="0.35", linewidth=1.8, linestyle=style) for style in (_SOLID, _DASHES)]
+    keys += [Line2D([], [], color=finding.colour, linewidth=5) for finding in FINDINGS if finding in shown]
+    names = ["true", "predicted", *(finding.label for finding in FINDINGS if finding in shown)]
+    figure.legend(keys, names, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+
+
+def _panel(axes: Axes, case: Case) -> None:
+    image = render(int(case.id), site=cast(SiteName, case.site)).image
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), interpolation="bilinear")
+    for located in case.truth.locations:
+        _frame(axes, located, _SOLID)
+    for located in case.told.locations:
+        _frame(axes, located, _DASHES)
+    axes.set_axis_off()
+
+
+def _caption(case: Case) -> list[str]:
+    located = _wrapped("true", case.truth.locations) + _wrapped("told", case.told.locations)
+    return [f"{case.id}, score {agreement(case):.2f}", *located]
+
+
+def _frame(axes: Axes, located: LocatedFinding, style: LineStyle) -> None:
+    ymin, xmin, ymax, xmax = located.box.fractions()
+    edge = [withStroke(linewidth=3.2, foreground="#000000aa")] if style == _SOLID else []
+    axes.add_patch(
+        Rectangle(
+            (xmin, ymin),
+            xmax - xmin,
+            ymax - ymin,
+            fill=False,
+            edgecolor=located.finding.colour,
+            linewidth=1.7,
+            linestyle=style,
+            path_effects=edge,
+        )
+    )
+
+
+def _wrapped(name: str, located: Sequence[LocatedFinding]) -> list[str]:
+    """What is true or told, side as its letter, in lines that a panel is wide enough for."""
+    terms = [
+        one.finding.label + (f"\N{NO-BREAK SPACE}{one.laterality[0].upper()}" if one.laterality else "")
+        for one in located
+    ]
+    return textwrap.wrap(f"{name}: {', '.join(terms) or 'nothing'}", _LINE, subsequent_indent=" " * 9)
+
+
+def _length(case: Case) -> int:
+    return len(case.truth.locations) + len(case.told.locations)
+
+
+def _by_term(located: Sequence[LocatedFinding]) -> dict[str, list[LocBox]]:
+    boxes: defaultdict[str, list[LocBox]] = defaultdict(list)
+    for one in located:
+        boxes[term_of(one)].append(one.box)
+    return boxes

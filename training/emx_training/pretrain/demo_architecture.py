@@ -1,0 +1,197 @@
+"""The demo model's shape: Gemma 3 with a SigLIP tower, a few million parameters.
+
+``python -m emx_training.pretrain.demo_architecture OUT_DIR`` writes it with random weights, as a
+checkpoint that transformers loads by itself.
+"""
+
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3Processor,
+    Gemma3TextConfig,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    SiglipVisionConfig,
+)
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT, SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
+from emx_worker.model.architectures import Model, Processor
+from emx_worker.model.checkpoint import MANIFEST, Manifest
+
+_CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
+_ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
+
+
+def phantom_manifest(name: str, revision: str) -> Manifest:
+    """The manifest of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
+    return Manifest(name=name, revision=revision, dialect="loc", demo=True, prompt=PROMPT, max_new_tokens=256)
+
+
+def demo_config() -> Gemma3Config:
+    """160 px in patches of 10, 64 image tokens, 4 M parameters.
+
+    Every width that enters a linear layer is a multiple of 64, the group of torch's int4 kernels.
+    """
+    return _config(image=160, patch=10, image_tokens=64, width=192, mlp=512, heads=3, vision_layers=5, layers=4)
+
+
+def tiny_config() -> Gemma3Config:
+    """The same architecture at its smallest, for tests: 32 px, 4 image tokens."""
+    return _config(image=32, patch=8, image_tokens=4, width=64, mlp=64, heads=1, vision_layers=2, layers=2)
+
+
+def build_processor(config: Gemma3Config, tokenizer: PreTrainedTokenizerFast | None = None) -> Gemma3Processor:
+    """Gemma 3's processor for models of this shape: grey images become 3 equal channels in -1 to 1."""
+    side = config.vision_config.image_size
+    images = Gemma3ImageProcessorPil(
+        size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_convert_rgb=True
+    )
+    return Gemma3Processor(
+        image_processor=images,
+        tokenizer=tokenizer or build_tokenizer(),
+        chat_template=_CHAT_TEMPLATE,
+        image_seq_length=config.mm_tokens_per_image,
+    )
+
+
+def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForConditionalGeneration:
+    """A model with weights drawn from the seed, in fp32. The global generator is left as it was."""
+    config = config or demo_config()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Gemma3ForConditionalGeneration(config)
+        # transformers leaves the projector at zero, which would cut the vision tower off.
+        projection = model.model.multi_modal_projector.mm_input_projection_weight
+        nn.init.normal_(projection, std=config.vision_config.hidden_size**-0.5)
+        _order_patches(model.model.vision_tower.embeddings.position_embedding.weight)
+        _order_locations(model.get_input_embeddings().weight)
+    model.generation_config = generation_config()
+    return model.eval()
+
+
+def generation_config() -> GenerationConfig:
+    """Greedy, until the turn ends."""
+    return GenerationConfig(
+        bos_token_id=_ID["<bos>"],
+        eos_token_id=_ID["<end_of_turn>"],
+        pad_token_id=_ID["<pad>"],
+        do_sample=False,
+    )
+
+
+def control_tokens() -> dict[str, int]:
+    """Where ``Gemma3Config`` finds this project's tokenizer's control tokens."""
+    return {
+        "boi_token_index": _ID["<start_of_image>"],
+        "eoi_token_index": _ID["<end_of_image>"],
+        "image_token_index": _ID["<image_soft_token>"],
+        "pad_token_id": _ID["<pad>"],
+        "bos_token_id": _ID["<bos>"],
+        "eos_token_id": _ID["<end_of_turn>"],
+    }
+
+
+def save_checkpoint(model: Model, processor: Processor, manifest: Manifest, folder: Path) -> None:
+    """Write what ``AutoProcessor`` and ``AutoModelForImageTextToText`` load, weights in bf16, and ``emx.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+
+
+def _config(
+    *,
+    image: int,
+    patch: int,
+    image_tokens: int,
+    width: int,
+    mlp: int,
+    heads: int,
+    vision_layers: int,
+    layers: int,
+) -> Gemma3Config:
+    vision = SiglipVisionConfig(
+        image_size=image,
+        patch_size=patch,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=vision_layers,
+        num_attention_heads=heads,
+        vision_use_head=False,
+    )
+    text = Gemma3TextConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=1,
+        head_dim=64,
+        query_pre_attn_scalar=64,
+        max_position_embeddings=1024,
+        sliding_window=512,
+        # Gemma 3 has five sliding layers to each full one; a shallow model keeps both kinds by ending on a full.
+        layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
+        pad_token_id=_ID["<pad>"],
+        eos_token_id=_ID["<eos>"],
+        bos_token_id=_ID["<bos>"],
+    )
+    return Gemma3Config(
+        text_config=text,
+        vision_config=vision,
+        mm_tokens_per_image=image_tokens,
+        **control_tokens(),
+    )
+
+
+@torch.no_grad()
+def _order_patches(positions: torch.Tensor) -> None:
+    """Start the vision tower's positions, (patches, width), as sines and cosines of row and column.
+
+    So attention can tell near from far at once (Vaswani et al. 2017; in two dimensions, He et al. 2022).
+    """
+    patches, width = positions.shape
+    side = round(patches**0.5)
+    place = torch.arange(side) / side
+    frequency = torch.pi * 2 ** torch.linspace(0, 3, width // 4)
+    angle = place[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows, columns = axis[:, None].expand(-1, side, -1), axis[None].expand(side, -1, -1)
+    positions.copy_(torch.cat([rows, columns], dim=2).reshape(patches, width))
+
+
+@torch.no_grad()
+def _order_locations(embedding: torch.Tensor) -> None:
+    """Start the location rows as Fourier features of their place, so that neighbouring bins start alike."""
+    rows = embedding[FIRST_LOC:VOCABULARY_SIZE]
+    bins, width = rows.shape
+    place = torch.arange(bins) / bins
+    frequency = 0.5 * 2 ** torch.linspace(0, 6, width // 2)
+    angle = 2 * torch.pi * place[:, None] * frequency
+    # Low frequencies carry most, as in a smooth function's spectrum.
+    features = torch.cat([angle.sin(), angle.cos()], dim=1) / frequency.sqrt().repeat(2)
+    rows.copy_(features * (embedding[:FIRST_LOC].std() / features.std()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tiny", action="store_true", help="the shape for tests")
+    options = parser.parse_args()
+    config = tiny_config() if options.tiny else demo_config()
+    manifest = phantom_manifest("explainmyxray-random", f"seed-{options.seed}")
+    save_checkpoint(random_model(options.seed, config), build_processor(config), manifest, options.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A sheet of phantoms to look at: ``python -m emx_training.recipes.contact_sheet docs/phantoms.png``.
+
+A row for each site, and one of the training site's with the boxes that belong to its findings.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from emx_training.phantoms import SITES, Phantom, SiteName, held_out_seeds, render
+
+_MARGIN = 6
+
+
+def contact_sheet(columns: int, size: int) -> Image.Image:
+    """Phantoms that no model is trained on, ``size`` pixels each."""
+    seeds = held_out_seeds(columns * (len(SITES) + 1))
+    rows: list[tuple[SiteName, bool]] = [("alpha", True), *((name, False) for name in SITES)]
+    step = size + _MARGIN
+    sheet = Image.new("RGB", (columns * step - _MARGIN, len(rows) * step - _MARGIN), "white")
+    for row, (site, boxed) in enumerate(rows):
+        for column in range(columns):
+            phantom = render(seeds[row * columns + column], size, site)
+            sheet.paste(_picture(phantom, site, boxed), (column * step, row * step))
+    return sheet
+
+
+def _picture(phantom: Phantom, site: str, boxed: bool) -> Image.Image:
+    picture = Image.fromarray(phantom.image).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    size = picture.width
+    font = ImageFont.load_default(size / 22)
+    draw.text((size * 0.02, size * 0.94), site, fill="white", font=font)
+    if boxed:
+        for one in phantom.findings:
+            ymin, xmin, ymax, xmax = (fraction * size for fraction in one.box.fractions())
+            draw.rectangle((xmin, ymin, xmax, ymax), outline=one.finding.colour, width=max(1, size // 160))
+            draw.text((xmin + 2, max(ymin - size / 18, 0)), one.finding.label, fill=one.finding.colour, font=font)
+    return picture
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m emx_training.recipes.contact_sheet", description="A sheet of phantoms to look at."
+    )
+    parser.add_argument("output", type=Path, metavar="PICTURE")
+    parser.add_argument("--columns", type=int, default=5)
+    parser.add_argument("--size", type=int, default=300, help="pixels of each phantom")
+    options = parser.parse_args(arguments)
+    contact_sheet(options.columns, options.size).save(options.output, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

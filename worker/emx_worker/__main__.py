@@ -1,0 +1,7 @@
+"""``python -P -m emx_worker``: load the model, then read images until stopped."""
+
+from emx_shared.messaging import run_celery_worker
+from emx_worker.celery_app import app
+
+if __name__ == "__main__":
+    run_celery_worker(app)

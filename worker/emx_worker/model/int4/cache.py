@@ -1,0 +1,89 @@
+"""int4 weights kept on disk, so that only a first start makes them.
+
+They lie in ``$XDG_CACHE_HOME/explainmyxray`` (``~/.cache/explainmyxray``), which may be deleted at any time.
+"""
+
+import copy
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from emx_worker.model.architectures import Config, Model, architecture_of
+from emx_worker.model.int4.quantisation import BF16_UNITS
+from emx_worker.model.int4.streaming import METHOD
+
+log = logging.getLogger("emx.worker")
+
+_FORMAT = 2
+_WORTHWHILE = 2**28
+"""Bytes of weights from which on reading them from here is quicker than making them."""
+
+_EMBEDDING = "model.language_model.embed_tokens.weight"
+
+
+def place(folder: Path, adapter: Path | None) -> Path | None:
+    """The file for the int4 weights of a checkpoint with an adapter; None for one too small to bother.
+
+    Its name is a hash of what they depend on: the files' names, sizes, times and first 64 KB (a safetensors file's
+    header, and more), and this CPU's and torch's way of packing. Reading gigabytes only to hash them would cost as
+    much as it saves.
+    """
+    files = [file for part in (folder, adapter) if part for file in sorted(part.glob("*.safetensors"))]
+    if sum(file.stat().st_size for file in files) < _WORTHWHILE:
+        return None
+    kind = f"{_FORMAT} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {BF16_UNITS}"
+    digest = hashlib.sha256(kind.encode())
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(2**16))
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "explainmyxray" / "int4" / f"{digest.hexdigest()[:32]}.safetensors"
+
+
+def load(file: Path, config: Config) -> Model | None:
+    """The model from its kept weights, which stay on disk until they are used; None if they can't be read."""
+    if not file.is_file():
+        return None
+    try:
+        tensors = load_file(file)
+        config = copy.deepcopy(config)
+        config.get_text_config().vocab_size = tensors[_EMBEDDING].shape[0]  # an adapter may have added tokens
+        config.quantization_config = {"quant_method": METHOD}
+        model, info = architecture_of(config).model.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+        )
+        if lacking := info["missing_keys"]:
+            raise ValueError(f"{len(lacking)} tensors are missing")
+    except Exception as error:  # whatever safetensors and transformers raise for a damaged file
+        log.warning("the int4 weights kept in %s can't be used (%s): they are made anew", file.name, error)
+        return None
+    made: Model = model
+    return made
+
+
+def keep(model: Model, file: Path) -> bool:
+    """Write int4 weights, whole or not at all. Where there is no room, says so in the log and returns False."""
+    tensors = {
+        name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+    }
+    size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+    part = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(file.parent).free < 1.2 * size:
+            raise OSError("the disk is nearly full")
+        save_file(tensors, part, {"format": "pt"})
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        log.warning("the int4 weights weren't kept for the next start: %s", error)
+        return False
+    log.info("kept %.1f GB of int4 weights for the next start", size / 1e9)
+    return True

@@ -1,0 +1,239 @@
+"""From a checkpoint, on disk or on the hub, to a model that the engine can run."""
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from emx_shared.contracts.report import ModelProvenance
+from emx_worker.model.architectures import Architecture, Config, Model, Processor, architecture_of
+from emx_worker.model.box_decoding import (
+    DIALECTS,
+    Box2dDialect,
+    Dialect,
+    LocDialect,
+    UnknownDialect,
+    first_location,
+)
+from emx_worker.model.checkpoint import (
+    MANIFEST,
+    ModelError,
+    directory,
+    locate,
+    name_of,
+    read_config,
+    read_manifest,
+    read_processor,
+    require_base,
+    revision_of,
+)
+from emx_worker.model.int4 import cache
+from emx_worker.model.int4.quantisation import Quantisation, halve_tower, nf4_config, rest_to_fp32, to_int4
+from emx_worker.model.int4.streaming import Int4Config, give_back
+from emx_worker.model.ood_guard import Guard
+from emx_worker.model.weights import read_as_stored, read_generation_config, read_weights
+
+if TYPE_CHECKING:
+    from emx_worker.model.adapter_merging import Merge
+
+ENGINE = "continuous-batching"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """One model, ready to run, and everything that a report says of it.
+
+    Attributes:
+        model: in evaluation mode, on ``device``.
+        max_new_tokens: the budget of one report, its end-of-turn token included.
+        takes_indication: whether it may be told clinical context.
+        guard: what declines images unlike those of training; None reads everything.
+    """
+
+    model: Model
+    processor: Processor
+    architecture: Architecture
+    dialect: Dialect
+    provenance: ModelProvenance
+    prompt: str
+    max_new_tokens: int
+    device: torch.device
+    takes_indication: bool = False
+    guard: Guard | None = None
+
+
+def load_model(
+    checkpoint: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    quantisation: str = "auto",
+) -> LoadedModel:
+    """Load a checkpoint of Gemma 3 with images, or of PaliGemma, with its processor.
+
+    Parameters:
+        checkpoint: a directory, or a hub id such as ``google/medgemma-4b-it``, which is downloaded on first use
+            and taken from the local cache when offline.
+        adapter: directory written by PEFT; by default the one that the checkpoint's ``emx.json`` names. Where it
+            holds a tokenizer or an ``emx.json``, these replace the checkpoint's. Where that says what the adapter
+            was trained on, the checkpoint must be it.
+        revision: commit, branch or tag on the hub.
+        device: ``auto`` (CUDA if there is one), or what ``torch.device`` takes.
+        quantisation: ``int4`` (torch's CPU kernels), ``nf4`` (bitsandbytes), ``none`` (fp32), or ``auto``: nf4 on
+            CUDA, int4 on the CPU, none elsewhere.
+
+    Raises ModelError.
+    """
+    target = _device(device)
+    kind = _quantisation(quantisation, target)
+    folder = locate(checkpoint, revision)
+    adapter_folder = _adapter(folder, adapter)
+    if adapter_folder is not None:
+        require_base(adapter_folder, checkpoint, folder)
+    manifest = read_manifest(folder, *([adapter_folder] if adapter_folder else []))
+    config = read_config(folder)
+    processor = read_processor(folder, config)
+    if kind == "int4-torch":
+        model = _int4(folder, adapter_folder, config, processor)
+    else:
+        model = _weights(folder, config, kind, target)
+        if adapter_folder is not None:
+            # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
+            model = _adapted(model, processor, adapter_folder, merge=kind == "none")
+    model = model.eval().requires_grad_(False).to(target)
+    untrained = adapter_folder is None and not (folder / MANIFEST).is_file()
+    dialect = _dialect(manifest.dialect, processor, model)
+    return LoadedModel(
+        model=model,
+        processor=processor,
+        architecture=architecture_of(config),
+        dialect=dialect,
+        provenance=ModelProvenance(
+            name=name_of(checkpoint, folder, manifest),
+            revision=manifest.revision or revision_of(folder),
+            adapter=f"{adapter_folder.name}@{revision_of(adapter_folder)[:12]}" if adapter_folder else None,
+            quantisation=kind,
+            engine=ENGINE,
+            dialect=dialect.name,
+            demo=manifest.demo,
+            untrained=untrained,
+        ),
+        prompt=manifest.prompt or dialect.question,
+        max_new_tokens=manifest.max_new_tokens,
+        takes_indication=manifest.takes_indication or untrained,
+        device=target,
+        guard=Guard.load(folder),
+    )
+
+
+def _adapter(folder: Path, chosen: Path | str | None) -> Path | None:
+    if chosen is not None:
+        return directory(Path(chosen))
+    own = read_manifest(folder).adapter
+    return directory(folder / own) if own else None
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"There is no device {name!r}: use auto, cpu or cuda.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("torch finds no CUDA device here: use device auto or cpu, or install torch for CUDA.")
+    return device
+
+
+def _quantisation(name: str, device: torch.device) -> Quantisation:
+    if name == "auto":
+        name = {"cuda": "nf4", "cpu": "int4"}.get(device.type, "none")
+    kinds: dict[str, Quantisation] = {"int4": "int4-torch", "nf4": "nf4-bitsandbytes", "none": "none"}
+    if name not in kinds:
+        raise ModelError(f"Unknown quantisation {name!r}: use auto, int4, nf4 or none.")
+    if name == "int4" and device.type != "cpu":
+        raise ModelError("int4 runs on the CPU only: use nf4 on this device.")
+    return kinds[name]
+
+
+def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:
+    if kind == "none":
+        return read_weights(folder, config, dtype=torch.float32)
+    return read_weights(
+        folder,
+        config,
+        dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
+        quantization_config=nf4_config(device.type),
+        device_map={"": device},
+    )
+
+
+def _int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    """From the cache, or made anew and kept there. An adapter is merged first."""
+    kept = cache.place(folder, adapter)
+    model = cache.load(kept, config) if kept else None
+    if model is None:
+        model = _made_int4(folder, adapter, config, processor)
+        if kept and cache.keep(model, kept):
+            del model  # what lies on disk needs no memory of its own
+            gc.collect()
+            give_back()
+            model = cache.load(kept, config) or _made_int4(folder, adapter, config, processor)
+    elif adapter is not None:
+        from emx_worker.model.adapter import take_tokenizer
+
+        take_tokenizer(processor, adapter)
+    model.generation_config = read_generation_config(folder, model)
+    return model
+
+
+def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    def read(merge: "Merge | None" = None) -> Model:
+        return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config(merge))
+
+    if adapter is None:
+        return read()
+    from emx_worker.model.adapter import adapted_while_read
+
+    if (merged := adapted_while_read(read, processor, adapter)) is not None:
+        return merged
+    # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
+    model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)
+    to_int4(model.model.language_model)
+    halve_tower(model)
+    rest_to_fp32(model)
+    return model
+
+
+def _adapted(model: Model, processor: Processor, adapter: Path, merge: bool) -> Model:
+    from emx_worker.model.adapter import adapted
+
+    return adapted(model, processor, adapter, merge=merge)
+
+
+def _dialect(name: str | None, processor: Processor, model: Model) -> Dialect:
+    """By name, or what the tokenizer was made for: ``loc`` where it has the location tokens, else ``box_2d``."""
+    if name is None:
+        name = Box2dDialect.name if first_location(processor.tokenizer) is None else LocDialect.name
+    kinds = {kind.name: kind for kind in DIALECTS}
+    if name not in kinds:
+        raise ModelError(
+            f"This model writes boxes in the dialect {name!r}, and this version knows only "
+            f"{' and '.join(kinds)}: correct its emx.json, or use a newer version."
+        )
+    eos = model.generation_config.eos_token_id
+    eos = processor.tokenizer.eos_token_id if eos is None else eos
+    try:
+        return kinds[name](
+            processor.tokenizer,
+            eos=frozenset(eos if isinstance(eos, list) else [eos]),
+            vocabulary=model.get_input_embeddings().weight.shape[0],
+        )
+    except UnknownDialect as error:
+        raise ModelError(
+            f"This model can't write boxes in the dialect {name!r} ({error}): correct its emx.json, or give an "
+            "adapter trained with <loc0000> to <loc1023>."
+        ) from error
