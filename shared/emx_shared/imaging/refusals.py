@@ -1,10 +1,12 @@
 """Why bytes are refused. No text of these errors quotes the file: they reach logs, and files name patients."""
 
+from emx_shared.errors import ExplainMyXrayError
+
 MIN_SIDE = 32
 """Pixels. Below this no chest could be read."""
 
 
-class BadImage(ValueError):
+class BadImage(ExplainMyXrayError, ValueError):
     """The bytes can't be read as an image; the text says why, and quotes nothing of them."""
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig
 
+from emx_shared.errors import ExplainMyXrayError
 from emx_worker.model.architectures import Config, Processor, architecture_of
 
 MANIFEST = "emx.json"
@@ -17,7 +18,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 
 
-class ModelError(RuntimeError):
+class ModelError(ExplainMyXrayError, RuntimeError):
     """The model can't be loaded or run; the text says what to do about it."""
 
 
