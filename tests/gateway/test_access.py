@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from emx_gateway.app import ROOMS
+from emx_gateway.app import ROUTES
 from emx_gateway.auth.authenticator import NOTICED_AFTER
 from emx_shared.api_keys import BadKeyRequest, KeyRing
 from emx_shared.ledger import expand
@@ -195,7 +195,7 @@ def test_by_default_no_other_origin_gets_in(gateway: Any) -> None:
 
 
 def test_no_endpoint_has_its_body_read_before_it_is_known_who_calls() -> None:
-    routes = [route for room in ROOMS for route in room.router.routes if isinstance(route, APIRoute)]
+    routes = [route for room in ROUTES for route in room.router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 30
     assert [route.path for route in routes if route.body_field] == []
 
