@@ -24,7 +24,7 @@ from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenan
 from emx_shared.ledger import Ledger, finish, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Outcome
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import Store
 from emx_shared.store.directory import DirectoryStore
@@ -122,16 +122,16 @@ class RememberingQueue:
 
 
 @pytest.fixture
-def index(redis_url: str) -> Iterator[Index]:
-    found = Index(redis_url, lease=1.0)
+def redis_state(redis_url: str) -> Iterator[RedisState]:
+    found = RedisState(redis_url, lease=1.0)
     yield found
-    found.redis.flushall()
+    found.connection.client.flushall()
 
 
 @pytest.fixture
-def ledger(index: Index, tmp_path: Path) -> Ledger:
+def ledger(redis_state: RedisState, tmp_path: Path) -> Ledger:
     settings = Settings(lease=1.0, abandon_after=0.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
-    return Ledger(DirectoryStore(tmp_path / "ledger"), index, RememberingQueue(), settings)
+    return Ledger(DirectoryStore(tmp_path / "ledger"), redis_state, RememberingQueue(), settings)
 
 
 @pytest.fixture(scope="session")
@@ -269,7 +269,7 @@ class Running:
         assert started
         now = self.ledger.store.now()
         finish(self.ledger, job, Outcome(kind="report", report=report, started_at=now, finished_at=now))
-        self.ledger.index.release_lease(job, token)
+        self.ledger.redis.leases.release(job, token)
         return report
 
     @staticmethod

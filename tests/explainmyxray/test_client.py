@@ -181,10 +181,10 @@ def test_events_are_typed_and_end_with_the_job(client: Any, gateway: Any) -> Non
     job = client.submit(gateway.png()).id
 
     def work() -> None:
-        while not gateway.ledger.index.watched([job]):
+        while not gateway.ledger.redis.live_text.watched_among([job]):
             time.sleep(0.02)
-        gateway.ledger.index.tell(job, "FINDINGS: ", 0)
-        gateway.ledger.index.tell(job, "There is fluid.", 10)
+        gateway.ledger.redis.live_text.append_text(job, "FINDINGS: ", 0)
+        gateway.ledger.redis.live_text.append_text(job, "There is fluid.", 10)
         time.sleep(0.3)
         gateway.read_by_a_worker(job)
 
@@ -432,9 +432,9 @@ def test_cancelling_whose_answer_was_lost_is_cancelling(make: Make, gateway: Any
 
 def test_events_go_on_where_the_connection_broke(make: Make, gateway: Any, bad_connection: Any) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
-    index = gateway.ledger.index
+    redis_state = gateway.ledger.redis
     for number in range(4):
-        index.tell(job, f"{number}" * 20, number * 20)
+        redis_state.live_text.append_text(job, f"{number}" * 20, number * 20)
     gateway.read_by_a_worker(job)
     bad_connection.faults = ["drop", 150, (503, {}), 150, "drop"]
     events = list(make(bad_connection.url).events(job))
@@ -511,7 +511,7 @@ def test_a_newer_server_may_tell_more(gateway: Any) -> None:
 
     job = gateway.submit(gateway.png()).json()["id"]
     start(gateway.ledger, job, "t")
-    gateway.ledger.index.release_lease(job, "t")
+    gateway.ledger.redis.leases.release(job, "t")
     gateway.read_by_a_worker(job)
     told = gateway.client.get(f"/v1/jobs/{job}").json()
     told |= {"weather": "fine", "state": "archived"}

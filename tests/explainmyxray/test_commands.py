@@ -164,10 +164,10 @@ def test_jobs_are_listed_shown_cancelled_and_erased(gateway: Any) -> None:
 
 
 def written_by_a_worker(gateway: Any, job: str) -> None:
-    while not gateway.ledger.index.watched([job]):
+    while not gateway.ledger.redis.live_text.watched_among([job]):
         time.sleep(0.02)
-    gateway.ledger.index.tell(job, "FINDINGS: There", 0)
-    gateway.ledger.index.tell(job, " is fluid.", 15)
+    gateway.ledger.redis.live_text.append_text(job, "FINDINGS: There", 0)
+    gateway.ledger.redis.live_text.append_text(job, " is fluid.", 15)
     time.sleep(0.3)
     gateway.read_by_a_worker(job)
 
@@ -354,7 +354,7 @@ def test_the_doctor_finds_what_is_well_and_what_is_not(
     settings.cache_clear()
     found = checks(ok=False)
     assert found["Server"]["status"] == "fail" and "without worker" in found["Server"]["found"]
-    gateway.ledger.index.worker_alive("w", 60)
+    gateway.ledger.redis.workers.announce("w", 60)
     found = checks(ok=True)
     assert {name for name, line in found.items() if line["status"] == "fail"} == set()
     assert "is ready" in found["Server"]["found"]

@@ -153,7 +153,7 @@ def test_a_tenant_that_is_too_quick_is_told_when_to_come_back(
 
 def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
     with start_gateway(redis_url, tmp_path, EMX_DAILY_QUOTA="3") as gateway:
-        gateway.ledger.index.redis.flushall()
+        gateway.ledger.redis.connection.client.flushall()
         assert gateway.submit(gateway.png()).status_code == 202
         rows, kind = '{"image": "import:a.png"}\n', {"Content-Type": "application/x-ndjson"}
         answer = gateway.client.post("/v1/batches", content=rows * 3, headers=kind)
@@ -165,7 +165,7 @@ def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway:
 
 def test_a_full_queue_refuses_and_writes_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="2") as gateway:
-        gateway.ledger.index.redis.delete("pending:routine:default", "turns:routine")
+        gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
         for _ in range(2):
             assert gateway.submit(gateway.png()).status_code == 202
         before = sorted(str(file) for file in tmp_path.rglob("*"))
@@ -260,7 +260,7 @@ def test_with_a_key_any_host_and_page_may_call(north: Any) -> None:
 def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
     limits = {"EMX_DAILY_QUOTA": "4", "EMX_MAX_QUEUED_PER_TENANT": "1"}
     with start_gateway(redis_url, tmp_path, **limits) as gateway:
-        gateway.ledger.index.redis.flushall()
+        gateway.ledger.redis.connection.client.flushall()
         data, key = gateway.png(), {"Idempotency-Key": "k"}
         image, rows = {"Content-Type": "image/png", **key}, {"Content-Type": "application/x-ndjson", **key}
         jobs = [gateway.client.post("/v1/jobs", content=data, headers=image).json() for _ in range(6)]
@@ -275,10 +275,10 @@ def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path,
 
 def test_a_cancelled_job_waits_no_more(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="1") as gateway:
-        gateway.ledger.index.redis.delete("pending:routine:default", "turns:routine")
+        gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
         first = gateway.submit(gateway.png()).headers["location"]
         gateway.problem(gateway.submit(gateway.png()), 429, "too-many-queued")
         gateway.client.post(f"{first}/cancel")
         second = gateway.submit(gateway.png())
         assert second.status_code == 202
-        assert gateway.ledger.index.next_turn("routine") == second.json()["id"]
+        assert gateway.ledger.redis.turns.take("routine") == second.json()["id"]

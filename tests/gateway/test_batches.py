@@ -168,7 +168,7 @@ def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: py
     assert [item["row"] for item in waiting["items"]] == list(range(500, 1200))
     failed = gateway.client.get(where, params={"state": "failed", "row": 490, "limit": 5}).json()
     assert [item["row"] for item in failed["items"]] == [490, 491, 492, 493, 494] and failed["next_row"] == 495
-    assert gateway.ledger.index.take_lease(item_id(id, 777), "t")
+    assert gateway.ledger.redis.leases.take(item_id(id, 777), "t")
     (running,) = gateway.client.get(where, params={"state": "running", "row": 600}).json()["items"]
     assert (running["row"], running["name"]) == (777, "777")
     monkeypatch.setattr(batch_items, "_LOOKED_AT", 300)

@@ -135,10 +135,10 @@ def test_a_poll_may_be_long(gateway: Any) -> None:
 
 
 def test_a_job_shows_its_place_and_its_times(gateway: Any) -> None:
-    gateway.ledger.index.redis.delete("pending:stat:default", "turns:stat")
+    gateway.ledger.redis.connection.client.delete("pending:stat:default", "turns:stat")
     first, second = (gateway.submit(gateway.png(), priority="stat").json() for _ in range(2))
     assert (first["ahead"], second["ahead"], second["attempts"]) == (0, 1, 0)
-    assert gateway.ledger.index.next_turn("stat") == first["id"]
+    assert gateway.ledger.redis.turns.take("stat") == first["id"]
     assert start(gateway.ledger, first["id"], "token")
     running = gateway.client.get(f"/v1/jobs/{first['id']}").json()
     assert (running["state"], running["attempts"], running["ahead"]) == ("running", 1, None)
@@ -197,10 +197,10 @@ def test_events_tell_the_state_the_text_and_the_end(gateway: Any) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
 
     def work() -> None:
-        while not gateway.ledger.index.watched([job]):
+        while not gateway.ledger.redis.live_text.watched_among([job]):
             time.sleep(0.02)
-        gateway.ledger.index.tell(job, "FINDINGS: ", 0)
-        gateway.ledger.index.tell(job, "There is fluid.", 10)
+        gateway.ledger.redis.live_text.append_text(job, "FINDINGS: ", 0)
+        gateway.ledger.redis.live_text.append_text(job, "There is fluid.", 10)
         time.sleep(0.3)
         gateway.read_by_a_worker(job)
 

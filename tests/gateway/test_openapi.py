@@ -20,7 +20,7 @@ def test_the_api_is_what_its_schema_says(redis_url: str, tmp_path: Path, start_g
     settings = {"EMX_EXPLAIN_TIMEOUT": "5", "EMX_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4}
     with start_gateway(redis_url, tmp_path / "store", **settings) as gateway:
         _, key = KeyRing(gateway.ledger.store).create("north")
-        gateway.ledger.index.redis.delete("turns:stat", "turns:routine", "turns:backlog")
+        gateway.ledger.redis.connection.client.delete("turns:stat", "turns:routine", "turns:backlog")
         over = threading.Event()
         worker = threading.Thread(target=_work, args=(gateway, over))
         worker.start()
@@ -58,7 +58,7 @@ def _work(gateway: Any, over: threading.Event) -> None:
     """A worker and a courier, as far as clients can tell."""
     while not over.wait(0.05):
         for queue in ("stat", "routine", "backlog"):
-            if job := gateway.ledger.index.next_turn(queue):
+            if job := gateway.ledger.redis.turns.take(queue):
                 request = gateway.ledger.request(job)
                 if request and gateway.ledger.outcome(job) is None:
                     with suppress(AssertionError):  # it was cancelled in this very moment

@@ -259,14 +259,14 @@ def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatc
 
     class Sending:
         def send(self, _: Delivery) -> Answer:
-            lasts.append(ledger.index.redis.pttl("lease:delivery:d"))
+            lasts.append(ledger.redis.connection.client.pttl("lease:delivery:d"))
             return Answer(204)
 
     monkeypatch.setattr(tasks, "_ledger", ledger)
     monkeypatch.setattr(tasks, "_sender", Sending())
     tasks.deliver("d")
     assert lasts[0] > ledger.settings.webhook_timeout * 1000 > ledger.settings.lease * 1000
-    assert not ledger.index.leased("delivery:d")
+    assert not ledger.redis.leases.is_held("delivery:d")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
         expand(mortal, request.id)
 
     while die_after_each_write(ledger, operation):
-        ledger.index.redis.flushall()
+        ledger.redis.connection.client.flushall()
     for row in range(2):
         run(ledger, item_id(request.id, row))
     assert progress(ledger, request).counts == {"failed": 2, "open": 0}
@@ -183,12 +183,12 @@ def test_an_entry_that_cannot_be_attended_keeps_no_other_waiting(ledger: Ledger)
 
 
 def test_a_count_that_was_forgotten_is_not_begun_anew(ledger: Ledger) -> None:
-    ledger.index.batch_item_ended("b", "failed")
-    assert ledger.index.batch_counts("b") is None
-    ledger.index.keep_batch_counts("b", {"failed": 1})
-    ledger.index.batch_item_ended("b", "failed")
-    assert ledger.index.batch_counts("b") == {"cancelled": 0, "failed": 2}
-    assert ledger.index.redis.ttl("batch:b") > 0
+    ledger.redis.batch_counts.item_ended("b", "failed")
+    assert ledger.redis.batch_counts.get("b") is None
+    ledger.redis.batch_counts.put("b", {"failed": 1})
+    ledger.redis.batch_counts.item_ended("b", "failed")
+    assert ledger.redis.batch_counts.get("b") == {"cancelled": 0, "failed": 2}
+    assert ledger.redis.connection.client.ttl("batch:b") > 0
 
 
 def of_patients(ledger: Ledger, *patients: str, **options: object) -> Request:
@@ -212,7 +212,7 @@ def test_a_refused_item_stopped_anywhere_fails_once_and_is_read_by_nobody(ledger
         request = submit_batch(ledger, NewBatch(item_webhook_url=HOOK), [Row(image="import:nothing", patient="p")])
         item = item_id(request.id, 0)
         died = die_after_each_write(ledger, lambda mortal, id=request.id: expand(mortal, id), writes)  # type: ignore[misc]
-        ledger.index.redis.flushall()
+        ledger.redis.connection.client.flushall()
         reconcile(narrow(ledger, abandon_after=-1.0))
         assert ("read", item) not in ledger.queue.sent  # type: ignore[attr-defined]
         outcome, whole = ledger.outcome(item), ledger.outcome(request.id)
@@ -220,7 +220,7 @@ def test_a_refused_item_stopped_anywhere_fails_once_and_is_read_by_nobody(ledger
         assert whole and whole.counts == {"failed": 1}
         assert listed(ledger, object_keys.OPEN) == []
         assert len(listed(ledger, object_keys.OUTBOX)) == writes
-        assert item in [job for job, _ in ledger.index.listed("default", None, 10)]
+        assert item in [job for job, _ in ledger.redis.listings.jobs("default", None, 10)]
         if not died:
             break
     assert writes > 6
@@ -267,7 +267,7 @@ def test_erasing_a_patient_stopped_anywhere_reaches_every_row(ledger: Ledger, be
         assert IMAGES[1] in kept
         expand(ledger, request.id)
         run(ledger, item_id(request.id, 1))
-        ledger.index.redis.flushall()  # counts are a minute old at most
+        ledger.redis.connection.client.flushall()  # counts are a minute old at most
         expand(ledger, request.id)
         outcome = ledger.outcome(request.id)
         assert outcome and outcome.counts == {"cancelled": 2, "failed": 1}
@@ -319,7 +319,7 @@ def test_erasing_a_batch_stopped_anywhere_leaves_nothing_of_it(ledger: Ledger, w
     died = 0
     while die_after_each_write(ledger, operation, died + 1):
         died += 1
-        ledger.index.redis.delete(f"lease:erasing:{request.id}")  # it lapsed
+        ledger.redis.connection.client.delete(f"lease:erasing:{request.id}")  # it lapsed
     assert died > 10
     reconcile(ledger)
     kept = everything(ledger)

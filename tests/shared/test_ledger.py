@@ -60,7 +60,7 @@ def test_an_ending_stopped_anywhere_ends_once_with_its_webhook(ledger: Ledger, e
         operation.writes = died  # type: ignore[attr-defined]
         stopped = die_after_each_write(ledger, operation)
         first = ledger.outcome(request.id)
-        ledger.index.redis.flushall()  # and Redis loses its memory as well
+        ledger.redis.connection.client.flushall()  # and Redis loses its memory as well
         reconcile(ledger)
         assert ledger.outcome(request.id) == first
         state = "failed" if end == "finish" else "cancelled"
@@ -107,7 +107,7 @@ def test_only_one_worker_starts_a_job(ledger: Ledger) -> None:
     assert start(ledger, request.id, "a")
     assert start(ledger, request.id, "b") is None
     finish(ledger, request.id, failure(ledger))
-    ledger.index.release_lease(request.id, "a")
+    ledger.redis.leases.release(request.id, "a")
     assert start(ledger, request.id, "c") is None
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_kills_its_workers_is_poison(ledger: Ledger) -> None:
         started = start(ledger, request.id, f"token {death}")
         assert started
         assert started.alone is (death > 0)
-        ledger.index.redis.delete(f"lease:{request.id}")  # it lapsed
+        ledger.redis.connection.client.delete(f"lease:{request.id}")  # it lapsed
         reconcile(ledger)
     outcome = ledger.outcome(request.id)
     assert outcome and outcome.failure and outcome.failure.code == "poison"
@@ -131,14 +131,14 @@ def test_handing_back_and_losing_redis_are_no_deaths(ledger: Ledger) -> None:
         if number % 2:
             hand_back(ledger, started)
         else:
-            ledger.index.redis.flushall()
+            ledger.redis.connection.client.flushall()
             reconcile(ledger)
     assert ledger.outcome(request.id) is None
 
 
 def test_after_redis_lost_its_memory_workers_have_a_lease_period_to_show_themselves(ledger: Ledger) -> None:
     request, _ = submit(ledger, new_job())
-    ledger.index.redis.flushall()
+    ledger.redis.connection.client.flushall()
     reconciler = Reconciler(ledger)
     sent = len(ledger.queue.sent)  # type: ignore[attr-defined]
     reconciler.round()
@@ -146,7 +146,7 @@ def test_after_redis_lost_its_memory_workers_have_a_lease_period_to_show_themsel
     time.sleep(1.1)
     reconciler.round()
     assert ledger.queue.sent[sent:] == [("read", request.id)]  # type: ignore[attr-defined]
-    assert ledger.index.epoch()
+    assert ledger.redis.epoch.current()
 
 
 def test_a_job_is_accepted_while_the_queue_is_away(ledger: Ledger) -> None:
@@ -165,13 +165,13 @@ def test_a_job_is_accepted_while_the_queue_is_away(ledger: Ledger) -> None:
 
 
 def enqueued_long_ago(ledger: Ledger, job: str) -> None:
-    ledger.index.redis.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine default")
+    ledger.redis.connection.client.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine default")
 
 
 def test_an_overtaken_job_is_enqueued_again(ledger: Ledger) -> None:
     lost, _ = submit(ledger, new_job())
     later, _ = submit(ledger, new_job())
-    ledger.index.redis.rpush("routine", "a message")
+    ledger.redis.connection.client.rpush("routine", "a message")
     enqueued_long_ago(ledger, lost.id)
     reconcile(ledger)
     before = ledger.queue.sent.count(("read", lost.id))  # type: ignore[attr-defined]
@@ -274,9 +274,9 @@ def test_entries_have_the_stores_time(ledger: Ledger) -> None:
 def test_a_tenants_flood_does_not_starve_another(ledger: Ledger) -> None:
     flood = [submit(ledger, new_job(tenant="flood"))[0].id for _ in range(5)]
     one = [submit(ledger, new_job(tenant="one"))[0].id for _ in range(2)]
-    assert ledger.index.ahead(flood[4], "routine", "flood") == 6
-    assert ledger.index.ahead(one[0], "routine", "one") == 0
-    turns = [ledger.index.next_turn("routine") for _ in range(8)]
+    assert ledger.redis.turns.ahead(flood[4], "routine", "flood") == 6
+    assert ledger.redis.turns.ahead(one[0], "routine", "one") == 0
+    turns = [ledger.redis.turns.take("routine") for _ in range(8)]
     assert turns == [flood[0], one[0], flood[1], one[1], *flood[2:], None]
 
 
@@ -286,7 +286,7 @@ def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: 
 
     while die_after_each_write(ledger, operation):
         reconcile(ledger)
-    ledger.index.redis.flushall()
+    ledger.redis.connection.client.flushall()
     committed = [
         entry.key.split("/")[1] for entry in ledger.store.list("jobs/") if entry.key.endswith("request.json")
     ]
@@ -301,11 +301,11 @@ def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: 
 def test_jobs_are_listed_again_after_redis_was_lost(ledger: Ledger) -> None:
     jobs = [submit(ledger, new_job())[0].id for _ in range(3)]
     finish(ledger, jobs[0], failure(ledger))
-    ledger.index.redis.flushall()
-    assert ledger.index.listed("default", None, 10) == []
+    ledger.redis.connection.client.flushall()
+    assert ledger.redis.listings.jobs("default", None, 10) == []
     reconcile(ledger)
-    assert [job for job, _ in ledger.index.listed("default", None, 10)] == jobs[::-1]
-    assert ledger.index.history_is_listed()
+    assert [job for job, _ in ledger.redis.listings.jobs("default", None, 10)] == jobs[::-1]
+    assert ledger.redis.listings.is_complete()
 
 
 def test_uploads_that_became_no_job_are_dropped(ledger: Ledger) -> None:

@@ -45,7 +45,7 @@ from emx_shared.ledger import (
 from emx_shared.ledger.batches.items import ended_items
 from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.records import Delivery, Failure, Outcome, Request, Row
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import Store
 from emx_shared.store.directory import DirectoryStore
@@ -68,7 +68,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.ledger.index.redis.flushall()
+        self.ledger.redis.connection.client.flushall()
         self.in_hand: dict[str, Started] = {}
         self.first: dict[str, Outcome] = {}
         self.sent: list[tuple[str, str, str]] = []
@@ -81,8 +81,8 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             return operation(replace(self.ledger, store=MortalStore(self.ledger.store, dies_after)))
         except Killed:
-            for held in self.ledger.index.redis.scan_iter("lease:*:*"):  # of a page, of a batch
-                self.ledger.index.redis.delete(held)
+            for held in self.ledger.redis.connection.client.scan_iter("lease:*:*"):  # of a page, of a batch
+                self.ledger.redis.connection.client.delete(held)
             return None
 
     def jobs(self, kind: str = "job") -> list[str]:
@@ -138,7 +138,7 @@ class Lifecycle(RuleBasedStateMachine):
             failure = Failure(code="x", message="x")
             outcome = Outcome(kind="failure", failure=failure, finished_at=self.ledger.store.now())
             self.do(dies_after, lambda ledger: finish(ledger, job, outcome))
-            self.ledger.index.release_lease(job, started.token)
+            self.ledger.redis.leases.release(job, started.token)
 
     @rule(place=places)
     def a_worker_dies(self, place: int) -> None:
@@ -149,7 +149,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def lapse(self, job: str) -> None:
         """A lease's end, without the wait."""
-        self.ledger.index.redis.delete(f"lease:{job}")
+        self.ledger.redis.connection.client.delete(f"lease:{job}")
 
     @rule(dies_after=deaths, place=places)
     def a_client_cancels(self, dies_after: int | None, place: int) -> None:
@@ -220,7 +220,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def redis_is_lost(self) -> None:
-        self.ledger.index.redis.flushall()
+        self.ledger.redis.connection.client.flushall()
         self.in_hand.clear()  # their workers renew the leases; here, they lose them
 
     @invariant()
@@ -240,13 +240,15 @@ class Lifecycle(RuleBasedStateMachine):
         for _ in range(8):
             self.reconciler.round()
             for id in self.jobs("batch"):
-                self.ledger.index.redis.delete(f"batch:{id}")  # a minute goes by, and counts are made anew
+                self.ledger.redis.connection.client.delete(
+                    f"batch:{id}"
+                )  # a minute goes by, and counts are made anew
                 expand(self.ledger, id)
             for job in self.jobs():
                 if started := start(self.ledger, job, "last"):
                     outcome = Outcome(kind="cancelled", finished_at=self.ledger.store.now())
                     finish(self.ledger, started.request.id, outcome)
-                    self.ledger.index.release_lease(job, "last")
+                    self.ledger.redis.leases.release(job, "last")
             for entry in list(self.ledger.store.list(object_keys.OUTBOX)):
                 self._make_due(entry.key)
                 deliver(self.ledger, entry.key.removeprefix(object_keys.OUTBOX), self._send(204))
@@ -319,7 +321,7 @@ def run(redis_url: str, new_store: Callable[[], Store], queue: object, examples:
     class Bound(Lifecycle):
         def __init__(self) -> None:
             super().__init__()
-            self.ledger = Ledger(new_store(), Index(redis_url, lease=600), queue, chosen)  # type: ignore[arg-type]
+            self.ledger = Ledger(new_store(), RedisState(redis_url, lease=600), queue, chosen)  # type: ignore[arg-type]
 
     suppressed = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     limits = settings(

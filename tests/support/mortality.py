@@ -65,7 +65,7 @@ def die_after_each_write(ledger: Ledger, operation: Callable[[Ledger], object], 
 
 def reconcile(ledger: Ledger) -> None:
     """Rounds as if the epoch had been there all along."""
-    ledger.index.begin_epoch()
+    ledger.redis.epoch.begin()
     reconciler = Reconciler(ledger)
     for _ in range(3):
         reconciler.round()
@@ -87,4 +87,4 @@ def run(ledger: Ledger, job: str) -> None:
     started = start(ledger, job, "token")
     assert started
     finish(ledger, job, failure(ledger))
-    ledger.index.release_lease(job, "token")
+    ledger.redis.leases.release(job, "token")

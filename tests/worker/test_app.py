@@ -11,14 +11,14 @@ import pytest
 from kombu import Connection
 
 from emx_shared.messaging import READ, CeleryQueue, celery_app
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 
 Start = Callable[[Path | str], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(index: Index, redis_url: str, tmp_path: Path) -> Iterator[Start]:
+def start(redis_state: RedisState, redis_url: str, tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start(model: Path | str) -> "subprocess.Popen[str]":
@@ -56,7 +56,9 @@ def test_a_worker_that_cannot_load_its_model_says_so_and_takes_no_message(start:
     assert waiting(redis_url) == 1
 
 
-def test_a_worker_shows_itself_and_ends_when_asked(start: Start, index: Index, checkpoint: Path) -> None:
+def test_a_worker_shows_itself_and_ends_when_asked(
+    start: Start, redis_state: RedisState, checkpoint: Path
+) -> None:
     process = start(checkpoint)
     assert process.stdout
     said = []
@@ -64,7 +66,7 @@ def test_a_worker_shows_itself_and_ends_when_asked(start: Start, index: Index, c
         said.append(line)
         if "ready." in line:
             break
-    assert index.workers() == 1, "".join(said)
+    assert redis_state.workers.count() == 1, "".join(said)
     assert any(READ in line for line in said)
     assert any("model tiny ready" in line for line in said)
     process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_worker.heartbeat import Heartbeat
 
 LEASE, HANG = 1.0, 0.8
@@ -31,8 +31,8 @@ def steps() -> Steps:
 
 
 @pytest.fixture
-def heartbeat(index: Index, steps: Steps) -> Iterator[Heartbeat]:
-    made = Heartbeat(index, LEASE, HANG, steps, "w1")
+def heartbeat(redis_state: RedisState, steps: Steps) -> Iterator[Heartbeat]:
+    made = Heartbeat(redis_state, LEASE, HANG, steps, "w1")
     yield made
     made.close()
 
@@ -46,99 +46,99 @@ def soon(true: Callable[[], object], seconds: float = 4) -> bool:
     return False
 
 
-def taken(index: Index, heartbeat: Heartbeat, job: str = "job", token: str = "mine"):  # type: ignore[no-untyped-def]
-    assert index.take_lease(job, token)
+def taken(redis_state: RedisState, heartbeat: Heartbeat, job: str = "job", token: str = "mine"):  # type: ignore[no-untyped-def]
+    assert redis_state.leases.take(job, token)
     return heartbeat.hold(job, token)
 
 
-def test_a_lease_is_kept_as_long_as_it_is_held(index: Index, heartbeat: Heartbeat) -> None:
-    cancelled = taken(index, heartbeat)
+def test_a_lease_is_kept_as_long_as_it_is_held(redis_state: RedisState, heartbeat: Heartbeat) -> None:
+    cancelled = taken(redis_state, heartbeat)
     for _ in range(25):
         time.sleep(0.1)
-        assert index.redis.get("lease:job") == "mine"
+        assert redis_state.connection.client.get("lease:job") == "mine"
     assert not cancelled.is_set()
     heartbeat.let_go("mine")
-    assert soon(lambda: not index.leased("job"))
+    assert soon(lambda: not redis_state.leases.is_held("job"))
 
 
-def test_a_cancellation_is_noticed_by_the_job_alone(index: Index, heartbeat: Heartbeat) -> None:
-    cancelled, other = taken(index, heartbeat), taken(index, heartbeat, "other", "too")
-    index.ask_to_cancel("job")
+def test_a_cancellation_is_noticed_by_the_job_alone(redis_state: RedisState, heartbeat: Heartbeat) -> None:
+    cancelled, other = taken(redis_state, heartbeat), taken(redis_state, heartbeat, "other", "too")
+    redis_state.cancellations.request("job")
     assert soon(cancelled.is_set)
     assert not other.is_set()
 
 
-def test_a_lease_that_another_worker_took_is_given_up(index: Index, heartbeat: Heartbeat) -> None:
-    lost = taken(index, heartbeat)
-    index.redis.set("lease:job", "theirs")
+def test_a_lease_that_another_worker_took_is_given_up(redis_state: RedisState, heartbeat: Heartbeat) -> None:
+    lost = taken(redis_state, heartbeat)
+    redis_state.connection.client.set("lease:job", "theirs")
     assert soon(lost.is_set)
-    assert index.redis.get("lease:job") == "theirs"
+    assert redis_state.connection.client.get("lease:job") == "theirs"
 
 
-def test_leases_are_made_anew_after_redis_lost_its_memory(index: Index, heartbeat: Heartbeat) -> None:
-    cancelled = taken(index, heartbeat)
-    index.redis.flushall()
-    assert soon(lambda: index.redis.get("lease:job") == "mine")
-    assert soon(lambda: index.workers() == 1)
+def test_leases_are_made_anew_after_redis_lost_its_memory(redis_state: RedisState, heartbeat: Heartbeat) -> None:
+    cancelled = taken(redis_state, heartbeat)
+    redis_state.connection.client.flushall()
+    assert soon(lambda: redis_state.connection.client.get("lease:job") == "mine")
+    assert soon(lambda: redis_state.workers.count() == 1)
     assert not cancelled.is_set()
 
 
 def test_a_hung_engine_loses_its_leases_and_is_no_worker_any_more(
-    index: Index, heartbeat: Heartbeat, steps: Steps
+    redis_state: RedisState, heartbeat: Heartbeat, steps: Steps
 ) -> None:
-    taken(index, heartbeat)
-    assert soon(lambda: index.workers() == 1)
+    taken(redis_state, heartbeat)
+    assert soon(lambda: redis_state.workers.count() == 1)
     steps.hanging = True
     time.sleep(HANG / 2)
-    assert index.leased("job")
-    assert soon(lambda: not index.leased("job"))
-    assert soon(lambda: index.workers() == 0)
+    assert redis_state.leases.is_held("job")
+    assert soon(lambda: not redis_state.leases.is_held("job"))
+    assert soon(lambda: redis_state.workers.count() == 0)
 
 
 def test_an_engine_that_was_only_slow_learns_whether_its_job_is_another_workers(
-    index: Index, heartbeat: Heartbeat, steps: Steps
+    redis_state: RedisState, heartbeat: Heartbeat, steps: Steps
 ) -> None:
-    kept, lost = taken(index, heartbeat), taken(index, heartbeat, "other", "too")
+    kept, lost = taken(redis_state, heartbeat), taken(redis_state, heartbeat, "other", "too")
     steps.hanging = True
-    assert soon(lambda: not index.leased("other"))
-    assert index.take_lease("other", "theirs")
+    assert soon(lambda: not redis_state.leases.is_held("other"))
+    assert redis_state.leases.take("other", "theirs")
     steps.hanging = False
     assert soon(lost.is_set)
-    assert soon(lambda: index.redis.get("lease:job") == "mine")
+    assert soon(lambda: redis_state.connection.client.get("lease:job") == "mine")
     assert not kept.is_set()
 
 
-def test_an_idle_engine_is_not_taken_for_hung(index: Index, heartbeat: Heartbeat, steps: Steps) -> None:
+def test_an_idle_engine_is_not_taken_for_hung(redis_state: RedisState, heartbeat: Heartbeat, steps: Steps) -> None:
     steps.hanging = True
     time.sleep(HANG * 3)
-    assert index.workers() == 1
-    taken(index, heartbeat)
+    assert redis_state.workers.count() == 1
+    taken(redis_state, heartbeat)
     time.sleep(HANG / 2)
-    assert index.redis.get("lease:job") == "mine"
+    assert redis_state.connection.client.get("lease:job") == "mine"
 
 
-def test_a_job_taken_twice_by_one_worker_has_two_holds(index: Index, heartbeat: Heartbeat) -> None:
+def test_a_job_taken_twice_by_one_worker_has_two_holds(redis_state: RedisState, heartbeat: Heartbeat) -> None:
     """Redis forgets the lease, and a repeated message comes before the next beat."""
-    first = taken(index, heartbeat)
-    index.redis.set("lease:job", "mine too")
+    first = taken(redis_state, heartbeat)
+    redis_state.connection.client.set("lease:job", "mine too")
     second = heartbeat.hold("job", "mine too")
     assert soon(first.is_set)
     heartbeat.let_go("mine")
     time.sleep(LEASE * 1.5)
-    assert index.redis.get("lease:job") == "mine too"
+    assert redis_state.connection.client.get("lease:job") == "mine too"
     assert not second.is_set()
 
 
-def test_a_worker_shows_itself_before_its_first_job(index: Index, heartbeat: Heartbeat) -> None:
-    assert soon(lambda: index.workers() == 1, 0.5)
+def test_a_worker_shows_itself_before_its_first_job(redis_state: RedisState, heartbeat: Heartbeat) -> None:
+    assert soon(lambda: redis_state.workers.count() == 1, 0.5)
 
 
 def test_a_beat_that_fails_is_not_the_last(
-    index: Index, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    redis_state: RedisState, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken(index, heartbeat)
+    taken(redis_state, heartbeat)
     with monkeypatch.context() as patch:
-        patch.setattr(index, "asked_to_cancel", lambda jobs: 1 / 0)
+        patch.setattr(redis_state.cancellations, "requested_among", lambda jobs: 1 / 0)
         time.sleep(LEASE / 2)
     time.sleep(LEASE * 1.5)
-    assert index.redis.get("lease:job") == "mine"
+    assert redis_state.connection.client.get("lease:job") == "mine"

@@ -27,7 +27,7 @@ from emx_worker.report_builder import Study, StudyFault
 
 @pytest.fixture
 def desk(ledger: Ledger, engine: Engine) -> Iterator[Desk]:
-    heartbeat = Heartbeat(ledger.index, ledger.settings.lease, 60, lambda: engine.progress, "w1")
+    heartbeat = Heartbeat(ledger.redis, ledger.settings.lease, 60, lambda: engine.progress, "w1")
     made = Desk(ledger, EngineThread(lambda: engine), heartbeat)
     yield made
     made.leave()
@@ -51,7 +51,7 @@ def outcome(ledger: Ledger, job: str) -> Outcome:
 
 def settled(ledger: Ledger, job: str) -> bool:
     """Nothing is left to do for it, and nobody holds it."""
-    return not list(ledger.store.list(f"open/{job}")) and not ledger.index.leased(job)
+    return not list(ledger.store.list(f"open/{job}")) and not ledger.redis.leases.is_held(job)
 
 
 def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
@@ -109,10 +109,10 @@ def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
 
 def test_a_job_that_another_worker_leads_is_left_alone(ledger: Ledger, desk: Desk) -> None:
     job = submitted(ledger)
-    ledger.index.take_lease(job, "theirs")
+    ledger.redis.leases.take(job, "theirs")
     desk.read(job, "routine")
     assert ledger.outcome(job) is None
-    assert ledger.index.redis.get(f"lease:{job}") == "theirs"
+    assert ledger.redis.connection.client.get(f"lease:{job}") == "theirs"
 
 
 def test_a_job_that_has_ended_is_not_read_again(
@@ -131,7 +131,7 @@ def test_a_closing_desk_hands_the_job_back_without_counting_a_death(ledger: Ledg
     desk.close()
     desk.read(job, "routine")
     assert ledger.outcome(job) is None
-    assert not ledger.index.leased(job)
+    assert not ledger.redis.leases.is_held(job)
     assert ledger.queue.sent == [("read", job), ("read", job)]  # type: ignore[attr-defined]
     Reconciler(ledger).round()
     assert ledger.open_marker(job).deaths == ()
@@ -181,7 +181,7 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         Desk(
             ledger,
             EngineThread(partial(lambda engine: engine, engine)),
-            Heartbeat(ledger.index, ledger.settings.lease, 0.5, partial(getattr, engine, "progress"), name),
+            Heartbeat(ledger.redis, ledger.settings.lease, 0.5, partial(getattr, engine, "progress"), name),
         )
         for name, engine in (("hung", hung), ("well", well))
     ]
@@ -269,7 +269,7 @@ def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
 def test_a_redis_that_is_away_for_a_moment_loses_no_message(
     ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, take, failing = submitted(ledger), ledger.index.take_lease, [2]
+    job, take, failing = submitted(ledger), ledger.redis.leases.take, [2]
 
     def interrupted(job: str, token: str) -> bool:
         failing[0] -= 1
@@ -277,7 +277,7 @@ def test_a_redis_that_is_away_for_a_moment_loses_no_message(
             raise RedisAway
         return take(job, token)
 
-    monkeypatch.setattr(ledger.index, "take_lease", interrupted)
+    monkeypatch.setattr(ledger.redis.leases, "take", interrupted)
     desk.read(job, "routine")
     assert outcome(ledger, job).report
 
@@ -290,7 +290,7 @@ def test_a_store_that_stays_away_is_given_up_in_the_end(
     monkeypatch.setattr(job_runner, "_PATIENCE", 0.3)
     with pytest.raises(StoreError):
         desk.read(job, "routine")
-    assert not ledger.index.leased(job)
+    assert not ledger.redis.leases.is_held(job)
 
 
 def test_opening_loads_the_model_that_the_settings_name(
@@ -304,4 +304,4 @@ def test_opening_loads_the_model_that_the_settings_name(
     desk.leave()
     report = outcome(ledger, job).report
     assert report and (report.model.name, report.model.quantisation) == ("tiny", "none")
-    assert ledger.index.workers() == 1
+    assert ledger.redis.workers.count() == 1

@@ -3,26 +3,26 @@
 import time
 from typing import Any
 
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_worker.text_publisher import EVERY, Teller
 
 
-def told(index: Index, job: str) -> list[tuple[Any, Any]]:
-    return [(piece["offset"], piece["text"]) for _, piece in index.told(job, "0-0")]
+def told(redis_state: RedisState, job: str) -> list[tuple[Any, Any]]:
+    return [(piece["offset"], piece["text"]) for _, piece in redis_state.live_text.text_since(job, "0-0")]
 
 
-def test_text_of_watched_jobs_is_told_piece_by_piece(index: Index) -> None:
+def test_text_of_watched_jobs_is_told_piece_by_piece(redis_state: RedisState) -> None:
     texts = {"watched": "FINDINGS: ", "other": "FINDINGS: "}
-    teller = Teller(index, lambda: dict(texts))
-    index.watch("watched")
+    teller = Teller(redis_state, lambda: dict(texts))
+    redis_state.live_text.watch("watched")
     time.sleep(3 * EVERY)
     texts["watched"] += "Clear."
     time.sleep(3 * EVERY)
     texts["watched"] = "FIND"  # another worker's, or read again
     time.sleep(3 * EVERY)
     teller.close()
-    assert told(index, "watched") == [(0, "FINDINGS: "), (10, "Clear."), (0, "FIND")]
-    assert told(index, "other") == []
+    assert told(redis_state, "watched") == [(0, "FINDINGS: "), (10, "Clear."), (0, "FIND")]
+    assert told(redis_state, "other") == []
 
 
 def test_the_engine_shows_what_it_has_written(ledger: Any, engine: Any, studies: Any) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 
 log = logging.getLogger("emx.worker")
 
@@ -29,8 +29,10 @@ class Heartbeat:
         name: of this worker.
     """
 
-    def __init__(self, index: Index, lease: float, hang: float, progress: Callable[[], int], name: str) -> None:
-        self._index, self._lease, self._hang, self._progress, self._name = index, lease, hang, progress, name
+    def __init__(
+        self, redis_state: RedisState, lease: float, hang: float, progress: Callable[[], int], name: str
+    ) -> None:
+        self._redis, self._lease, self._hang, self._progress, self._name = redis_state, lease, hang, progress, name
         self._holds: dict[str, _Hold] = {}
         self._lock = threading.Lock()
         self._seen, self._seen_at = progress(), time.monotonic()
@@ -68,10 +70,10 @@ class Heartbeat:
             holds = dict(self._holds)
         if self._hung(bool(holds)):
             return
-        self._index.worker_alive(self._name, math.ceil(self._lease))
-        cancelled = self._index.asked_to_cancel([hold.job for hold in holds.values()])
+        self._redis.workers.announce(self._name, math.ceil(self._lease))
+        cancelled = self._redis.cancellations.requested_among([hold.job for hold in holds.values()])
         for token, hold in holds.items():
-            if hold.job in cancelled or not self._index.extend_lease(hold.job, token):
+            if hold.job in cancelled or not self._redis.leases.extend(hold.job, token):
                 hold.cancelled.set()
 
     def _hung(self, busy: bool) -> bool:

@@ -63,14 +63,14 @@ class Desk:
     teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
-        self.teller = Teller(self.ledger.index, self.engine.written)
+        self.teller = Teller(self.ledger.redis, self.engine.written)
 
     @classmethod
     def open(cls, settings: Settings) -> "Desk":
         ledger = open_ledger(settings, "worker")
         engine = ModelServer.open(settings) if settings.server else EngineThread(lambda: _engine(settings))
         name = uuid.uuid4().hex[:8]
-        heartbeat = Heartbeat(ledger.index, settings.lease, settings.hang, lambda: engine.progress, name)
+        heartbeat = Heartbeat(ledger.redis, settings.lease, settings.hang, lambda: engine.progress, name)
         return cls(ledger, engine, heartbeat)
 
     def close(self) -> None:
@@ -105,10 +105,10 @@ class Desk:
         finally:
             STUDIES_IN_HAND.dec()
             self.heartbeat.let_go(started.token)
-            self.ledger.index.release_lease(job, started.token)
+            self.ledger.redis.leases.release(job, started.token)
 
     def _take(self, job: str, queue: str) -> Started | None:
-        while (turn := self.ledger.index.next_turn(queue)) is not None:
+        while (turn := self.ledger.redis.turns.take(queue)) is not None:
             if started := self._patiently(partial(self._start, turn)):
                 return started
         return self._patiently(partial(self._start, job))
@@ -118,7 +118,7 @@ class Desk:
         try:
             return start(self.ledger, job, token)
         except Exception:
-            self.ledger.index.release_lease(job, token)  # else trying again would find the job taken
+            self.ledger.redis.leases.release(job, token)  # else trying again would find the job taken
             raise
 
     def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 
 EVERY = 0.25
 """Seconds between looks at the texts under way."""
@@ -12,9 +12,9 @@ EVERY = 0.25
 class Teller:
     """A thread that passes on new text, of watched jobs alone."""
 
-    def __init__(self, index: Index, written: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, redis_state: RedisState, written: Callable[[], dict[str, str]]) -> None:
         """``written`` gives the text so far of each job in hand."""
-        self._index, self._written = index, written
+        self._redis, self._written = redis_state, written
         self._told: dict[str, int] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
@@ -28,7 +28,7 @@ class Teller:
         while not self._closed.wait(EVERY):
             texts = self._written()
             self._told = {job: told for job, told in self._told.items() if job in texts}
-            for job in self._index.watched(list(texts)):
+            for job in self._redis.live_text.watched_among(list(texts)):
                 self._tell(job, texts[job])
 
     def _tell(self, job: str, text: str) -> None:
@@ -36,5 +36,5 @@ class Teller:
         if len(text) < told:
             told = 0  # it was begun again
         if len(text) > told:
-            self._index.tell(job, text[told:], told)
+            self._redis.live_text.append_text(job, text[told:], told)
             self._told[job] = len(text)

@@ -24,12 +24,12 @@ _ledger = open_ledger(settings(), "worker")
 @app.task(name=READ)
 def read(job: str, queue: str) -> None:
     """Finish the job whose turn it is, or else this one."""
-    job, token = _ledger.index.next_turn(queue) or job, uuid.uuid4().hex
+    job, token = _ledger.redis.turns.take(queue) or job, uuid.uuid4().hex
     if started := start(_ledger, job, token):
         now = _ledger.store.now()
         outcome = Outcome(kind="report", report=_report(), started_at=started.started_at, finished_at=now)
         finish(_ledger, job, outcome)
-        _ledger.index.release_lease(job, token)
+        _ledger.redis.leases.release(job, token)
 
 
 def _report() -> Report:

@@ -136,7 +136,7 @@ def list_batches(
         raise Problem(400, "bad-cursor", "This cursor is none of ours: begin again without one.")
     ledger = service.ledger
     try:
-        places = ledger.index.listed_batches(caller.tenant, cursor, limit)
+        places = ledger.redis.listings.batches(caller.tenant, cursor, limit)
     except RedisError:
         raise Problem(503, "list-unavailable", "The list is away for the moment.", {"Retry-After": "5"}) from None
     found = [(ledger.request(id), ledger.outcome(id)) for id, _ in places]

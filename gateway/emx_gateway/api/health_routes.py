@@ -27,9 +27,9 @@ def healthz() -> PlainTextResponse:
 def readyz(service: Services) -> JSONResponse:
     """Redis, the store and at least one worker with a loaded model are there."""
     checks = {
-        "redis": service.ledger.index.ping(),
+        "redis": service.ledger.redis.ping(),
         "store": _store_answers(service),
-        "worker": service.ledger.index.workers() > 0,
+        "worker": service.ledger.redis.workers.count() > 0,
     }
     return JSONResponse({"ready": all(checks.values()), "checks": checks}, 200 if all(checks.values()) else 503)
 
@@ -38,10 +38,10 @@ def readyz(service: Services) -> JSONResponse:
 def metrics(service: Services) -> Response:
     """Prometheus metrics of the gateway, queue depths included."""
     QUEUE_DEPTH.clear()  # while Redis is away, nothing is better than what was
-    for queue, depth in service.ledger.index.queue_depths((*READ_QUEUES, COURIER_QUEUE)).items():
+    for queue, depth in service.ledger.redis.turns.queue_depths((*READ_QUEUES, COURIER_QUEUE)).items():
         QUEUE_DEPTH.labels(queue).set(depth)
-    REDIS_UP.set(service.ledger.index.ping())
-    WORKERS.set(service.ledger.index.workers())
+    REDIS_UP.set(service.ledger.redis.ping())
+    WORKERS.set(service.ledger.redis.workers.count())
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -91,7 +91,7 @@ class BatchList(BaseModel):
 
 def job_resource(ledger: Ledger, request: Request, outcome: Outcome | None) -> Job:
     state = ledger.state(request.id, outcome)
-    begun = outcome.started_at if outcome else ledger.index.begun(request.id)
+    begun = outcome.started_at if outcome else ledger.redis.marks.started_at(request.id)
     waits = state == JobState.QUEUED
     return Job(
         id=request.id,
@@ -101,7 +101,7 @@ def job_resource(ledger: Ledger, request: Request, outcome: Outcome | None) -> J
         started_at=begun,
         finished_at=outcome.finished_at if outcome else None,
         expires_at=None if outcome else request.expires_at,
-        ahead=ledger.index.ahead(request.id, request.priority, request.tenant) if waits else None,
+        ahead=ledger.redis.turns.ahead(request.id, request.priority, request.tenant) if waits else None,
         attempts=(outcome.attempts or 0) if outcome else len(ledger.open_marker(request.id).deaths) + (not waits),
         metadata=request.metadata,
         study=request.study,

@@ -113,7 +113,7 @@ def list_deliveries(
         raise Problem(400, "bad-cursor", "This cursor is none of ours: begin again without one.")
     items: list[DeliveryLine] = []
     try:
-        places = service.ledger.index.listed_deliveries(caller.tenant, cursor, 500)
+        places = service.ledger.redis.listings.deliveries(caller.tenant, cursor, 500)
     except RedisError:
         detail = "The delivery log is away for the moment."
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None

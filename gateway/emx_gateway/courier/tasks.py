@@ -71,14 +71,14 @@ def deliver(delivery: str) -> None:
     """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
     assert _ledger is not None and _sender is not None
     token = uuid.uuid4().hex
-    if not _ledger.index.take_lease(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):
+    if not _ledger.redis.leases.take(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):
         return
     try:
         tried = ledgers.deliver(_ledger, delivery, _sender.send)
         if tried:
             DELIVERIES.labels(tried.status).inc()
     finally:
-        _ledger.index.release_lease(f"delivery:{delivery}", token)
+        _ledger.redis.leases.release(f"delivery:{delivery}", token)
 
 
 @app.task(name=EXPAND)

@@ -54,7 +54,7 @@ def _items(ledger: Ledger, batch: Request, first: int) -> Iterator[BatchItem]:
 def _with_states(ledger: Ledger, batch: Request, rows: list[tuple[int, Row]]) -> Iterator[BatchItem]:
     """Of rows that lie in one page of the manifest."""
     ended = ended_items_of_page(ledger, batch.id, rows[0][0] // PAGE)
-    running = ledger.index.leased_among([item_id(batch.id, n) for n, _ in rows if n not in ended])
+    running = ledger.redis.leases.held_among([item_id(batch.id, n) for n, _ in rows if n not in ended])
     for number, row in rows:
         item = item_id(batch.id, number)
         now = ended.get(number) or (JobState.RUNNING if item in running else JobState.QUEUED)

@@ -29,13 +29,13 @@ async def job_events(service: Service, request: Request, last_id: str | None) ->
     place, state = (known[1], known[2]) if known else (_BEGINNING, "")
     with service.waiting.hearing(job) as heard:
         while True:
-            await run_in_threadpool(ledger.index.watch, job)
+            await run_in_threadpool(ledger.redis.live_text.watch, job)
             outcome = await run_in_threadpool(ledger.outcome, job)
             now = await run_in_threadpool(ledger.state, job, outcome)
             if now != state:
                 state = now
                 yield _event("state", {"state": state}, f"{place}:{state}")
-            for at, data in await run_in_threadpool(ledger.index.told, job, place):
+            for at, data in await run_in_threadpool(ledger.redis.live_text.text_since, job, place):
                 place = at
                 yield _event("text", data, f"{place}:{state}")
             if outcome:

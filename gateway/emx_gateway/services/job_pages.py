@@ -63,7 +63,7 @@ def _places(ledger: Ledger, tenant: str, wanted: Filter, cursor: str | None) -> 
             return
     while True:
         try:
-            found = ledger.index.listed(tenant, cursor, LOOKED_AT)
+            found = ledger.redis.listings.jobs(tenant, cursor, LOOKED_AT)
         except RedisError:
             detail = "The list of jobs is away for the moment; a single job can be asked for."
             raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
@@ -87,7 +87,7 @@ def _of_group(ledger: Ledger, prefix: str, cursor: str | None) -> Iterator[tuple
 
 
 def _is_complete(ledger: Ledger, wanted: Filter) -> bool:
-    return bool(wanted.study or wanted.patient) or ledger.index.history_is_listed()
+    return bool(wanted.study or wanted.patient) or ledger.redis.listings.is_complete()
 
 
 def is_place(cursor: str) -> bool:

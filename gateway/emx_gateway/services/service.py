@@ -82,7 +82,7 @@ class Service:
         self._refuse_what_must_wait(new.tenant, new.priority)
         self.limiter.charge(new.tenant, 1)
         if self._unqueued >= self.settings.max_open_per_gateway:
-            if not self.ledger.index.ping():
+            if not self.ledger.redis.ping():
                 raise Problem(
                     503,
                     "queue-unavailable",
@@ -97,8 +97,8 @@ class Service:
         return request
 
     def _refuse_what_must_wait(self, tenant: str, priority: str) -> None:
-        chosen, index = self.settings, self.ledger.index
-        waiting, messages = index.crowd(READ_QUEUES, tenant, priority)
+        chosen = self.settings
+        waiting, messages = self.ledger.redis.turns.waiting(READ_QUEUES, tenant, priority)
         if waiting >= chosen.max_queued_per_tenant:
             detail = f"{chosen.max_queued_per_tenant} jobs of yours wait already: send more when some have ended."
             raise Problem(429, "too-many-queued", detail, {"Retry-After": "30"})

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from emx_shared.ledger.records import Outcome
-from emx_shared.redis_state.index import NEWS_CHANNEL
+from emx_shared.redis_state import NEWS_CHANNEL
 
 _LOOK_AGAIN = 1.0
 """Seconds after which the store is asked anyway: what Redis announces are hints."""

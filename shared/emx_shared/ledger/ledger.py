@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.records import Delivery, Erasing, JobState, OpenMarker, Outcome, Request
 from emx_shared.messaging import Queue, QueueAway
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import NotFound, Store
 
@@ -13,7 +13,7 @@ from emx_shared.store import NotFound, Store
 @dataclass(frozen=True)
 class Ledger:
     store: Store
-    index: Index
+    redis: RedisState
     queue: Queue
     settings: Settings
 
@@ -43,20 +43,20 @@ class Ledger:
         """Terminal states come from the store alone; Redis tells running from queued, while it is there."""
         if outcome:
             return outcome.state
-        return JobState.RUNNING if self.index.leased(job) else JobState.QUEUED
+        return JobState.RUNNING if self.redis.leases.is_held(job) else JobState.QUEUED
 
     def enqueue(self, request: Request) -> bool:
         """Put a message into the job's queue. False if Redis is away: reconciling will do it later.
 
-        The message stands for any one job of the queue: tenants take turns (see ``Index.next_turn``).
+        The message stands for any one job of the queue: tenants take turns (see ``Turns.take``).
 
         The mark comes after the message: lost in between, the job is merely enqueued once more, and a
         message too many does no harm.
         """
         try:
-            self.index.await_turn(request.id, request.priority, request.tenant)
+            self.redis.turns.join(request.id, request.priority, request.tenant)
             self.queue.read(request.id, request.priority)
-            self.index.mark_enqueued(request.id, request.priority, request.tenant)
+            self.redis.marks.mark_enqueued(request.id, request.priority, request.tenant)
         except QueueAway:
             return False
         return True

@@ -51,7 +51,7 @@ class Reconciler:
         if self._may_enqueue():
             for entry in list(ledger.store.list(object_keys.OPEN)):
                 self._apart(entry, lambda entry: self._attend(entry, full))
-            ledger.index.begin_epoch()
+            ledger.redis.epoch.begin()
             self._list_history()
         for entry in list(ledger.store.list(object_keys.OUTBOX)):
             self._apart(entry, self._redeliver)
@@ -70,7 +70,7 @@ class Reconciler:
     def _list_history(self) -> None:
         """After Redis was lost, list again what there is in the store: a few hundred jobs a round."""
         ledger = self.ledger
-        if ledger.index.history_is_listed():
+        if ledger.redis.listings.is_complete():
             self._history = None
             return
         if self._history is None:
@@ -81,17 +81,17 @@ class Reconciler:
         for entry in batch:
             self._list(entry.key)
         if len(batch) < HISTORY_A_ROUND:
-            ledger.index.history_was_listed()
+            ledger.redis.listings.mark_complete()
 
     def _list(self, key: str) -> None:
         ledger = self.ledger
         if job := object_keys.job_of_request(key):
             request = ledger.request(job)
             if request and request.status == "committed":
-                add = ledger.index.list_job if request.kind == "job" else ledger.index.list_batch
+                add = ledger.redis.listings.add_job if request.kind == "job" else ledger.redis.listings.add_batch
                 add(request.tenant, request.id, request.submitted_at)
         elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
-            ledger.index.list_delivery(found.tenant, found.id, found.created_at)
+            ledger.redis.listings.add_delivery(found.tenant, found.id, found.created_at)
 
     def _drop_uploads(self) -> None:
         """Those that nobody made a job of in time, and that no batch is going to, be it large or paused."""
@@ -105,7 +105,7 @@ class Reconciler:
 
     def _may_enqueue(self) -> bool:
         """After Redis lost its memory, give running workers one lease period to show themselves."""
-        epoch = self.ledger.index.epoch()
+        epoch = self.ledger.redis.epoch.current()
         if epoch == "away":
             return False
         if epoch is not None:
@@ -117,7 +117,7 @@ class Reconciler:
     def _attend(self, entry: Entry, full: bool) -> None:
         """Bring one open job forward."""
         ledger, job = self.ledger, entry.key.removeprefix(object_keys.OPEN)
-        standing = ledger.index.standing(job)
+        standing = ledger.redis.marks.standing(job)
         if standing.leased or (standing.waiting and not full):
             return
         request, outcome = ledger.request(job), ledger.outcome(job)

@@ -68,7 +68,7 @@ def cancel_items(ledger: Ledger, request: Request) -> None:
 def erase_items(ledger: Ledger, request: Request) -> bool:
     """Erase all jobs of a batch that has ended. False: somebody else is at it."""
     lease, token = f"erasing:{request.id}", uuid.uuid4().hex
-    if not ledger.index.take_lease(lease, token):
+    if not ledger.redis.leases.take(lease, token):
         return False
     now = ledger.store.now()
     for row in begun(ledger, request):
@@ -77,8 +77,8 @@ def erase_items(ledger: Ledger, request: Request) -> bool:
         if outcome is None or outcome.kind != "erased":
             announce_erasure(ledger, item_tombstone(request, row, now))
             end_erasure(ledger, item)
-        ledger.index.extend_lease(lease, token)
-    ledger.index.release_lease(lease, token)
+        ledger.redis.leases.extend(lease, token)
+    ledger.redis.leases.release(lease, token)
     return True
 
 

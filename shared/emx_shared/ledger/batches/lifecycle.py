@@ -90,7 +90,7 @@ def submit_batch(
     if not store.put_if_absent(object_keys.request(batch), request.dump()):
         request = _winner(ledger, request)
     drop_others(ledger, request)
-    ledger.index.list_batch(new.tenant, batch, request.submitted_at)
+    ledger.redis.listings.add_batch(new.tenant, batch, request.submitted_at)
     ledger.queue.expand(batch)
     return request
 
@@ -138,14 +138,14 @@ def expand(ledger: Ledger, batch: str) -> None:
 
 def progress(ledger: Ledger, request: Request) -> Progress:
     """As Redis remembers it for a minute, else counted."""
-    counted = ledger.index.batch_counts(request.id)
+    counted = ledger.redis.batch_counts.get(request.id)
     return recount(ledger, request) if counted is None else Progress(request.rows or 0, Counter(counted))
 
 
 def recount(ledger: Ledger, request: Request) -> Progress:
     """Counted from the done-markers in the store."""
     ended = Counter(ended_items(ledger, request.id).values())
-    ledger.index.keep_batch_counts(request.id, ended)
+    ledger.redis.batch_counts.put(request.id, ended)
     return Progress(request.rows or 0, ended)
 
 
@@ -193,5 +193,5 @@ def _end_erasure(ledger: Ledger, request: Request) -> None:
         return
     ledger.store.delete_below(object_keys.batch(request.id))
     ledger.store.delete(object_keys.unread_batch(request.tenant, request.id))
-    ledger.index.unlist_batch(request.tenant, request.id)
+    ledger.redis.listings.remove_batch(request.tenant, request.id)
     end_erasure(ledger, request.id)

@@ -68,7 +68,7 @@ def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> 
     """Images go first: once the row is gone, nothing names them."""
     lease, token = f"page:{request.id}:{number}", uuid.uuid4().hex
     for _ in range(_TRIES):  # two at once would each bring back the other's row
-        if ledger.index.take_lease(lease, token):
+        if ledger.redis.leases.take(lease, token):
             break
         time.sleep(_PAUSE)
     else:
@@ -84,7 +84,7 @@ def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> 
     except NotFound:  # the whole batch was erased meanwhile
         return
     finally:
-        ledger.index.release_lease(lease, token)
+        ledger.redis.leases.release(lease, token)
 
 
 def _drop_image(ledger: Ledger, request: Request, image: str, rows: set[int]) -> None:

@@ -79,6 +79,6 @@ def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
         }
     )
     ledger.store.put(object_keys.outbox(again.id), again.dump())
-    ledger.index.list_delivery(again.tenant, again.id, now)
+    ledger.redis.listings.add_delivery(again.tenant, again.id, now)
     ledger.queue.deliver(again.id)
     return again

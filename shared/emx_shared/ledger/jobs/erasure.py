@@ -36,7 +36,7 @@ def end_erasure(ledger: Ledger, job: str) -> None:
     store.delete_below(object_keys.inputs(job))
     for marker in object_keys.groups(request):
         store.delete(marker)
-    ledger.index.unlist_job(request.tenant, job)
+    ledger.redis.listings.remove_job(request.tenant, job)
     _forget_row(ledger, request)
     store.put(object_keys.request(job), _tombstone(request).dump())
     store.put(object_keys.outcome(job), Outcome(kind="erased", finished_at=store.now()).dump())

@@ -20,7 +20,7 @@ def finish(ledger: Ledger, job: str, outcome: Outcome) -> Outcome:
         for delivery in _owed(request, winner):
             if not store.exists(object_keys.delivery(delivery.id)):
                 store.put_if_absent(object_keys.outbox(delivery.id), delivery.dump())
-                ledger.index.list_delivery(delivery.tenant, delivery.id, delivery.created_at)
+                ledger.redis.listings.add_delivery(delivery.tenant, delivery.id, delivery.created_at)
         if request.batch is not None and request.row is not None:
             _mark_done(ledger, request.batch, request.row, winner)
     _announce(ledger, job, request, winner)
@@ -35,12 +35,12 @@ def _mark_done(ledger: Ledger, batch: str, row: int, winner: Outcome) -> None:
     if winner.kind == "erased":
         return  # the item had ended before
     if ledger.store.put_if_absent(object_keys.done_marker(batch, row // PAGE, row, winner.state), b""):
-        ledger.index.batch_item_ended(batch, winner.state)
+        ledger.redis.batch_counts.item_ended(batch, winner.state)
 
 
 def cancel(ledger: Ledger, job: str) -> Outcome:
     """Returns the outcome that counts: its kind is ``cancelled`` if cancelling came first."""
-    ledger.index.ask_to_cancel(job)
+    ledger.redis.cancellations.request(job)
     return finish(ledger, job, Outcome(kind="cancelled", finished_at=ledger.store.now()))
 
 
@@ -76,7 +76,7 @@ def _owed(request: Request, outcome: Outcome) -> list[Delivery]:
 
 def _announce(ledger: Ledger, job: str, request: Request | None, winner: Outcome) -> None:
     """Hints that save waiting; all of them may be lost."""
-    ledger.index.ended(job, winner.state)
+    ledger.redis.marks.mark_ended(job, winner.state)
     if request:
         for delivery in _owed(request, winner):
             ledger.queue.deliver(delivery.id)

@@ -29,7 +29,7 @@ class Started:
 
 def start(ledger: Ledger, job: str, token: str) -> Started | None:
     """Take the lease. None: another worker has it, or there is nothing (more) to do."""
-    if not ledger.index.take_lease(job, token):
+    if not ledger.redis.leases.take(job, token):
         return None
     request, outcome = ledger.request(job), ledger.outcome(job)
     now = ledger.store.now()
@@ -40,9 +40,9 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
         if batch_outcome and batch_outcome.kind == "cancelled":
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None}))
         elif not expire(ledger, request, now):
-            ledger.index.mark_started(job, token)
+            ledger.redis.marks.mark_started(job, token)
             return Started(request, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
-    ledger.index.release_lease(job, token)
+    ledger.redis.leases.release(job, token)
     return None
 
 
@@ -51,6 +51,6 @@ def hand_back(ledger: Ledger, started: Started) -> None:
 
     The lease goes before the message comes: a worker that is quick would drop the message otherwise.
     """
-    ledger.index.forget_start(started.request.id)
-    ledger.index.release_lease(started.request.id, started.token)
+    ledger.redis.marks.forget_start(started.request.id)
+    ledger.redis.leases.release(started.request.id, started.token)
     ledger.enqueue(started.request)

@@ -136,7 +136,7 @@ def commit(ledger: Ledger, mine: Request, data: bytes | None) -> Request:
             for written in (*object_keys.groups(mine), input):
                 store.delete(written)
             raise
-    ledger.index.list_job(request.tenant, request.id, request.submitted_at)
+    ledger.redis.listings.add_job(request.tenant, request.id, request.submitted_at)
     return request
 
 

@@ -1,0 +1,72 @@
+"""Listings: what a tenant has, newest first. They are rebuilt from the store after Redis lost them."""
+
+from datetime import datetime
+
+from emx_shared.redis_state.connection import RedisConnection
+
+Place = tuple[str, str]
+"""An id, and the cursor after which the next page starts."""
+
+
+class Listings:
+    """For each tenant its jobs, batches and webhook deliveries, by time.
+
+    Adding and removing do nothing while Redis is unavailable; reading a page raises RedisError.
+    """
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._redis = connection
+
+    def add_job(self, tenant: str, job: str, at: datetime) -> None:
+        """List a job that was submitted at this time."""
+        self._add(f"jobs:{tenant}", job, at)
+
+    def add_batch(self, tenant: str, batch: str, at: datetime) -> None:
+        """List a batch that was submitted at this time."""
+        self._add(f"batches:{tenant}", batch, at)
+
+    def add_delivery(self, tenant: str, delivery: str, at: datetime) -> None:
+        """List a webhook delivery that was created at this time."""
+        self._add(f"deliveries:{tenant}", delivery, at)
+
+    def remove_job(self, tenant: str, job: str) -> None:
+        """Drop an erased job from its tenant's list."""
+        self._redis.attempt(lambda: self._redis.client.zrem(f"jobs:{tenant}", job), None)
+
+    def remove_batch(self, tenant: str, batch: str) -> None:
+        """Drop an erased batch from its tenant's list."""
+        self._redis.attempt(lambda: self._redis.client.zrem(f"batches:{tenant}", batch), None)
+
+    def jobs(self, tenant: str, after: str | None, count: int) -> list[Place]:
+        """Return up to ``count`` jobs, newest first, after a cursor."""
+        return self._page(f"jobs:{tenant}", after, count)
+
+    def batches(self, tenant: str, after: str | None, count: int) -> list[Place]:
+        """Return up to ``count`` batches, newest first, after a cursor."""
+        return self._page(f"batches:{tenant}", after, count)
+
+    def deliveries(self, tenant: str, after: str | None, count: int) -> list[Place]:
+        """Return up to ``count`` deliveries, newest first, after a cursor."""
+        return self._page(f"deliveries:{tenant}", after, count)
+
+    def is_complete(self) -> bool:
+        """Return whether everything in the store is listed; False while that is being done after a loss."""
+        return bool(self._redis.attempt(lambda: self._redis.client.exists("emx:history"), 0))
+
+    def mark_complete(self) -> None:
+        """Note that everything in the store is listed."""
+        self._redis.attempt(lambda: self._redis.client.set("emx:history", 1), None)
+
+    def _add(self, key: str, member: str, at: datetime) -> None:
+        self._redis.attempt(lambda: self._redis.client.zadd(key, {member: int(at.timestamp() * 1e6)}), None)
+
+    def _page(self, key: str, after: str | None, count: int) -> list[Place]:
+        last = "+inf"
+        skipped: set[str] = set()
+        if after is not None:
+            last, _, listed = after.partition("-")
+            # Entries of the same microsecond are told apart by their ids, in the order in which Redis has them.
+            same = self._redis.client.zrevrangebyscore(key, last, last)
+            skipped = {other for other in same if other >= listed}
+        found = self._redis.client.zrevrangebyscore(key, last, "-inf", 0, count + len(skipped), withscores=True)
+        return [(id, f"{int(score)}-{id}") for id, score in found if id not in skipped][:count]

@@ -1,0 +1,37 @@
+"""Everything that Redis knows of jobs, in one object."""
+
+from emx_shared.redis_state.batch_counts import BatchCounts
+from emx_shared.redis_state.cancellations import Cancellations
+from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.epoch import Epoch
+from emx_shared.redis_state.job_marks import JobMarks
+from emx_shared.redis_state.leases import Leases
+from emx_shared.redis_state.listings import Listings
+from emx_shared.redis_state.live_text import LiveText
+from emx_shared.redis_state.turns import Turns
+from emx_shared.redis_state.workers import Workers
+
+
+class RedisState:
+    """Redis's knowledge by concern.
+
+    Reads and marks answer as if nothing were known while Redis is unavailable. What can't be answered that way
+    raises RedisError: taking a lease, a job's standing, a page of a listing.
+    """
+
+    def __init__(self, url: str, lease: float = 15.0, overtaken_after: float = 60.0) -> None:
+        """Connect lazily to ``url``; ``lease`` and ``overtaken_after`` are in seconds."""
+        self.connection = RedisConnection(url)
+        self.leases = Leases(self.connection, lease)
+        self.marks = JobMarks(self.connection, lease, overtaken_after)
+        self.turns = Turns(self.connection)
+        self.listings = Listings(self.connection)
+        self.batch_counts = BatchCounts(self.connection)
+        self.live_text = LiveText(self.connection)
+        self.cancellations = Cancellations(self.connection)
+        self.epoch = Epoch(self.connection)
+        self.workers = Workers(self.connection)
+
+    def ping(self) -> bool:
+        """Return whether Redis answers."""
+        return bool(self.connection.attempt(self.connection.client.ping, False))
