@@ -21,6 +21,7 @@ from PIL import Image
 
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, finish, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Outcome
@@ -111,14 +112,17 @@ class RememberingQueue:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
 
-    def read(self, job: str, priority: str) -> None:
-        self.sent.append(("read", job))
+    def enqueue_read(self, fallback_job: str, priority: str) -> None:
+        self.sent.append(("read", fallback_job))
 
     def deliver(self, delivery: str) -> None:
         self.sent.append(("deliver", delivery))
 
-    def expand(self, batch: str) -> None:
-        self.sent.append(("expand", batch))
+    def advance_batch(self, batch: str) -> None:
+        self.sent.append(("advance_batch", batch))
+
+    def erase_batch(self, batch: str) -> None:
+        self.sent.append(("erase_batch", batch))
 
 
 @pytest.fixture
@@ -268,7 +272,7 @@ class Running:
         started = start(self.ledger, job, token)
         assert started
         now = self.ledger.store.now()
-        finish(self.ledger, job, Outcome(kind="report", report=report, started_at=now, finished_at=now))
+        finish(self.ledger, job, Outcome(state=JobState.SUCCEEDED, report=report, started_at=now, finished_at=now))
         self.ledger.redis.leases.release(job, token)
         return report
 

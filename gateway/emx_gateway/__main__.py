@@ -14,7 +14,13 @@ def main() -> None:
         app = create_app()
     except (UnsafeBind, StoreError) as error:
         sys.exit(f"The gateway can't start: {error}")
-    uvicorn.run(app, host=settings().host, port=settings().port, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.run(
+        app,
+        host=settings().host,
+        port=settings().port,
+        log_level=settings().log_level,
+        timeout_graceful_shutdown=5,
+    )
 
 
 if __name__ == "__main__":

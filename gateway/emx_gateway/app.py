@@ -21,12 +21,14 @@ from emx_gateway.api import (
     upload_routes,
     webhook_routes,
 )
-from emx_gateway.auth.audit import Audit
-from emx_gateway.auth.authenticator import Doorman, Limiter, Neighbourhood, is_loopback
+from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.authenticator import Authenticator
+from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
+from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
-from emx_gateway.services.service import Service
-from emx_gateway.services.waiting import Waiting
+from emx_gateway.services.job_updates import JobUpdates
+from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
 from emx_shared.contracts.report import DISCLAIMER
 from emx_shared.demo_model import DEMO_IMAGE
@@ -37,43 +39,52 @@ from emx_shared.version import __version__
 ROUTES = (job_routes, report_routes, upload_routes, batch_routes, webhook_routes, health_routes)
 WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
+_DESCRIPTION = f"Send a chest X-ray; get a structured report with a box around every finding.\n\n**{DISCLAIMER}**"
 _MULTIPART_OVERHEAD = 2**20
 _IMAGES_OF_A_BATCH = 4
-"""Of the largest size that are accepted together in one request; smaller ones may be more."""
+"""How many of the largest images fit into one request; of smaller ones more."""
 
 
 class UnsafeBind(Exception):
-    """Without API keys the gateway listens on loopback only."""
+    """Without API keys the gateway listens on loopback only; the text says what to do."""
 
 
 def create_app(chosen: Settings | None = None) -> FastAPI:
-    """Raises UnsafeBind, UnsuitableStore, StoreError."""
+    """Make the gateway's application.
+
+    Args:
+        chosen: settings; None for those of the environment.
+
+    Raises:
+        UnsafeBind: it would listen beyond loopback without API keys.
+        UnsuitableStore, StoreError: the store can't be used, or is unavailable.
+    """
     chosen = chosen or settings()
     ledger = open_ledger(chosen, "gateway")
     ring = KeyRing(ledger.store)
     _refuse_open_doors(chosen, ring)
-    waiting = Waiting(chosen.redis, ledger.outcome)
+    updates = JobUpdates(chosen.redis, ledger.outcome)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        listening = asyncio.create_task(waiting.listen())
+        listening = asyncio.create_task(updates.listen())
         yield
         listening.cancel()
 
     app = FastAPI(
         title="ExplainMyXray",
         version=__version__,
-        description=f"Chest radiographs in, structured reports with boxes out.\n\n**{DISCLAIMER}**",
+        description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    limiter = Limiter(chosen)
-    app.state.service = Service(ledger, waiting, limiter, chosen)
-    app.state.doorman, app.state.limiter, app.state.neighbourhood = Doorman(ring), limiter, Neighbourhood(chosen)
-    app.state.audit = Audit(chosen.audit_log)
+    app.state.rate_limits = RateLimits(chosen)
+    app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
+    app.state.authenticator, app.state.local_only = Authenticator(ring), LocalOnlyGuard(chosen)
+    app.state.audit = AuditLog(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)
     for routes in ROUTES:
@@ -104,7 +115,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
 
 
 class SafeHeaders:
-    """Answers are never sniffed, framed or leaked through a referrer, and tell what is left of a rate limit."""
+    """Adds headers: answers are never sniffed, framed or leaked through a referrer, and tell rate limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -130,7 +141,7 @@ class SafeHeaders:
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
     if not is_loopback(chosen.host) and not chosen.allow_keyless_bind and not ring.any():
         raise UnsafeBind(
-            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Make one: "
+            f"EMX_HOST={chosen.host} would let anyone on the network in, as there are no API keys. Create one: "
             "`emx keys create`. EMX_ALLOW_KEYLESS_BIND=true is for containers whose port is published on loopback "
             "only."
         )

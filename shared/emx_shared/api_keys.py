@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from emx_shared.store import NotFound, Store
+from emx_shared.store import NoSuchObject, Store
 
 Scope = Literal["submit", "read", "admin"]
 """``submit`` studies and cancel them; ``read`` jobs, reports and images; ``admin``: erase, webhooks."""
@@ -100,7 +100,7 @@ class KeyRing:
     def _get(self, id: str) -> ApiKey | None:
         try:
             return ApiKey.model_validate_json(self._store.get(_FOLDER + id))
-        except NotFound:
+        except NoSuchObject:
             return None
 
 

@@ -7,32 +7,47 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from emx_shared.settings import Settings
+from emx_shared.settings import LogLevel, Settings
 
 READ_QUEUES = ("stat", "routine", "backlog")
 """In the strict order in which workers empty them."""
 
 COURIER_QUEUE = "courier"
-READ, DELIVER, EXPAND = "worker.read", "courier.deliver", "courier.expand"
+
+READ_TASK = "worker.read"
+DELIVER_TASK = "courier.deliver"
+ADVANCE_BATCH_TASK = "courier.advance_batch"
+ERASE_BATCH_TASK = "courier.erase_batch"
+
 _HINT_EXPIRES = 60
+"""Seconds."""
 
 
-class QueueAway(Exception):
+class QueueUnavailable(Exception):
     """The broker can't be reached."""
 
 
 class Queue(Protocol):
-    """``read`` raises QueueAway; the other two are hints, which the reconciler repeats, and never raise."""
+    """The messages that the ledger sends.
 
-    def read(self, job: str, priority: str) -> None: ...
+    ``enqueue_read`` raises QueueUnavailable. The others are hints, which the reconciler repeats, and never raise.
+    """
 
-    def deliver(self, delivery: str) -> None: ...
+    def enqueue_read(self, fallback_job: str, priority: str) -> None:
+        """Let a worker read the job whose turn it is in this queue; ``fallback_job`` where no turn is known."""
 
-    def expand(self, batch: str) -> None: ...
+    def deliver(self, delivery: str) -> None:
+        """Let a courier try a webhook."""
+
+    def advance_batch(self, batch: str) -> None:
+        """Let a courier submit more items of a batch, or end it."""
+
+    def erase_batch(self, batch: str) -> None:
+        """Let a courier erase a batch whose erasure was announced."""
 
 
 def celery_app(name: str, settings: Settings) -> Celery:
-    """An application of the one broker. No result backend: outcomes are in the ledger."""
+    """Return an application of the one broker. It has no result backend: outcomes are in the ledger."""
     app = Celery(name, broker=settings.redis, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -57,37 +72,47 @@ def celery_app(name: str, settings: Settings) -> Celery:
     return app
 
 
-def run_celery_worker(app: Celery) -> NoReturn:
+def run_celery_worker(app: Celery, log_level: LogLevel) -> NoReturn:
     """Run this process as a Celery worker of ``app`` until it is stopped, and exit with Celery's status.
 
     Started this way rather than by ``celery -A``, which puts the working directory on Python's module path.
     """
-    worker = app.Worker(quiet=True, loglevel="WARNING", without_gossip=True, without_mingle=True)
+    quiet = log_level in ("warning", "error")
+    worker = app.Worker(quiet=quiet, loglevel=log_level.upper(), without_gossip=True, without_mingle=True)
     worker.start()
     sys.exit(worker.exitcode)
 
 
 class CeleryQueue:
+    """Sends the ledger's messages through Celery, each tried once."""
+
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def read(self, job: str, priority: str) -> None:
-        self._send(READ, [job, priority], priority)
+    def enqueue_read(self, fallback_job: str, priority: str) -> None:
+        """See ``Queue``. Raises QueueUnavailable."""
+        self._send(READ_TASK, [fallback_job, priority], priority)
 
     def deliver(self, delivery: str) -> None:
-        self._hint(DELIVER, delivery)
+        """See ``Queue``."""
+        self._hint(DELIVER_TASK, delivery)
 
-    def expand(self, batch: str) -> None:
-        self._hint(EXPAND, batch)
+    def advance_batch(self, batch: str) -> None:
+        """See ``Queue``."""
+        self._hint(ADVANCE_BATCH_TASK, batch)
 
-    def _hint(self, task: str, what: str) -> None:
+    def erase_batch(self, batch: str) -> None:
+        """See ``Queue``."""
+        self._hint(ERASE_BATCH_TASK, batch)
+
+    def _hint(self, task: str, subject: str) -> None:
         try:
-            self._send(task, [what], COURIER_QUEUE, expires=_HINT_EXPIRES)
-        except QueueAway:
+            self._send(task, [subject], COURIER_QUEUE, expires=_HINT_EXPIRES)
+        except QueueUnavailable:
             return
 
     def _send(self, task: str, args: list[str], queue: str, **options: Any) -> None:
         try:
             self._app.send_task(task, args=args, queue=queue, retry=False, **options)
         except (OperationalError, RedisError, OSError) as error:
-            raise QueueAway from error
+            raise QueueUnavailable from error

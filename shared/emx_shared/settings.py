@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emx_shared.demo_model import DEMO_MODEL
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 
 class Settings(BaseSettings):
     """Settings of all processes. Durations are in seconds, sizes in bytes, unless the name says otherwise."""
@@ -23,6 +25,8 @@ class Settings(BaseSettings):
         None, description="http(s)://HOST[:PORT] at which clients reach the S3 server, to upload straight to it"
     )
     redis: str = "redis://127.0.0.1:6379/0"
+
+    log_level: LogLevel = Field("warning", description="Least severity that gateway, courier and worker log")
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from PIL import Image
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import expand, start
+from emx_shared.ledger import advance_batch, start
 from emx_shared.settings import settings
 from emx_shared.store.directory import DirectoryStore
 from explainmyxray.client import (
@@ -371,7 +371,7 @@ def test_each_submission_has_a_key_of_its_own(client: Any, gateway: Any) -> None
 
 def test_a_retry_sent_again_makes_one_batch(make: Make, gateway: Any, bad_connection: Any) -> None:
     made = client_of(gateway).submit_manifest(b'{"image": "import:nothing"}\n', "application/x-ndjson")
-    expand(gateway.ledger, made.id)
+    advance_batch(gateway.ledger, made.id)
     bad_connection.faults = ["lose"]
     again = make(bad_connection.url).retry_batch(made.id)
     assert len(bad_connection.seen) == 2
@@ -382,7 +382,7 @@ def test_a_retry_sent_again_makes_one_batch(make: Make, gateway: Any, bad_connec
 def test_a_batch_is_erased(client: Any, gateway: Any) -> None:
     batch = client.submit_batch([gateway.png()])
     client.erase_batch(batch)
-    expand(gateway.ledger, batch.id)
+    advance_batch(gateway.ledger, batch.id)
     with pytest.raises(NotFound):
         client.batch(batch)
 

@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 
 from emx_shared.api_keys import SCOPES, KeyRing
 from emx_shared.contracts.report import Report
-from emx_shared.ledger import cancel, expand
-from emx_shared.ledger.records import JobState
+from emx_shared.contracts.states import JobState
+from emx_shared.ledger import advance_batch, cancel
 from emx_shared.settings import settings
 from emx_shared.store.directory import DirectoryStore
 from explainmyxray.cli.main import app
@@ -197,11 +197,11 @@ def test_a_job_is_watched_while_it_is_written(gateway: Any) -> None:
 
 def courier(gateway: Any, batch: str) -> None:
     """Makes jobs of a batch's items, has them read, and ends the batch."""
-    expand(gateway.ledger, batch)
+    advance_batch(gateway.ledger, batch)
     for item in gateway.client.get(f"/v1/batches/{batch}/items").json()["items"]:
         if item["state"] == JobState.QUEUED:
             gateway.read_by_a_worker(item["id"])
-    expand(gateway.ledger, batch)
+    advance_batch(gateway.ledger, batch)
 
 
 def test_a_batch_is_submitted_followed_and_fetched(gateway: Any, folder: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(gateway:
     assert "running" in emx("batch", "resume", again["id"]).stdout
     assert "cancelled" in emx("batch", "cancel", again["id"]).stdout
     assert "is being erased" in emx("batch", "erase", again["id"], "--yes").stdout
-    expand(gateway.ledger, again["id"])
+    advance_batch(gateway.ledger, again["id"])
     assert "no batch with this id" in emx("batch", "status", again["id"], ok=False).stderr
 
 

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from emx_gateway.app import ROUTES
 from emx_gateway.auth.authenticator import NOTICED_AFTER
 from emx_shared.api_keys import BadKeyRequest, KeyRing
-from emx_shared.ledger import expand
+from emx_shared.ledger import advance_batch
 from emx_shared.store.directory import DirectoryStore
 
 
@@ -268,7 +268,7 @@ def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path,
         manifest = '{"image": "import:a.png"}\n' * 2
         batches = [gateway.client.post("/v1/batches", content=manifest, headers=rows).json() for _ in range(3)]
         assert len({batch["id"] for batch in batches}) == 1
-        expand(gateway.ledger, batches[0]["id"])
+        advance_batch(gateway.ledger, batches[0]["id"])
         retry = f"/v1/batches/{batches[0]['id']}/retry"
         gateway.problem(gateway.client.post(retry), 429, "quota-exceeded")
 

@@ -9,9 +9,10 @@ import pytest
 
 from emx_gateway.services import batch_items
 from emx_gateway.services.batch_items import item_page
-from emx_shared.ledger import expand, object_keys
+from emx_shared.contracts.states import JobState
+from emx_shared.ledger import advance_batch, object_keys
 from emx_shared.ledger.batches.manifest_pages import item_id
-from emx_shared.ledger.records import JobState
+from support.mortality import as_courier
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 
@@ -55,13 +56,13 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: Any) -> Non
 
     follower = threading.Thread(target=follow)
     follower.start()
-    expand(gateway.ledger, id)
+    advance_batch(gateway.ledger, id)
     batch = gateway.client.get(where).json()
     assert batch["counts"] == {"failed": 1, "open": 2}
     assert batch["per_minute"] > 0 and batch["seconds_left"] is not None
     for row in range(2):
         gateway.read_by_a_worker(item_id(id, row))
-    expand(gateway.ledger, id)
+    advance_batch(gateway.ledger, id)
     follower.join(20)
     ended = gateway.client.get(where).json()
     assert (ended["state"], ended["counts"]) == ("succeeded", {"succeeded": 2, "failed": 1, "open": 0})
@@ -145,10 +146,10 @@ def test_a_batch_is_erased_with_all_that_it_brought(gateway: Any) -> None:
     files = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
     where = gateway.client.post("/v1/batches", files=files).headers["location"]
     id = where.rpartition("/")[2]
-    expand(gateway.ledger, id)
+    advance_batch(gateway.ledger, id)
     gateway.read_by_a_worker(item_id(id, 0))
     assert gateway.client.delete(where).status_code == 202
-    expand(gateway.ledger, id)  # as the courier does
+    as_courier(gateway.ledger, id)
     for path in (where, f"{where}/items", f"/v1/jobs/{item_id(id, 0)}", f"/v1/jobs/{item_id(id, 1)}"):
         assert gateway.client.get(path).status_code == 404
     assert id not in [one["id"] for one in gateway.client.get("/v1/batches").json()["items"]]
@@ -161,7 +162,7 @@ def test_a_batch_is_erased_with_all_that_it_brought(gateway: Any) -> None:
 def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f'{{"image": "import:missing", "name": "{n}"}}\n' for n in range(1200))
     id = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).json()["id"]
-    expand(gateway.ledger, id)
+    advance_batch(gateway.ledger, id)
     where = f"/v1/batches/{id}/items"
     assert gateway.client.get(where, params={"state": "running"}).json() == {"items": [], "next_row": None}
     waiting = gateway.client.get(where, params={"state": "queued", "limit": 1000}).json()
@@ -172,5 +173,5 @@ def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: py
     (running,) = gateway.client.get(where, params={"state": "running", "row": 600}).json()["items"]
     assert (running["row"], running["name"]) == (777, "777")
     monkeypatch.setattr(batch_items, "_LOOKED_AT", 300)
-    found = item_page(gateway.ledger, gateway.ledger.request(id), 100, 10, JobState.EXPIRED)
+    found = item_page(gateway.ledger, gateway.ledger.record(id), 100, 10, JobState.EXPIRED)
     assert (found.items, found.next_row) == ([], 400)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import expand
+from emx_shared.ledger import advance_batch
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
 EXAMPLES = os.environ.get("EMX_TEST_EXAMPLES", "40")
@@ -59,11 +59,10 @@ def _work(gateway: Any, over: threading.Event) -> None:
     while not over.wait(0.05):
         for queue in ("stat", "routine", "backlog"):
             if job := gateway.ledger.redis.turns.take(queue):
-                request = gateway.ledger.request(job)
+                request = gateway.ledger.record(job)
                 if request and gateway.ledger.outcome(job) is None:
                     with suppress(AssertionError):  # it was cancelled in this very moment
                         gateway.read_by_a_worker(job)
         for entry in list(gateway.ledger.store.list("open/")):
-            request = gateway.ledger.request(entry.key.removeprefix("open/"))
-            if request and request.kind == "batch":
-                expand(gateway.ledger, request.id)
+            if batch := gateway.ledger.batch(entry.key.removeprefix("open/")):
+                advance_batch(gateway.ledger, batch.id)

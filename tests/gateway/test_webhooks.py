@@ -18,9 +18,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from emx_gateway.courier import tasks
 from emx_gateway.courier.sender import Sender
-from emx_shared.ledger import Answer, Ledger, deliver, object_keys
+from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
-from emx_shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
 
 
 class Endpoint:
@@ -258,9 +258,9 @@ def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatc
     lasts: list[int] = []
 
     class Sending:
-        def send(self, _: Delivery) -> Answer:
+        def send(self, _: Delivery) -> EndpointAnswer:
             lasts.append(ledger.redis.connection.client.pttl("lease:delivery:d"))
-            return Answer(204)
+            return EndpointAnswer(204)
 
     monkeypatch.setattr(tasks, "_ledger", ledger)
     monkeypatch.setattr(tasks, "_sender", Sending())
@@ -298,13 +298,13 @@ def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatc
 )
 def test_no_address_that_is_not_public_is_a_target(host: str) -> None:
     with pytest.raises(ForbiddenTarget):
-        Targets().check(f"https://{host}/hook")
+        WebhookTargets().check(f"https://{host}/hook")
 
 
 @pytest.mark.parametrize("url", ["https://é.example/", "https://93.184.216.34/é", "https://x/ y", "https://x/\n"])
 def test_a_url_is_of_printable_ascii(url: str) -> None:
     with pytest.raises(ForbiddenTarget, match="punycode"):
-        Targets().check(url)
+        WebhookTargets().check(url)
 
 
 @pytest.mark.parametrize(
@@ -312,18 +312,18 @@ def test_a_url_is_of_printable_ascii(url: str) -> None:
 )
 def test_a_url_that_is_not_plain_https_is_refused(url: str) -> None:
     with pytest.raises(ForbiddenTarget):
-        Targets().check(url)
+        WebhookTargets().check(url)
 
 
 def test_what_is_allow_listed_is_admitted() -> None:
     import ipaddress
 
-    Targets().check("https://93.184.216.34/hook")
-    inside = Targets(allowed=(ipaddress.ip_network("10.2.0.0/16"),))
+    WebhookTargets().check("https://93.184.216.34/hook")
+    inside = WebhookTargets(allowed=(ipaddress.ip_network("10.2.0.0/16"),))
     inside.check("https://10.2.3.4/hook")
     with pytest.raises(ForbiddenTarget):
         inside.check("https://10.3.0.1/hook")
-    Targets(allowed=(ipaddress.ip_network("fec0::/16"),)).check("https://[fec0::1]/hook")
+    WebhookTargets(allowed=(ipaddress.ip_network("fec0::/16"),)).check("https://[fec0::1]/hook")
 
 
 def test_a_name_that_means_another_address_when_connecting_is_refused(

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import (
-    Answer,
-    Conflict,
+    EndpointAnswer,
+    IdempotencyConflict,
     Ledger,
     NewJob,
     Reconciler,
@@ -22,8 +23,8 @@ from emx_shared.ledger import (
     submit,
 )
 from emx_shared.ledger.reconciler import POISON_DEATHS
-from emx_shared.ledger.records import Delivery, JobState
-from emx_shared.messaging import QueueAway
+from emx_shared.ledger.records import Delivery, Tombstone
+from emx_shared.messaging import QueueUnavailable
 from emx_shared.store import Entry
 from support.mortality import die_after_each_write, failure, listed, new_job, reconcile, run
 
@@ -74,11 +75,11 @@ def test_an_ending_stopped_anywhere_ends_once_with_its_webhook(ledger: Ledger, e
 
 def test_the_first_outcome_stays(ledger: Ledger) -> None:
     request, _ = submit(ledger, new_job())
-    assert cancel(ledger, request.id).kind == "cancelled"
-    assert finish(ledger, request.id, failure(ledger)).kind == "cancelled"
+    assert cancel(ledger, request.id).state == "cancelled"
+    assert finish(ledger, request.id, failure(ledger)).state == "cancelled"
     other, _ = submit(ledger, new_job())
     finish(ledger, other.id, failure(ledger))
-    assert cancel(ledger, other.id).kind == "failure"
+    assert cancel(ledger, other.id).state == "failed"
 
 
 def test_a_key_gives_the_same_job_again(ledger: Ledger) -> None:
@@ -86,7 +87,7 @@ def test_a_key_gives_the_same_job_again(ledger: Ledger) -> None:
     again, _ = submit(ledger, new_job(idempotency_key="k"))
     assert again == first
     assert submit(ledger, new_job(idempotency_key="k", tenant="other"))[0].id != first.id
-    with pytest.raises(Conflict):
+    with pytest.raises(IdempotencyConflict):
         submit(ledger, NewJob(b"another image", "image/png", idempotency_key="k"))
 
 
@@ -99,7 +100,7 @@ def test_an_abandoned_key_can_be_used_again(ledger: Ledger) -> None:
     reconcile(ledger)
     assert listed(ledger, object_keys.OPEN) == []
     request, _ = submit(ledger, new_job(idempotency_key="k"))
-    assert request.status == "committed"
+    assert ledger.job(request.id) == request
 
 
 def test_only_one_worker_starts_a_job(ledger: Ledger) -> None:
@@ -151,8 +152,8 @@ def test_after_redis_lost_its_memory_workers_have_a_lease_period_to_show_themsel
 
 def test_a_job_is_accepted_while_the_queue_is_away(ledger: Ledger) -> None:
     class Away:
-        def read(self, job: str, priority: str) -> None:
-            raise QueueAway
+        def enqueue_read(self, fallback_job: str, priority: str) -> None:
+            raise QueueUnavailable
 
         def deliver(self, delivery: str) -> None: ...
 
@@ -218,8 +219,8 @@ def test_erasing_stopped_anywhere_leaves_nothing_of_the_patient(ledger: Ledger) 
         assert listed(ledger, object_keys.inputs(request.id)) == []
         assert listed(ledger, object_keys.ERASE) == []
         erased = ledger.outcome(request.id)
-        assert erased and erased.kind == "erased" and erased.failure is None
-        assert finish(ledger, request.id, failure(ledger)).kind == "erased"
+        assert erased and erased.erased and erased.failure is None
+        assert finish(ledger, request.id, failure(ledger)).erased
         if not stopped:
             break
         died += 1
@@ -234,7 +235,7 @@ def test_a_delivery_ends_as_the_endpoint_says(ledger: Ledger, status: int | None
     request, _ = submit(ledger, new_job(webhook_url=HOOK))
     finish(ledger, request.id, failure(ledger))
     owed = Delivery.id_of(request.id, HOOK, "job.failed")
-    tried = deliver(ledger, owed, lambda _: Answer(status))
+    tried = deliver(ledger, owed, lambda _: EndpointAnswer(status))
     assert tried and tried.status == ends
     assert ledger.store.exists(object_keys.outbox(owed)) is (ends == "owed")
     assert ledger.store.exists(object_keys.delivery(owed)) is (ends != "owed")
@@ -244,10 +245,10 @@ def test_a_delivery_ends_as_the_endpoint_says(ledger: Ledger, status: int | None
 def test_a_delivery_stopped_anywhere_is_recorded_once(ledger: Ledger) -> None:
     sends = 0
 
-    def send(_: Delivery) -> Answer:
+    def send(_: Delivery) -> EndpointAnswer:
         nonlocal sends
         sends += 1
-        return Answer(200)
+        return EndpointAnswer(200)
 
     for died in range(3):
         request, _ = submit(ledger, new_job(webhook_url=HOOK))
@@ -293,8 +294,8 @@ def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: 
     assert erase_group(ledger, "default", "patient", "p") >= 1
     reconcile(ledger)
     for job in committed:
-        request = ledger.request(job)
-        assert request and request.status in ("erased", "abandoned")
+        request = ledger.record(job)
+        assert isinstance(request, Tombstone)
     assert not listed(ledger, "groups/default/patient/")
 
 

@@ -18,40 +18,40 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import (
-    Abandoned,
-    Answer,
-    Conflict,
+    EndpointAnswer,
+    IdempotencyConflict,
     Ledger,
     NewBatch,
     NewJob,
     Reconciler,
     Started,
-    WasErased,
+    SubmissionAbandoned,
+    SubmissionErased,
     cancel,
     deliver,
     erase,
     erase_batch,
     erase_group,
-    expand,
     finish,
     object_keys,
-    pause,
-    resume,
+    pause_batch,
+    resume_batch,
     start,
     submit,
     submit_batch,
 )
 from emx_shared.ledger.batches.items import ended_items
 from emx_shared.ledger.batches.manifest_pages import item_id
-from emx_shared.ledger.records import Delivery, Failure, Outcome, Request, Row
+from emx_shared.ledger.records import BatchRecord, Delivery, Failure, Outcome, Row, Tombstone
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import Store
 from emx_shared.store.directory import DirectoryStore
 from emx_shared.store.s3 import S3Store
 from explainmyxray.supervisor import free_port
-from support.mortality import Killed, MortalStore
+from support.mortality import Killed, MortalStore, as_courier
 
 EXAMPLES = int(os.environ.get("EMX_TEST_EXAMPLES", "60"))
 """Of whole lives; more, by hand, take longer."""
@@ -87,13 +87,18 @@ class Lifecycle(RuleBasedStateMachine):
 
     def jobs(self, kind: str = "job") -> list[str]:
         found = {entry.key.split("/")[1] for entry in self.ledger.store.list(object_keys.JOBS)}
-        requests = {id: self.ledger.request(id) for id in found}
-        return sorted(id for id, request in requests.items() if (request.kind if request else "job") == kind)
+        return sorted(id for id in found if self.kind_of(id) == kind)
 
-    def batches(self) -> list[Request]:
+    def kind_of(self, id: str) -> str:
+        record = self.ledger.record(id)
+        if record is None:
+            return "job"
+        return record.of if isinstance(record, Tombstone) else record.kind
+
+    def batches(self) -> list[BatchRecord]:
         """Those that weren't erased."""
-        found = [self.ledger.request(id) for id in self.jobs("batch")]
-        return [request for request in found if request and request.status == "committed"]
+        found = [self.ledger.batch(id) for id in self.jobs("batch")]
+        return [batch for batch in found if batch]
 
     deaths = st.none() | st.integers(1, 9)
     places = st.integers(0, 1000)
@@ -117,7 +122,7 @@ class Lifecycle(RuleBasedStateMachine):
             idempotency_key=key,
             webhook_url="https://example.org/hook" if hook else None,
         )
-        with suppress(Conflict, Abandoned, WasErased):
+        with suppress(IdempotencyConflict, SubmissionAbandoned, SubmissionErased):
             self.do(dies_after, lambda ledger: submit(ledger, new))
 
     @rule(dies_after=deaths, place=places)
@@ -136,7 +141,7 @@ class Lifecycle(RuleBasedStateMachine):
             job = sorted(self.in_hand)[place % len(self.in_hand)]
             started = self.in_hand.pop(job)
             failure = Failure(code="x", message="x")
-            outcome = Outcome(kind="failure", failure=failure, finished_at=self.ledger.store.now())
+            outcome = Outcome(state=JobState.FAILED, failure=failure, finished_at=self.ledger.store.now())
             self.do(dies_after, lambda ledger: finish(ledger, job, outcome))
             self.ledger.redis.leases.release(job, started.token)
 
@@ -154,15 +159,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(dies_after=deaths, place=places)
     def a_client_cancels(self, dies_after: int | None, place: int) -> None:
         job = self.one(place)
-        request = self.ledger.request(job) if job else None
-        if job and request and request.status == "committed":
+        if job and self.ledger.job(job):
             self.do(dies_after, lambda ledger: cancel(ledger, job))
 
     @rule(dies_after=deaths, place=places)
     def a_client_erases(self, dies_after: int | None, place: int) -> None:
         job = self.one(place)
-        request = self.ledger.request(job) if job else None
-        if job and request and request.status == "committed":
+        if job and self.ledger.job(job):
             self.do(dies_after, lambda ledger: erase(ledger, job))
 
     @rule(dies_after=deaths, key=st.sampled_from([None, "a"]), there=st.booleans(), hook=st.booleans())
@@ -173,15 +176,15 @@ class Lifecycle(RuleBasedStateMachine):
         other = Row(image=f"file:{files[1][0]}" if there else "import:nothing", patient="another")
         url = "https://example.org/hook" if hook else None
         new = NewBatch(idempotency_key=key, webhook_url=url, item_webhook_url=url)
-        with suppress(Conflict, Abandoned, WasErased):
+        with suppress(IdempotencyConflict, SubmissionAbandoned, SubmissionErased):
             self.do(dies_after, lambda ledger: submit_batch(ledger, new, [known, other], files))
 
     @rule(dies_after=deaths, place=places)
-    def a_courier_expands(self, dies_after: int | None, place: int) -> None:
+    def a_courier_advances_a_batch(self, dies_after: int | None, place: int) -> None:
         if batches := self.jobs("batch"):
-            self.do(dies_after, lambda ledger: expand(ledger, batches[place % len(batches)]))
+            self.do(dies_after, lambda ledger: as_courier(ledger, batches[place % len(batches)]))
 
-    @rule(dies_after=deaths, place=places, change=st.sampled_from([pause, resume, erase_batch]))
+    @rule(dies_after=deaths, place=places, change=st.sampled_from([pause_batch, resume_batch, erase_batch]))
     def a_client_changes_a_batch(self, dies_after: int | None, place: int, change: Any) -> None:
         if batches := self.batches():
             batch = batches[place % len(batches)]
@@ -198,7 +201,7 @@ class Lifecycle(RuleBasedStateMachine):
         if dies_after is None:
             for entry in list(self.ledger.store.list("")):
                 room, id, *_ = entry.key.split("/")
-                accepted = room != "batches" or self.ledger.request(id)  # else it is given up, and goes whole
+                accepted = room != "batches" or self.ledger.record(id)  # else it is given up, and goes whole
                 assert not accepted or SECRET not in self.ledger.store.get(entry.key), entry.key
 
     @rule(dies_after=deaths)
@@ -211,10 +214,10 @@ class Lifecycle(RuleBasedStateMachine):
             delivery = entry.key.removeprefix(object_keys.OUTBOX)
             self.do(dies_after, lambda ledger, delivery=delivery: deliver(ledger, delivery, self._send(status)))
 
-    def _send(self, status: int) -> Callable[[Delivery], Answer]:
-        def send(owed: Delivery) -> Answer:
+    def _send(self, status: int) -> Callable[[Delivery], EndpointAnswer]:
+        def send(owed: Delivery) -> EndpointAnswer:
             self.sent.append((owed.job, owed.event, owed.id))
-            return Answer(status)
+            return EndpointAnswer(status)
 
         return send
 
@@ -227,7 +230,7 @@ class Lifecycle(RuleBasedStateMachine):
     def the_first_outcome_stays(self) -> None:
         for job in self.jobs() + self.jobs("batch"):
             outcome = self.ledger.outcome(job)
-            if outcome is None or outcome.kind == "erased":
+            if outcome is None or outcome.erased:
                 continue
             assert self.first.setdefault(job, outcome) == outcome
 
@@ -236,18 +239,18 @@ class Lifecycle(RuleBasedStateMachine):
         for job in self.jobs():
             self.lapse(job)
         for batch in self.batches():
-            resume(self.ledger, batch.id)
+            resume_batch(self.ledger, batch.id)
         for _ in range(8):
             self.reconciler.round()
             for id in self.jobs("batch"):
                 self.ledger.redis.connection.client.delete(
                     f"batch:{id}"
                 )  # a minute goes by, and counts are made anew
-                expand(self.ledger, id)
+                as_courier(self.ledger, id)
             for job in self.jobs():
                 if started := start(self.ledger, job, "last"):
-                    outcome = Outcome(kind="cancelled", finished_at=self.ledger.store.now())
-                    finish(self.ledger, started.request.id, outcome)
+                    outcome = Outcome(state=JobState.CANCELLED, finished_at=self.ledger.store.now())
+                    finish(self.ledger, started.job.id, outcome)
                     self.ledger.redis.leases.release(job, "last")
             for entry in list(self.ledger.store.list(object_keys.OUTBOX)):
                 self._make_due(entry.key)
@@ -265,29 +268,30 @@ class Lifecycle(RuleBasedStateMachine):
         self.ledger.store.put(key, owed.model_copy(update={"next_at": owed.created_at}).dump())
 
     def _is_over(self, job: str) -> None:
-        request, outcome = self.ledger.request(job), self.ledger.outcome(job)
-        if request is None or request.status == "abandoned":
+        request, outcome = self.ledger.record(job), self.ledger.outcome(job)
+        abandoned = isinstance(request, Tombstone) and request.why == "abandoned"
+        if request is None or abandoned:
             assert outcome is None
             assert not list(self.ledger.store.list(object_keys.inputs(job)))
             return
         assert outcome is not None
         events = {(event, id) for owner, event, id in self.sent if owner == job}
         assert len(events) <= 1, "told of two outcomes, or of one under two names"
-        if request.status == "erased":
+        if isinstance(request, Tombstone):
             left = [
                 self.ledger.store.get(entry.key) for entry in self.ledger.store.list(f"{object_keys.JOBS}{job}/")
             ]
             assert not any(SECRET in data or PATIENT.encode() in data for data in left)
-            assert request.kind == "job" or not list(self.ledger.store.list(object_keys.batch(job)))
+            assert request.of == "job" or not list(self.ledger.store.list(object_keys.batch(job)))
         elif request.webhook_url:
             event = f"{request.kind}.{outcome.state}"
             assert events == {(event, Delivery.id_of(job, request.webhook_url, event))}
 
-    def _has_no_open_item(self, batch: Request) -> None:
+    def _has_no_open_item(self, batch: BatchRecord) -> None:
         outcome = self.ledger.outcome(batch.id)
-        items = [self.ledger.outcome(item_id(batch.id, row)) for row in range(batch.rows or 0)]
+        items = [self.ledger.outcome(item_id(batch.id, row)) for row in range(batch.rows)]
         assert outcome
-        if outcome.kind == "completed":
+        if outcome.state == "succeeded":
             assert all(items) and len(ended_items(self.ledger, batch.id)) == batch.rows
 
 

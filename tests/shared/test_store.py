@@ -13,7 +13,7 @@ import pytest
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
-from emx_shared.store import NotFound, Store, StoreError, UnsuitableStore
+from emx_shared.store import NoSuchObject, Store, StoreError, UnsuitableStore
 from emx_shared.store.directory import DirectoryStore
 from emx_shared.store.s3 import S3Store
 from explainmyxray.supervisor import free_port
@@ -30,7 +30,7 @@ def test_objects_are_written_read_listed_and_deleted(store: Store) -> None:
     store.delete("a/one")
     store.delete("a/one")
     assert not store.exists("a/one")
-    with pytest.raises(NotFound):
+    with pytest.raises(NoSuchObject):
         store.get("a/one")
 
 
@@ -120,7 +120,7 @@ def test_an_image_can_be_put_straight_into_an_s3_store_until_the_url_expires(tmp
         assert url and "X-Amz-Signature" in url and "a-long-secret" not in url
         assert httpx.put(url, content=b"an image").is_success
         assert (inner.get("uploads/t/1"), inner.size("uploads/t/1")) == (b"an image", 8)
-        with pytest.raises(NotFound):
+        with pytest.raises(NoSuchObject):
             inner.size("uploads/t/2")
 
 

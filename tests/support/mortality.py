@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from emx_shared.ledger import Ledger, NewJob, Reconciler, finish, start
+from emx_shared.contracts.states import JobState
+from emx_shared.ledger import Ledger, NewJob, Reconciler, advance_batch, end_batch_erasure, finish, start
 from emx_shared.ledger.records import Failure, Outcome
 from emx_shared.store import Store
 
@@ -76,11 +77,17 @@ def new_job(data: bytes = b"an image", **fields: object) -> NewJob:
 
 
 def failure(ledger: Ledger) -> Outcome:
-    return Outcome(kind="failure", failure=Failure(code="x", message="x"), finished_at=ledger.store.now())
+    return Outcome(state=JobState.FAILED, failure=Failure(code="x", message="x"), finished_at=ledger.store.now())
 
 
 def listed(ledger: Ledger, prefix: str) -> list[str]:
     return [entry.key for entry in ledger.store.list(prefix)]
+
+
+def as_courier(ledger: Ledger, batch: str) -> None:
+    """Do what a courier does when it is sent the hints of a batch."""
+    advance_batch(ledger, batch)
+    end_batch_erasure(ledger, batch)
 
 
 def run(ledger: Ledger, job: str) -> None:

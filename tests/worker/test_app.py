@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from emx_shared.messaging import READ, CeleryQueue, celery_app
+from emx_shared.messaging import READ_TASK, CeleryQueue, celery_app
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 
@@ -22,7 +22,12 @@ def start(redis_state: RedisState, redis_url: str, tmp_path: Path) -> Iterator[S
     started: list[subprocess.Popen[str]] = []
 
     def start(model: Path | str) -> "subprocess.Popen[str]":
-        own = {"EMX_REDIS": redis_url, "EMX_STORE": f"file:{tmp_path / 'store'}", "EMX_MODEL": str(model)}
+        own = {
+            "EMX_REDIS": redis_url,
+            "EMX_STORE": f"file:{tmp_path / 'store'}",
+            "EMX_MODEL": str(model),
+            "EMX_LOG_LEVEL": "info",
+        }
         command = [sys.executable, "-P", "-m", "emx_worker"]
         started.append(
             subprocess.Popen(
@@ -47,7 +52,7 @@ def waiting(redis_url: str) -> int:
 
 
 def test_a_worker_that_cannot_load_its_model_says_so_and_takes_no_message(start: Start, redis_url: str) -> None:
-    CeleryQueue(celery_app("test", Settings(redis=redis_url))).read("job", "routine")
+    CeleryQueue(celery_app("test", Settings(redis=redis_url))).enqueue_read("job", "routine")
     process = start("/nowhere/model")
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 1
@@ -67,7 +72,7 @@ def test_a_worker_shows_itself_and_ends_when_asked(
         if "ready." in line:
             break
     assert redis_state.workers.count() == 1, "".join(said)
-    assert any(READ in line for line in said)
+    assert any(READ_TASK in line for line in said)
     assert any("model tiny ready" in line for line in said)
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=30)

@@ -147,7 +147,7 @@ def test_a_cancelled_job_stops_and_stays_cancelled(
     cancel(ledger, job)
     thread.join(10)
     assert not thread.is_alive()
-    assert outcome(ledger, job).kind == "cancelled"
+    assert outcome(ledger, job).state == "cancelled"
     assert settled(ledger, job)
 
 

@@ -1,7 +1,8 @@
 """``python -P -m emx_worker``: load the model, then read images until stopped."""
 
 from emx_shared.messaging import run_celery_worker
+from emx_shared.settings import settings
 from emx_worker.celery_app import app
 
 if __name__ == "__main__":
-    run_celery_worker(app)
+    run_celery_worker(app, settings().log_level)

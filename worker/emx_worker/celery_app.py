@@ -13,7 +13,7 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, celeryd_init, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
-from emx_shared.messaging import READ, READ_QUEUES, celery_app
+from emx_shared.messaging import READ_QUEUES, READ_TASK, celery_app
 from emx_shared.prometheus_metrics import serve_metrics
 from emx_shared.settings import settings
 from emx_shared.store import StoreError
@@ -66,7 +66,7 @@ def _leave(**_: Any) -> None:
         _desk.leave()
 
 
-@app.task(name=READ)
+@app.task(name=READ_TASK)
 def read(job: str, queue: str) -> None:
     """Read the study of this queue whose turn it is, or else this one, and write its outcome."""
     assert _desk is not None, "the model is loaded before any message is taken"

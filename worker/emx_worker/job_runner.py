@@ -13,13 +13,14 @@ import torch
 from redis.exceptions import RedisError
 
 from emx_shared.contracts.report import Report
+from emx_shared.contracts.states import JobState
 from emx_shared.imaging import BadImage, decode
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Failure, Outcome
 from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, STAGE_SECONDS, STUDIES_IN_HAND, TOKENS
 from emx_shared.settings import Settings
-from emx_shared.store import NotFound, StoreError
+from emx_shared.store import NoSuchObject, StoreError
 from emx_worker.backends.engine_thread import EngineThread
 from emx_worker.backends.openai_server import ModelServer
 from emx_worker.engine.engine import Engine
@@ -91,7 +92,7 @@ class Desk:
         started = self._take(job, queue)
         if started is None:
             return
-        job = started.request.id
+        job = started.job.id
         if self.closing:
             hand_back(self.ledger, started)
             return
@@ -126,24 +127,24 @@ class Desk:
         began = time.perf_counter()
         settings = self.ledger.settings
         try:
-            data = self._patiently(lambda: self.ledger.input(started.request))
+            data = self._patiently(lambda: self.ledger.input(started.job))
             decoded = decode(data, settings.max_upload_bytes, settings.max_pixels)
         except BadImage as error:
             return self._failure(started, "bad-image", str(error))
-        except NotFound:
+        except NoSuchObject:
             return self._failure(started, "no-input", "The image is no longer in the store.")
         study = Study(
-            id=started.request.id,
+            id=started.job.id,
             image=decoded.image,
             facts=decoded.facts,
             decode_seconds=time.perf_counter() - began,
-            indication=started.request.indication,
+            indication=started.job.indication,
             cancelled=cancelled,
         )
         answer = self.engine.read(study, alone=started.alone)
         if isinstance(answer, Report):
             return Outcome(
-                kind="report",
+                state=JobState.SUCCEEDED,
                 report=answer,
                 started_at=started.started_at,
                 attempts=started.attempts,
@@ -155,7 +156,7 @@ class Desk:
 
     def _failure(self, started: Started, code: str, message: str) -> Outcome:
         return Outcome(
-            kind="failure",
+            state=JobState.FAILED,
             failure=Failure(code=code, message=message),
             started_at=started.started_at,
             attempts=started.attempts,
@@ -187,8 +188,8 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _observe(started: Started, outcome: Outcome) -> None:
-    queued = (started.started_at - started.request.submitted_at).total_seconds()
-    total = (outcome.finished_at - started.request.submitted_at).total_seconds()
+    queued = (started.started_at - started.job.submitted_at).total_seconds()
+    total = (outcome.finished_at - started.job.submitted_at).total_seconds()
     STAGE_SECONDS.labels("queued").observe(max(queued, 0))
     STAGE_SECONDS.labels("total").observe(max(total, 0))
     if outcome.report:

@@ -6,10 +6,11 @@ from celery import Celery
 from kombu import Queue
 
 from emx_shared.contracts.report import ImageFacts, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import finish, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Outcome
-from emx_shared.messaging import READ, READ_QUEUES, celery_app, run_celery_worker
+from emx_shared.messaging import READ_QUEUES, READ_TASK, celery_app, run_celery_worker
 from emx_shared.settings import settings
 
 app: Celery = celery_app("worker", settings())
@@ -21,13 +22,15 @@ app.conf.update(
 _ledger = open_ledger(settings(), "worker")
 
 
-@app.task(name=READ)
+@app.task(name=READ_TASK)
 def read(job: str, queue: str) -> None:
     """Finish the job whose turn it is, or else this one."""
     job, token = _ledger.redis.turns.take(queue) or job, uuid.uuid4().hex
     if started := start(_ledger, job, token):
         now = _ledger.store.now()
-        outcome = Outcome(kind="report", report=_report(), started_at=started.started_at, finished_at=now)
+        outcome = Outcome(
+            state=JobState.SUCCEEDED, report=_report(), started_at=started.started_at, finished_at=now
+        )
         finish(_ledger, job, outcome)
         _ledger.redis.leases.release(job, token)
 
@@ -48,4 +51,4 @@ def _report() -> Report:
 
 
 if __name__ == "__main__":
-    run_celery_worker(app)
+    run_celery_worker(app, settings().log_level)

@@ -57,23 +57,26 @@ _SENT_BY: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 _PROBLEMS = {
-    "400": ("bad-cursor", "This cursor is none of ours: begin again without one."),
+    "400": ("bad-cursor", "Invalid cursor. Omit `cursor` to start at the first page."),
     "401": ("unauthenticated", "This server asks for an API key: send Authorization: Bearer emx_…."),
     "403": ("out-of-scope", "This API key lacks the scope 'read'."),
-    "406": ("not-acceptable", "The report is to be had as application/json, text/plain, text/html."),
-    "409": ("already-ended", "The job had already ended: succeeded."),
+    "406": (
+        "not-acceptable",
+        "The report is available as application/json, text/plain, text/html, application/pdf, image/png.",
+    ),
+    "409": ("already-ended", "The job has already ended: succeeded."),
     "413": ("image-too-large", "The file has 70000000 bytes; at most 67108864 are accepted."),
     "415": ("not-an-image", "The file is not a PNG, JPEG, TIFF or DICOM image."),
-    "422": ("invalid-request", "The request doesn't fit: query.limit."),
+    "422": ("invalid-request", "The request is invalid: query.limit."),
     "429": ("too-many-requests", "More than 1000 requests in 1 s: slow down."),
     "502": ("no-report", "4 workers died while reading this image. It is not tried again."),
-    "503": ("store-unavailable", "The object store can't be reached. Nothing was accepted; try again later."),
-    "504": ("still-running", "The report isn't finished after 120 s. It goes on: see /v1/jobs/{id}."),
-    "507": ("store-full", "The object store is full. Nothing was accepted."),
+    "503": ("store-unavailable", "The object store is unavailable. Nothing was accepted. Try again later."),
+    "504": ("still-running", "The report isn't finished after 120 s. Fetch it from /v1/jobs/{id}."),
+    "507": ("store-full", "The object store is full. Nothing was accepted. Tell the operator."),
 }
-_CONFLICT = ("idempotency-conflict", "This idempotency key was used before, for another request.")
-_BATCH_ENDED = ("already-ended", "The batch had already ended: succeeded.")
-_BAD_FORM = ("bad-form", "The form can't be read in the charset that it names.")
+_CONFLICT = ("idempotency-conflict", "This idempotency key was used before, for another request. Use a new key.")
+_BATCH_ENDED = ("already-ended", "The batch has already ended: succeeded.")
+_BAD_FORM = ("bad-form", "The form names an unknown charset, or isn't written in the one that it names.")
 _PROBLEMS_OF = {
     ("submit_job", "400"): ("not-json", "This is not JSON."),
     ("create_batch", "400"): _BAD_FORM,
@@ -83,7 +86,7 @@ _PROBLEMS_OF = {
     ("ping", "422"): ("forbidden-webhook-target", "The webhook URL's host has an address that isn't public."),
     ("erase_jobs", "422"): (
         "invalid-request",
-        "Name either a study or a patient whose jobs are to be erased.",
+        "Name either a study or a patient whose jobs to erase.",
     ),
     ("submit_job", "409"): _CONFLICT,
     ("create_batch", "409"): _CONFLICT,
@@ -91,8 +94,11 @@ _PROBLEMS_OF = {
     ("cancel_batch", "409"): _BATCH_ENDED,
     ("pause_batch", "409"): _BATCH_ENDED,
     ("resume_batch", "409"): _BATCH_ENDED,
-    ("redeliver_one", "409"): ("still-owed", "This delivery is still being tried."),
-    ("receive_upload", "403"): ("bad-upload-url", "This upload URL has expired, or was changed: ask for another."),
+    ("redeliver", "409"): ("still-owed", "This delivery is still being tried."),
+    ("receive_upload", "403"): (
+        "bad-upload-url",
+        "This upload URL has expired, or was changed. Get another: POST /v1/uploads.",
+    ),
 }
 _NO_SUCH = {"jobs": "job", "renderings": "job", "batches": "batch", "webhooks": "delivery"}
 _MISSING = {
@@ -125,7 +131,6 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """With scopes, headers, and an example of each answer and parameter."""
     schema["components"]["headers"] = copy.deepcopy(_HEADERS)
     for method, operation in operations(schema):
-        _add_scope(method, operation)
         _settle_problems(method, operation)
         for parameter in operation.get("parameters", []):
             known = openapi_examples.IDS.get(_tag(operation)) if parameter["name"] == "id" else None
@@ -146,14 +151,6 @@ def operations(schema: dict[str, Any]) -> Iterator[tuple[str, Operation]]:
 def scope(operation: Operation) -> str | None:
     """What a key must be for; None where none is asked for."""
     return next((found for needed in operation.get("security", []) for found in needed["HTTPBearer"]), None)
-
-
-def _add_scope(method: str, operation: Operation) -> None:
-    """As the role that OpenAPI 3.1 lets a security requirement name."""
-    if "security" in operation:
-        administers = method == "delete" or _tag(operation) == "webhooks"
-        needed = "read" if method == "get" else "admin" if administers else "submit"
-        operation["security"] = [{"HTTPBearer": [needed]}]
 
 
 def _settle_problems(method: str, operation: Operation) -> None:
@@ -249,7 +246,7 @@ _EXAMPLES: dict[str, Callable[[Operation, str, Any], Any]] = {
     "application/json": _json,
     "text/plain": lambda operation, *_: "ok" if operation["operationId"] == "healthz" else openapi_examples.TEXT,
     "text/event-stream": lambda operation, *_: (
-        openapi_examples.HEARD if operation["operationId"] == "listen" else openapi_examples.EVENTS
+        openapi_examples.LISTENED if operation["operationId"] == "listen" else openapi_examples.EVENTS
     ),
     "application/x-ndjson": lambda *_: openapi_examples.RESULTS,
 }

@@ -1,17 +1,28 @@
-"""One example of each answer, for the OpenAPI document: made of the models, so that it can't stray from them."""
+"""One example of each answer for the OpenAPI document, made of the models so that it can't drift from them."""
 
 import json
 from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 
-from emx_gateway.api.schemas import Batch, BatchItem, BatchItems, BatchList, Erased, Job, JobList
-from emx_gateway.api.upload_routes import Upload
-from emx_gateway.api.webhook_routes import DeliveryLine, DeliveryList, Pong, Secret
 from emx_gateway.renderings.text import as_text
+from emx_gateway.schemas import (
+    Batch,
+    BatchItem,
+    BatchItems,
+    BatchList,
+    DeliveryLine,
+    DeliveryList,
+    Erased,
+    Job,
+    JobList,
+    Pong,
+    Secret,
+    Upload,
+)
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
-from emx_shared.ledger.records import JobState
+from emx_shared.contracts.states import BatchState, JobState
 
 _AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 _JOB, _BATCH = "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42", "6d4fca43-8f0c-47c5-a5f1-9f6f2b7f3c11"
@@ -58,7 +69,7 @@ REPORT = Report(
     created_at=_AT + timedelta(seconds=4),
 )
 
-_BEGUN = Job(
+_QUEUED = Job(
     id=_JOB,
     state=JobState.QUEUED,
     priority="routine",
@@ -69,7 +80,7 @@ _BEGUN = Job(
     study="baseline",
     patient="P-0017",
 )
-_ENDED = _BEGUN.model_copy(
+_ENDED = _QUEUED.model_copy(
     update={
         "state": JobState.SUCCEEDED,
         "started_at": _AT + timedelta(seconds=1),
@@ -82,7 +93,7 @@ _ENDED = _BEGUN.model_copy(
 _READ = _ENDED.model_copy(update={"report": REPORT})
 _SOME = Batch(
     id=_BATCH,
-    state="running",
+    state=BatchState.RUNNING,
     priority="backlog",
     submitted_at=_AT,
     total=1200,
@@ -92,7 +103,7 @@ _SOME = Batch(
 )
 _NONE_ENDED = {"counts": {"open": 1200}, "per_minute": None, "seconds_left": None}
 _CANCELLED = {
-    "state": "cancelled",
+    "state": BatchState.CANCELLED,
     "finished_at": _AT + timedelta(minutes=8),
     "counts": {"succeeded": 340, "failed": 2, "cancelled": 858, "open": 0},
     "seconds_left": None,
@@ -134,8 +145,8 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
 }
 
 ANSWERS_OF: dict[tuple[str, str], BaseModel] = {
-    ("submit_job", "202"): _BEGUN,
-    ("cancel_job", "200"): _BEGUN.model_copy(
+    ("submit_job", "202"): _QUEUED,
+    ("cancel_job", "200"): _QUEUED.model_copy(
         update={
             "state": JobState.CANCELLED,
             "finished_at": _AT + timedelta(seconds=2),
@@ -144,22 +155,22 @@ ANSWERS_OF: dict[tuple[str, str], BaseModel] = {
         }
     ),
     ("create_batch", "202"): _SOME.model_copy(update=_NONE_ENDED),
-    ("pause_batch", "200"): _SOME.model_copy(update={"state": "paused", "seconds_left": None}),
+    ("pause_batch", "200"): _SOME.model_copy(update={"state": BatchState.PAUSED, "seconds_left": None}),
     ("cancel_batch", "200"): _SOME.model_copy(update=_CANCELLED),
-    ("erase_one_batch", "202"): _SOME.model_copy(update=_CANCELLED),
+    ("erase_batch", "202"): _SOME.model_copy(update=_CANCELLED),
     ("retry_batch", "202"): _SOME.model_copy(
         update={**_NONE_ENDED, "id": _RETRY, "total": 2, "counts": {"open": 2}, "retry_of": _BATCH}
     ),
-    ("redeliver_one", "202"): _OWED,
+    ("redeliver", "202"): _OWED,
     ("show_report_as_accepted", "200"): REPORT,
 }
-"""By operation and status, where the answer differs from the others of its kind, or its schema isn't told."""
+"""By operation and status, where the answer differs from the others of its kind, or its schema isn't given."""
 
 TEXT = as_text(REPORT)
 
 
-def _events(*told: tuple[str, str, str]) -> str:
-    return "".join(f"id: {id}\nevent: {name}\ndata: {data}\n\n" for id, name, data in told)
+def _events(*sent: tuple[str, str, str]) -> str:
+    return "".join(f"id: {id}\nevent: {name}\ndata: {data}\n\n" for id, name, data in sent)
 
 
 EVENTS = _events(
@@ -169,7 +180,7 @@ EVENTS = _events(
     ("1772600770000-0:succeeded", "state", '{"state":"succeeded"}'),
     ("1772600770000-0:succeeded", "ended", _READ.model_dump_json()),
 )
-_TOLD = {
+_EVENT_BODY = {
     "type": "job.succeeded",
     "timestamp": (_AT + timedelta(seconds=4)).isoformat(),
     "data": _READ.model_dump(mode="json"),
@@ -181,8 +192,8 @@ _SIGNED = {
     "webhook-timestamp": "1772600771",
     "webhook-signature": "v1,dGhpcyBpcyBub3QgYSByZWFsIHNpZ25hdHVyZSBhdCBhbGw=",
 }
-HEARD = _events((_EVENT, "job.succeeded", json.dumps({"headers": _SIGNED, "body": json.dumps(_TOLD)})))
-"""What a listener hears: each event as a webhook would bring it."""
+LISTENED = _events((_EVENT, "job.succeeded", json.dumps({"headers": _SIGNED, "body": json.dumps(_EVENT_BODY)})))
+"""What a listener receives: each event as a webhook would bring it."""
 
 _FAILURE = {"code": "no-image", "message": "There is no image where the manifest says."}
 _RESULT = {"row": 0, "name": "2019/0001", "id": _JOB, "state": "succeeded", "metadata": {"arm": "control"}}

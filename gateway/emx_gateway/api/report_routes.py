@@ -5,20 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
-from emx_gateway.api.schemas import POLL_AFTER
-from emx_gateway.auth.audit import Audits
-from emx_gateway.auth.authenticator import Caller, Reader
+from emx_gateway.api.dependencies import Audit, GatewayServices, ReadCaller
+from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.authenticator import Caller
 from emx_gateway.http.negotiation import preferred
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
 from emx_gateway.renderings.overlay import overlay_png
 from emx_gateway.renderings.pdf import report_pdf
 from emx_gateway.renderings.text import as_text
-from emx_gateway.services.service import Service, Services
+from emx_gateway.schemas import POLL_AFTER
+from emx_gateway.services.services import Services
 from emx_shared.contracts.report import Report
 from emx_shared.imaging import MEDIA_TYPES, as_png
-from emx_shared.ledger.records import Request as JobRequest
-from emx_shared.store import NotFound
+from emx_shared.ledger.records import JobRecord
+from emx_shared.store import NoSuchObject
 
 KINDS = {
     "json": "application/json",
@@ -39,31 +40,31 @@ _ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
     responses={200: {"content": {kind: {} for kind in KINDS.values()}}, **_ERRORS, **documented(406)},
 )
 def show_report_as_accepted(
-    service: Services, caller: Reader, audit: Audits, id: str, accept: Annotated[str, Header()] = "*/*"
+    services: GatewayServices, caller: ReadCaller, audit: Audit, id: str, accept: Annotated[str, Header()] = "*/*"
 ) -> Response:
-    """The report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG of the image with boxes."""
+    """Fetch the report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG with boxes."""
     kind = preferred(accept, KINDS)
     if kind is None:
-        raise Problem(406, "not-acceptable", f"The report is to be had as {', '.join(KINDS.values())}.")
-    return _rendered(service, caller, audit, id, kind)
+        raise Problem(406, "not-acceptable", f"The report is available as {', '.join(KINDS.values())}.")
+    return _rendered(services, caller, audit, id, kind)
 
 
 @router.get("/v1/jobs/{id}/report.json", responses=_ERRORS)
-def show_report(service: Services, caller: Reader, audit: Audits, id: str) -> Report:
-    """The report alone; its schema is at ``/v1/schema/report``."""
-    return _report(service, caller, audit, id)[1]
+def show_report(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Report:
+    """Fetch the report alone; its schema is at ``/v1/schema/report``."""
+    return _report(services, caller, audit, id)[1]
 
 
 @router.get("/v1/jobs/{id}/report.txt", response_class=PlainTextResponse, responses=_ERRORS)
-def show_text(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
-    """The report as plain text."""
-    return _rendered(service, caller, audit, id, "txt")
+def show_text(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+    """Fetch the report as plain text."""
+    return _rendered(services, caller, audit, id, "txt")
 
 
 @router.get("/v1/jobs/{id}/report.html", response_class=HTMLResponse, responses=_ERRORS)
-def show_html(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
-    """The report with its picture in one file that needs no other, to be kept or printed."""
-    return _rendered(service, caller, audit, id, "html")
+def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+    """Fetch the report with its picture as one self-contained HTML file, to keep or print."""
+    return _rendered(services, caller, audit, id, "html")
 
 
 @router.get(
@@ -71,9 +72,9 @@ def show_html(service: Services, caller: Reader, audit: Audits, id: str) -> Resp
     response_class=Response,
     responses={200: {"content": {KINDS["pdf"]: {}}}, **_ERRORS},
 )
-def show_pdf(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
-    """The report with its picture as a PDF for A4."""
-    return _rendered(service, caller, audit, id, "pdf")
+def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+    """Fetch the report with its picture as a PDF for A4."""
+    return _rendered(services, caller, audit, id, "pdf")
 
 
 @router.get(
@@ -82,18 +83,18 @@ def show_pdf(service: Services, caller: Reader, audit: Audits, id: str) -> Respo
     responses={200: {"content": {KINDS["png"]: {}}}, **_ERRORS},
 )
 def show_overlay(
-    service: Services,
-    caller: Reader,
-    audit: Audits,
+    services: GatewayServices,
+    caller: ReadCaller,
+    audit: Audit,
     id: str,
     longest_side: Annotated[
         int | None, Query(ge=32, le=8192, description="Pixels of the longer side; the image's own by default")
     ] = None,
 ) -> Response:
-    """The image with a labelled, coloured box for every abnormality."""
-    request, report = _report(service, caller, audit, id)
-    data = _input(service, request)
-    picture = service.drawn(data, lambda decoded: overlay_png(decoded.image, report, longest_side))
+    """Fetch the image with a labelled, coloured box for every abnormality."""
+    job, report = _report(services, caller, audit, id)
+    data = _input(services, job)
+    picture = services.decoding.draw(data, lambda decoded: overlay_png(decoded.image, report, longest_side))
     return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
 
 
@@ -102,11 +103,13 @@ def show_overlay(
     response_class=Response,
     responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503)},
 )
-def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
-    """The image as it was read, upright and in 8-bit gray, for those who can't show DICOM or TIFF."""
-    request, _ = service.find(id, caller)
+def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+    """Fetch the image as it was read, upright and in 8-bit gray, for viewers without DICOM or TIFF."""
+    job, _ = services.find_job(id, caller)
     audit.note(caller, "image.read", id)
-    return Response(service.drawn(_input(service, request), as_png), media_type=KINDS["png"], headers=_PRIVATE)
+    return Response(
+        services.decoding.draw(_input(services, job), as_png), media_type=KINDS["png"], headers=_PRIVATE
+    )
 
 
 @router.get(
@@ -117,11 +120,11 @@ def show_image(service: Services, caller: Reader, audit: Audits, id: str) -> Res
         **documented(401, 403, 404, 422, 429, 503),
     },
 )
-def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Response:
-    """The image as it was received."""
-    request, _ = service.find(id, caller)
+def show_input(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+    """Fetch the image as it was received."""
+    job, _ = services.find_job(id, caller)
     audit.note(caller, "image.read", id)
-    return Response(_input(service, request), media_type=request.media_type, headers=_PRIVATE)
+    return Response(_input(services, job), media_type=job.media_type, headers=_PRIVATE)
 
 
 @router.get(
@@ -130,38 +133,38 @@ def show_input(service: Services, caller: Reader, audit: Audits, id: str) -> Res
     responses={200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}},
 )
 def report_schema() -> JSONResponse:
-    """JSON Schema of the report."""
+    """Fetch the JSON Schema of the report."""
     return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")
 
 
-def _rendered(service: Service, caller: Caller, audit: Audits, id: str, kind: str) -> Response:
-    request, report = _report(service, caller, audit, id)
+def _rendered(services: Services, caller: Caller, audit: AuditLog, id: str, kind: str) -> Response:
+    job, report = _report(services, caller, audit, id)
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report)
         return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
-    data = _input(service, request)
+    data = _input(services, job)
     if kind == "html":
         policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        page = service.drawn(data, lambda decoded: report_html(decoded.image, report))
+        page = services.decoding.draw(data, lambda decoded: report_html(decoded.image, report))
         return HTMLResponse(page, headers=_PRIVATE | policy)
     draw = report_pdf if kind == "pdf" else overlay_png
-    picture = service.drawn(data, lambda decoded: draw(decoded.image, report))
+    picture = services.decoding.draw(data, lambda decoded: draw(decoded.image, report))
     return Response(picture, media_type=KINDS[kind], headers=_PRIVATE)
 
 
-def _report(service: Service, caller: Caller, audit: Audits, id: str) -> tuple[JobRequest, Report]:
-    request, outcome = service.find(id, caller)
+def _report(services: Services, caller: Caller, audit: AuditLog, id: str) -> tuple[JobRecord, Report]:
+    job, outcome = services.find_job(id, caller)
     if outcome is None or outcome.report is None:
-        state = service.ledger.state(id, outcome)
+        state = services.ledger.state(id, outcome)
         raise Problem(
             409, "no-report", f"The job has no report: it is {state}.", POLL_AFTER if not outcome else {}
         )
     audit.note(caller, "report.read", id)
-    return request, outcome.report
+    return job, outcome.report
 
 
-def _input(service: Service, request: JobRequest) -> bytes:
+def _input(services: Services, job: JobRecord) -> bytes:
     try:
-        return service.ledger.input(request)
-    except NotFound:
-        raise Problem(404, "no-input", "The image is no longer kept.") from None
+        return services.ledger.input(job)
+    except NoSuchObject:
+        raise Problem(404, "no-input", "The image is no longer stored.") from None

@@ -1,48 +1,32 @@
-"""/v1/webhooks: secrets, what was delivered, and trying an endpoint."""
+"""/v1/webhooks: secrets, the delivery log, and trying an endpoint."""
 
-import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.auth.audit import Audit, Audits
-from emx_gateway.auth.authenticator import Admin, Caller, Reader
-from emx_gateway.courier.sender import Sender, event
-from emx_gateway.http.bodies import fitted, read_json
+from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller
+from emx_gateway.auth.authenticator import Caller
+from emx_gateway.courier.sender import Sender
+from emx_gateway.http.bodies import read_json, validate
 from emx_gateway.http.problems import Problem, documented
-from emx_gateway.services.job_pages import is_place
-from emx_gateway.services.service import Service, Services
-from emx_shared.ledger import redeliver
+from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Secret
+from emx_gateway.services.event_stream import tenant_events
+from emx_gateway.services.job_pages import check_cursor
+from emx_gateway.services.resources import delivery_resource
+from emx_gateway.services.services import Services
+from emx_shared.ledger import redeliver as owe_again
 from emx_shared.ledger.records import Delivery, DeliveryStatus
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 _GENERAL = documented(401, 403, 422, 429, 503)
 _ONE = documented(401, 403, 404, 422, 429, 503)
-MOST_PINGS = 4
-"""Endpoints tried at a time: each holds a thread until it answers."""
-_pings = threading.Semaphore(MOST_PINGS)
-
-
-class Secret(BaseModel):
-    secret: str = Field(description="whsec_…, shown this once")
-    former_valid_hours: int = Field(
-        default=24, description="For so long events are signed with the former one too"
-    )
-
-
-class Ping(BaseModel):
-    url: str = Field(max_length=2048)
-
-
 _PING = {
     "requestBody": {
         "required": True,
@@ -54,74 +38,51 @@ _PING = {
         },
     }
 }
+_LOOKED_AT = 500
+"""Deliveries that are looked at for one page."""
 
-
-class Pong(BaseModel):
-    """How an endpoint answered."""
-
-    status: int | None = Field(description="HTTP status; null if there was no answer")
-    why: str = Field(description="Why there was no answer")
-    ok: bool
-
-
-class DeliveryLine(BaseModel):
-    """One event on its way to one endpoint."""
-
-    id: str
-    message: str = Field(description="The header webhook-id: the same when an event is sent again")
-    job: str
-    url: str
-    event: str
-    status: DeliveryStatus
-    tries: int
-    created_at: datetime
-    next_try_at: datetime | None
-    last_answer: str = Field(description="HTTP status of the last try, or why there was none")
-
-
-class DeliveryList(BaseModel):
-    items: list[DeliveryLine]
-    next_cursor: str | None
+MOST_PINGS = 4
+"""Endpoints tried at a time: each holds a thread until it answers."""
+_pings = threading.Semaphore(MOST_PINGS)
 
 
 @router.post("/secrets/rotate", responses=_GENERAL)
-def rotate_secret(service: Services, caller: Admin, audit: Audits) -> Secret:
-    """Make a new signing secret, and the first one too."""
-    made = service.secrets.rotate(caller.tenant)
+def rotate_secret(services: GatewayServices, caller: Administrator, audit: Audit) -> Secret:
+    """Create a new signing secret; the first one too."""
+    secret = services.secrets.rotate(caller.tenant)
     audit.note(caller, "webhook.rotate", caller.tenant)
-    return Secret(secret=made)
+    return Secret(secret=secret)
 
 
 @router.post("/ping", openapi_extra=_PING, responses=documented(400, 401, 403, 413, 422, 429, 503))
-async def ping(service: Services, caller: Admin, request: Request) -> Pong:
-    """Send the event ``ping`` to an endpoint now, and tell how it answered."""
-    url = fitted(Ping, await read_json(request)).url
-    return await run_in_threadpool(_ping, service, caller, url)
+async def ping(services: GatewayServices, caller: Administrator, request: Request) -> Pong:
+    """Send the event ``ping`` to an endpoint now, and report how it answered."""
+    url = validate(Ping, await read_json(request)).url
+    return await run_in_threadpool(_ping, services, caller, url)
 
 
 @router.get("/deliveries", responses=documented(400, 401, 403, 422, 429, 503))
 def list_deliveries(
-    service: Services,
-    caller: Reader,
+    services: GatewayServices,
+    caller: ReadCaller,
     status: DeliveryStatus | None = None,
     job: Annotated[str | None, Query(max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    cursor: Cursor = None,
 ) -> DeliveryList:
-    """What is owed, delivered and undelivered, the newest first."""
-    if cursor is not None and not is_place(cursor):
-        raise Problem(400, "bad-cursor", "This cursor is none of ours: begin again without one.")
+    """List webhooks that are owed, delivered or undelivered, the newest first."""
+    check_cursor(cursor)
     items: list[DeliveryLine] = []
     try:
-        places = service.ledger.redis.listings.deliveries(caller.tenant, cursor, 500)
+        places = services.ledger.redis.listings.deliveries(caller.tenant, cursor, _LOOKED_AT)
     except RedisError:
-        detail = "The delivery log is away for the moment."
+        detail = "The delivery log is unavailable for the moment. Try again later."
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
-    next_cursor = places[-1][1] if len(places) == 500 else None
+    next_cursor = places[-1][1] if len(places) == _LOOKED_AT else None
     for id, place in places:
-        found = service.ledger.delivery(id)
+        found = services.ledger.delivery(id)
         if found and status in (None, found.status) and job in (None, found.job):
-            items.append(_line(found))
+            items.append(delivery_resource(found))
         if len(items) == limit:
             next_cursor = place
             break
@@ -129,21 +90,22 @@ def list_deliveries(
 
 
 @router.get("/deliveries/{id}", responses=_ONE)
-def show_delivery(service: Services, caller: Reader, id: str) -> DeliveryLine:
-    return _line(_find(service, caller, id))
+def show_delivery(services: GatewayServices, caller: ReadCaller, id: str) -> DeliveryLine:
+    """Fetch one delivery: its status, its tries and the endpoint's last answer."""
+    return delivery_resource(_find(services, caller, id))
 
 
 @router.post(
     "/deliveries/{id}/redeliver", status_code=202, responses=documented(401, 403, 404, 409, 422, 429, 503)
 )
-def redeliver_one(service: Services, caller: Admin, audit: Audits, id: str) -> DeliveryLine:
+def redeliver(services: GatewayServices, caller: Administrator, audit: Audit, id: str) -> DeliveryLine:
     """Send an event again, with the ``webhook-id`` that it had."""
-    ended = _find(service, caller, id)
+    ended = _find(services, caller, id)
     if ended.status == "owed":
         raise Problem(409, "still-owed", "This delivery is still being tried.")
-    again = redeliver(service.ledger, ended)
+    again = owe_again(services.ledger, ended)
     audit.note(caller, "webhook.redeliver", again.id)
-    return _line(again)
+    return delivery_resource(again)
 
 
 @router.get(
@@ -151,47 +113,24 @@ def redeliver_one(service: Services, caller: Admin, audit: Audits, id: str) -> D
     response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {}}}, **_GENERAL},
 )
-async def listen(service: Services, caller: Reader, audit: Audits, request: Request) -> EventSourceResponse:
-    """Every event of this tenant from now on, signed as a webhook: for ``emx listen``, while developing."""
-    return EventSourceResponse(_heard(service, caller, audit), headers={"Cache-Control": "no-store"})
+async def listen(services: GatewayServices, caller: ReadCaller, audit: Audit) -> EventSourceResponse:
+    """Stream every event of this tenant from now on, signed as a webhook: for ``emx listen``, while developing."""
+    return EventSourceResponse(tenant_events(services, caller, audit), headers={"Cache-Control": "no-store"})
 
 
-def _ping(service: Service, caller: Caller, url: str) -> Pong:
-    service.check_webhook(url, caller.tenant)
-    now = service.ledger.store.now()
-    content = {"type": "ping", "timestamp": now.isoformat(), "data": {}}
+def _ping(services: Services, caller: Caller, url: str) -> Pong:
+    services.submissions.check_webhook(url, caller.tenant)
+    event = {"type": "ping", "timestamp": services.ledger.now().isoformat(), "data": {}}
     with _few_at_a_time():
-        answer = Sender(service.ledger).post(url, caller.tenant, str(uuid.uuid4()), content)
+        answer = Sender(services.ledger).post(url, caller.tenant, str(uuid.uuid4()), event)
     return Pong(status=answer.status, why=answer.why, ok=answer.ok)
-
-
-async def _heard(service: Service, caller: Caller, audit: Audit) -> AsyncIterator[ServerSentEvent]:
-    sender = Sender(service.ledger)
-
-    def signed(job: str) -> ServerSentEvent | None:
-        found, outcome = service.ledger.request(job), service.ledger.outcome(job)
-        if found is None or outcome is None or found.tenant != caller.tenant:
-            return None
-        kind = f"{found.kind}.{outcome.state}"
-        message = Delivery.id_of(job, "listen", kind)
-        content = event(service.ledger, job, kind, outcome.finished_at)
-        body, headers = sender.signed(caller.tenant, message, content)
-        if outcome.report:
-            audit.note(caller, "report.read", job)
-        return ServerSentEvent(json.dumps({"headers": headers, "body": body.decode()}), event=kind, id=message)
-
-    with service.waiting.hearing_all() as ended:
-        while True:
-            made = await run_in_threadpool(signed, await ended.get())
-            if made is not None:
-                yield made
 
 
 @contextmanager
 def _few_at_a_time() -> Iterator[None]:
-    """Raises Problem 429."""
+    """Bound how many endpoints are tried at a time. Raises Problem 429."""
     if not _pings.acquire(blocking=False):
-        detail = f"{MOST_PINGS} endpoints are being tried already: try again when one has answered."
+        detail = f"{MOST_PINGS} endpoints are being tried already. Try again when one has answered."
         raise Problem(429, "too-many-pings", detail, {"Retry-After": "5"})
     try:
         yield
@@ -199,26 +138,11 @@ def _few_at_a_time() -> Iterator[None]:
         _pings.release()
 
 
-def _find(service: Service, caller: Caller, id: str) -> Delivery:
+def _find(services: Services, caller: Caller, id: str) -> Delivery:
     try:
-        found = service.ledger.delivery(str(uuid.UUID(id)))
+        found = services.ledger.delivery(str(uuid.UUID(id)))
     except ValueError:
         found = None
     if found is None or found.tenant != caller.tenant:
         raise Problem(404, "no-such-delivery", "There is no delivery with this id.")
     return found
-
-
-def _line(found: Delivery) -> DeliveryLine:
-    return DeliveryLine(
-        id=found.id,
-        message=found.message or found.id,
-        job=found.job,
-        url=found.url,
-        event=found.event,
-        status=found.status,
-        tries=found.tries,
-        created_at=found.created_at,
-        next_try_at=found.next_at if found.status == "owed" else None,
-        last_answer=found.last_answer,
-    )

@@ -1,21 +1,18 @@
-"""The audit log: who did what and when, reads of reports included. JSON lines, without anything of a patient."""
+"""The audit log: who did what and when, reading reports included. JSON lines, without patient data."""
 
 import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from fastapi import Depends, Request
 
 from emx_gateway.auth.authenticator import Caller
 
 
-class Audit:
+class AuditLog:
     """Appends to a file. Each line goes out in one write, so that several gateways may share it."""
 
     def __init__(self, file: Path | None) -> None:
-        """``file`` None: nothing is written."""
+        """Open the log. Nothing is written if ``file`` is None."""
         self._lock = threading.Lock()
         self._stream = None
         if file is not None:
@@ -23,7 +20,13 @@ class Audit:
             self._stream = file.open("ab", buffering=0)
 
     def note(self, caller: Caller, action: str, subject: str) -> None:
-        """``action`` such as ``report.read``; ``subject`` the id of a job, a batch, a delivery."""
+        """Write one line.
+
+        Args:
+            caller: who did it.
+            action: what, such as ``report.read``.
+            subject: id of the job, batch or delivery that it was done to.
+        """
         if self._stream is None:
             return
         entry = {
@@ -35,12 +38,3 @@ class Audit:
         }
         with self._lock:
             self._stream.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-
-
-async def _audit(request: Request) -> Audit:  # a plain function would cost a turn in the pool of threads
-    found = request.app.state.audit
-    assert isinstance(found, Audit)
-    return found
-
-
-Audits = Annotated[Audit, Depends(_audit)]

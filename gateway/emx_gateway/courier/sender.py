@@ -11,11 +11,11 @@ from typing import Any
 import httpcore
 from standardwebhooks.webhooks import Webhook
 
-from emx_gateway.api.schemas import job_resource
-from emx_shared.ledger import Answer, Ledger
+from emx_gateway.services.resources import event_data
+from emx_shared.ledger import EndpointAnswer, Ledger
 from emx_shared.ledger.records import Delivery
 from emx_shared.store import StoreError
-from emx_shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
 
 log = logging.getLogger("emx.sending")
 
@@ -67,7 +67,7 @@ class _Timed(httpcore.NetworkStream):
 class _Guarded(httpcore.NetworkBackend):
     """Connects to the address that was checked, so that a name can't mean another one a moment later."""
 
-    def __init__(self, targets: Targets, deadline: _Deadline) -> None:
+    def __init__(self, targets: WebhookTargets, deadline: _Deadline) -> None:
         self._targets, self._deadline, self._inner = targets, deadline, httpcore.SyncBackend()
 
     def connect_tcp(
@@ -87,14 +87,15 @@ class Sender:
     """Sends the events of a ledger's jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger, self._targets = ledger, Targets.of(ledger.settings)
+        self._ledger, self._targets = ledger, WebhookTargets.of(ledger.settings)
         self._secrets = WebhookSecrets(ledger.store, ledger.settings)
 
-    def send(self, owed: Delivery) -> Answer:
+    def send(self, owed: Delivery) -> EndpointAnswer:
         """POST one event. No redirect is followed, and nothing of the answer is read but its status."""
-        return self.post(owed.url, owed.tenant, owed.message or owed.id, event_of(self._ledger, owed))
+        event = webhook_event(self._ledger, owed.job, owed.event, owed.created_at)
+        return self.post(owed.url, owed.tenant, owed.message or owed.id, event)
 
-    def post(self, url: str, tenant: str, message: str, event: dict[str, Any]) -> Answer:
+    def post(self, url: str, tenant: str, message: str, event: dict[str, Any]) -> EndpointAnswer:
         """``message``: the id by which a receiver knows an event that it gets twice.
 
         Takes ``webhook_timeout`` seconds at most, from looking up the host to the status. Raises StoreError.
@@ -105,16 +106,16 @@ class Sender:
             self._targets.check(url)
             pool = httpcore.ConnectionPool(network_backend=_Guarded(self._targets, deadline))
             with pool, pool.stream("POST", url, headers=list(headers.items()), content=body) as got:
-                return Answer(got.status)
+                return EndpointAnswer(got.status)
         except StoreError:
             raise
         except ForbiddenTarget:
-            return Answer(None, "forbidden target")
+            return EndpointAnswer(None, "forbidden target")
         except Exception as error:  # whatever it is, the outbox must be able to give up
             if not isinstance(error, (*_FAULTS, OSError)):
                 stack = "".join(traceback.format_tb(error.__traceback__))  # without what it says: it may quote
                 log.error("sending %s stumbled: %s\n%s", message, type(error).__name__, stack)
-            return Answer(None, type(error).__name__)
+            return EndpointAnswer(None, type(error).__name__)
 
     def signed(self, tenant: str, message: str, event: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         """An event's body and headers. While two secrets are valid, there are two signatures."""
@@ -140,17 +141,6 @@ _FAULTS = (
 )
 
 
-def event_of(ledger: Ledger, owed: Delivery) -> dict[str, Any]:
-    """What a delivery tells: its type, when it happened, and the job or the batch."""
-    return event(ledger, owed.job, owed.event, owed.created_at)
-
-
-def event(ledger: Ledger, job: str, kind: str, at: datetime) -> dict[str, Any]:
-    request, outcome = ledger.request(job), ledger.outcome(job)
-    data: dict[str, Any] = {"id": job}
-    if request and outcome:
-        if request.kind == "batch":
-            data |= {"state": outcome.state, "counts": outcome.counts}
-        else:
-            data |= job_resource(ledger, request, outcome).model_dump(mode="json")
-    return {"type": kind, "timestamp": at.isoformat(), "data": data}
+def webhook_event(ledger: Ledger, id: str, type: str, at: datetime) -> dict[str, Any]:
+    """Return the body of an event: its type, when it happened, and the job or the batch."""
+    return {"type": type, "timestamp": at.isoformat(), "data": event_data(ledger, id)}

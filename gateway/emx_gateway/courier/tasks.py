@@ -17,7 +17,7 @@ from emx_gateway.courier.sender import Sender
 from emx_shared import ledger as ledgers
 from emx_shared.ledger import Ledger, Reconciler
 from emx_shared.ledger.opening import open_ledger
-from emx_shared.messaging import COURIER_QUEUE, DELIVER, EXPAND, celery_app
+from emx_shared.messaging import ADVANCE_BATCH_TASK, COURIER_QUEUE, DELIVER_TASK, ERASE_BATCH_TASK, celery_app
 from emx_shared.prometheus_metrics import DELIVERIES, LAST_ROUND, serve_metrics
 from emx_shared.settings import settings
 from emx_shared.store import StoreError
@@ -66,7 +66,7 @@ def _reconcile(ledger: Ledger) -> None:
             log.exception("reconciling stumbled")
 
 
-@app.task(name=DELIVER)
+@app.task(name=DELIVER_TASK)
 def deliver(delivery: str) -> None:
     """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
     assert _ledger is not None and _sender is not None
@@ -81,8 +81,15 @@ def deliver(delivery: str) -> None:
         _ledger.redis.leases.release(f"delivery:{delivery}", token)
 
 
-@app.task(name=EXPAND)
-def expand(batch: str) -> None:
-    """Bring a batch forward."""
+@app.task(name=ADVANCE_BATCH_TASK)
+def advance_batch(batch: str) -> None:
+    """Submit more items of a batch, or end it."""
     assert _ledger is not None
-    ledgers.expand(_ledger, batch)
+    ledgers.advance_batch(_ledger, batch)
+
+
+@app.task(name=ERASE_BATCH_TASK)
+def erase_batch(batch: str) -> None:
+    """Erase a batch whose erasure was announced."""
+    assert _ledger is not None
+    ledgers.end_batch_erasure(_ledger, batch)

@@ -1,4 +1,4 @@
-"""A request's body. No endpoint declares one to FastAPI, which would read it before it is known who sends it."""
+"""Read a request's body. No endpoint declares one to FastAPI, which would read it before the caller is known."""
 
 import contextlib
 import json
@@ -19,18 +19,18 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def content_type(request: Request) -> str:
-    """Without its parameters."""
+    """Return the request's media type, in lower case and without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_image(request: Request, most: int) -> bytes:
-    """The whole body. Raises Problem 413 as soon as it has more than ``most`` bytes."""
+    """Read the whole body. Raises Problem 413 as soon as it has more than ``most`` bytes."""
     detail = f"The image has more bytes than the {most} that are accepted."
     return await _read(request, most, Problem(413, "image-too-large", detail, {"Connection": "close"}))
 
 
 async def read_json(request: Request) -> Any:
-    """Raises Problem 413, or 400 for what is no JSON."""
+    """Read a JSON body. Raises Problem 413 if it is too long, 400 if it is not JSON."""
     detail = f"The JSON has more bytes than the {LONGEST_JSON} that are accepted."
     too_large = Problem(413, "body-too-large", detail, {"Connection": "close"})
     return parse_json(await _read(request, LONGEST_JSON, too_large))
@@ -48,15 +48,15 @@ async def _read(request: Request, most: int, too_large: Problem) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """Raises Problem 400."""
+    """Parse JSON. Raises Problem 400."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise Problem(400, "not-json", "This is not JSON.") from None
 
 
-def fitted(model: type[M], given: Any) -> M:
-    """What was given as the model has it. Raises Problem 422, which names each field that doesn't fit."""
+def validate(model: type[M], given: Any) -> M:
+    """Validate a value against a model. Raises Problem 422 that names each invalid field."""
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -66,15 +66,17 @@ def fitted(model: type[M], given: Any) -> M:
 
 @contextlib.asynccontextmanager
 async def read_form(request: Request, files: int, fields: int) -> AsyncIterator[FormData]:
-    """A multipart form with at most so many files and fields; files beyond a megabyte lie on disk.
+    """Read a multipart form with at most so many files and fields; files beyond a megabyte are kept on disk.
 
-    Raises Problem 400 for a charset that doesn't exist, HTTPException 400 for other faults.
+    Raises Problem 400 for an unknown charset, HTTPException 400 for other faults.
     """
     form = request.form(max_files=files, max_fields=fields, max_part_size=_LONGEST_FIELD)
     try:
         received = await form
     except (LookupError, UnicodeError):
-        raise Problem(400, "bad-form", "The form can't be read in the charset that it names.") from None
+        raise Problem(
+            400, "bad-form", "The form names an unknown charset, or isn't written in the one that it names."
+        ) from None
     try:
         yield received
     finally:

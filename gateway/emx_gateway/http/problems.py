@@ -12,16 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
-from emx_shared.ledger import Abandoned, Conflict, WasErased
+from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.prometheus_metrics import REFUSED
-from emx_shared.store import NotFound, StoreError, StoreFull
+from emx_shared.store import NoSuchObject, StoreError, StoreFull
 from emx_shared.webhooks import ForbiddenTarget
 
 MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457. ``type`` is a stable name for programs, ``detail`` a sentence for people."""
+    """A problem document (RFC 9457): ``type`` is a stable name for programs, ``detail`` a sentence for people."""
 
     type: str
     title: str
@@ -31,7 +31,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """Raised anywhere in the gateway to answer with a problem document."""
+    """An error that is answered with a problem document, wherever in the gateway it is raised."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Problem(Exception):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an endpoint that may answer with these problems."""
+    """Return the ``responses`` of an endpoint that may answer with these problems, for OpenAPI."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -58,6 +58,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def document(problem: Problem) -> dict[str, Any]:
+    """Return the problem document of a problem."""
     return ProblemDocument(
         type=f"urn:explainmyxray:problem:{problem.type}",
         title=HTTPStatus(problem.status).phrase,
@@ -68,17 +69,18 @@ def document(problem: Problem) -> dict[str, Any]:
 
 
 def answer(problem: Problem) -> JSONResponse:
+    """Return the response that answers with a problem."""
     return JSONResponse(document(problem), problem.status, problem.headers, media_type=MEDIA_TYPE)
 
 
 def invalid_fields(errors: list[dict[str, Any]]) -> Problem:
-    """A request that doesn't fit; each error says ``where`` and ``what``."""
+    """Return Problem 422; each error says ``where`` and ``what``."""
     where = ", ".join(error["where"] for error in errors)
-    return Problem(422, "invalid-request", f"The request doesn't fit: {where}.", errors=errors)
+    return Problem(422, "invalid-request", f"The request is invalid: {where}.", errors=errors)
 
 
 def _allowed(request: Request) -> str:
-    """All methods of a path (RFC 9110, 10.2.1): Starlette knows only those of the first route that fits."""
+    """Return all methods of a path (RFC 9110, 10.2.1): Starlette knows only those of the first route that fits."""
     methods: set[str] = set()
     for route in request.app.routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
@@ -111,38 +113,38 @@ def install(app: FastAPI) -> None:
     async def forbidden_target(request: Request, error: ForbiddenTarget) -> JSONResponse:
         return await problem(request, Problem(422, "forbidden-webhook-target", str(error)))
 
-    @app.exception_handler(Conflict)
-    async def conflict(request: Request, error: Conflict) -> JSONResponse:
-        detail = "This idempotency key was used before, for another request."
+    @app.exception_handler(IdempotencyConflict)
+    async def conflict(request: Request, error: IdempotencyConflict) -> JSONResponse:
+        detail = "This idempotency key was used before, for another request. Use a new key."
         return await problem(request, Problem(409, "idempotency-conflict", detail))
 
-    @app.exception_handler(WasErased)
-    async def erased(request: Request, error: WasErased) -> JSONResponse:
-        detail = "It was erased. To submit it anew, use another idempotency key."
+    @app.exception_handler(SubmissionErased)
+    async def erased(request: Request, error: SubmissionErased) -> JSONResponse:
+        detail = "What was submitted with this idempotency key was erased. To submit it anew, use another key."
         return await problem(request, Problem(409, "erased", detail))
 
-    @app.exception_handler(Abandoned)
-    async def abandoned(request: Request, error: Abandoned) -> JSONResponse:
+    @app.exception_handler(SubmissionAbandoned)
+    async def abandoned(request: Request, error: SubmissionAbandoned) -> JSONResponse:
         detail = "The submission took too long to be stored. Send it again."
         return await problem(request, Problem(503, "abandoned", detail, {"Retry-After": "1"}))
 
     @app.exception_handler(StoreError)
     async def store(request: Request, error: StoreError) -> JSONResponse:
-        detail = "The object store can't be reached. Nothing was accepted; try again later."
+        detail = "The object store is unavailable. Nothing was accepted. Try again later."
         return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
 
-    @app.exception_handler(NotFound)
-    async def gone(request: Request, error: NotFound) -> JSONResponse:
+    @app.exception_handler(NoSuchObject)
+    async def gone(request: Request, error: NoSuchObject) -> JSONResponse:
         return await problem(request, Problem(404, "erased-meanwhile", "It was erased a moment ago."))
 
     @app.exception_handler(RedisError)
     async def redis_away(request: Request, error: RedisError) -> JSONResponse:
-        detail = "The queue can't be reached. What was begun goes on by itself; try again later."
+        detail = "The queue is unavailable. What was started continues by itself. Try again later."
         return await problem(request, Problem(503, "queue-unavailable", detail, {"Retry-After": "5"}))
 
     @app.exception_handler(StoreFull)
     async def full(request: Request, error: StoreFull) -> JSONResponse:
-        detail = "The object store is full. Nothing was accepted."
+        detail = "The object store is full. Nothing was accepted. Tell the operator."
         return await problem(request, Problem(507, "store-full", detail, {"Retry-After": "60"}))
 
     @app.exception_handler(RequestValidationError)
@@ -155,12 +157,12 @@ def install(app: FastAPI) -> None:
         if isinstance(error.__cause__, Problem):  # raised while FastAPI was parsing the body
             return await problem(request, error.__cause__)
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{request.method} means nothing here."
+            detail = f"{request.method} is not supported here."
             return answer(Problem(405, "method-not-allowed", detail, {"Allow": _allowed(request)}))
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         return answer(Problem(error.status_code, kind, str(error.detail), dict(error.headers or {})))
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        """The traceback goes to the log alone."""
-        return answer(Problem(500, "internal-error", "Something went wrong here. It is logged."))
+        """Answer without details: the traceback goes to the log alone."""
+        return answer(Problem(500, "internal-error", "Something went wrong in this server. It was logged."))

@@ -1,18 +1,17 @@
-"""A batch's manifest as it arrives: CSV or NDJSON, of any length, looked through row by row."""
+"""A batch's manifest as it is uploaded: CSV or NDJSON, of any length, read row by row."""
 
 import csv
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from emx_gateway.api.submission_bodies import Indication, Metadata, Name
 from emx_gateway.http.problems import Problem, invalid_fields
+from emx_gateway.schemas import ManifestRow
 from emx_shared.ledger.records import Row
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
@@ -21,90 +20,61 @@ LONGEST_LINE = 64 * 2**10
 """Bytes of one row."""
 
 _IN_MEMORY = 2**20
-_TOLD = 20
-"""Rows that don't fit and are told of; looking goes no further."""
-
-_PART = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-_IMAGE = re.compile(rf"(upload:[0-9a-f-]{{36}}|job:[0-9a-f-]{{36}}|import:{_PART}(/{_PART})*)")
-_LONGEST_IMAGE = 500
-"""Characters; a key of S3 has 1,024 bytes at most."""
+_MOST_ERRORS = 20
+"""Invalid rows that are reported; checking stops there."""
 
 
-class ManifestRow(BaseModel):
-    """One study of a manifest."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image: str = Field(
-        max_length=_LONGEST_IMAGE,
-        description="upload:ID, import:PATH or job:ID",
-        examples=["import:2019/0001.dcm"],
-    )
-    name: Name | None = Field(default=None, description="Your own for the row, given back with its result")
-    metadata: Metadata = Field(default_factory=dict)
-    study: Name | None = None
-    patient: Name | None = None
-    indication: Indication | None = None
-
-    @field_validator("image")
-    @classmethod
-    def _known(cls, image: str) -> str:
-        if not _IMAGE.fullmatch(image):
-            raise ValueError(
-                "must be upload:ID, job:ID, or import:PATH; parts of a path have up to 200 of A–Z, a–z, 0–9, ., _ "
-                "and -, and don't begin with a dot"
-            )
-        return image
-
-
-class Manifest:
-    """A manifest that was received whole. Close it after use."""
+class ManifestUpload:
+    """A manifest as it was received: on disk beyond a megabyte. Close it after use."""
 
     def __init__(self, kind: str) -> None:
+        """Prepare to receive a manifest of this media type."""
         self._kind = kind
         self._file: IO[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._digest = hashlib.sha256(kind.encode())
 
     async def receive(self, request: Request) -> None:
-        """Takes the body as it comes; beyond a megabyte it lies on disk."""
+        """Receive the request's body."""
         async for chunk in request.stream():
             self._file.write(chunk)
             self._digest.update(chunk)
 
     @property
     def sha256(self) -> str:
+        """Digest of media type and content, in hexadecimal."""
         return self._digest.hexdigest()
 
     def check(self) -> int:
-        """Look through all rows, and count them. Raises Problem, which names the first rows that don't fit."""
+        """Check all rows and return how many there are. Raises Problem that names the first invalid ones."""
         errors: list[dict[str, Any]] = []
         count = 0
         for number, row in self._raw():
             count += 1
             if count > MOST_ROWS:
-                raise Problem(413, "too-many-rows", f"A batch has at most {MOST_ROWS} rows: send several.")
+                raise Problem(413, "too-many-rows", f"A batch has at most {MOST_ROWS} rows. Send several batches.")
             try:
                 ManifestRow.model_validate(row)
             except ValidationError as error:
                 errors += [{"where": f"row {number}.{_path(e)}", "what": e["msg"]} for e in error.errors()]
-                if len(errors) >= _TOLD:
+                if len(errors) >= _MOST_ERRORS:
                     break
         if errors:
-            raise invalid_fields(errors[:_TOLD])
+            raise invalid_fields(errors[:_MOST_ERRORS])
         if not count:
             raise invalid_fields([{"where": "body", "what": "The manifest has no rows"}])
         return count
 
     def rows(self) -> Iterator[Row]:
-        """Of a manifest that was checked."""
+        """Yield the rows of a manifest that was checked."""
         for _, row in self._raw():
             yield Row(**ManifestRow.model_validate(row).model_dump())
 
     def close(self) -> None:
+        """Delete what was received."""
         self._file.close()
 
     def _raw(self) -> Iterator[tuple[int, Any]]:
-        """Rows, numbered from 1, before they are looked at."""
+        """Yield the rows as they are, numbered from 1."""
         self._file.seek(0)
         return self._of_csv() if self._kind == CSV else self._of_ndjson()
 
@@ -117,32 +87,32 @@ class Manifest:
                     raise invalid_fields([{"where": f"row {number}", "what": "This line is not JSON"}]) from None
 
     def _of_csv(self) -> Iterator[tuple[int, Any]]:
-        """The first line names the columns; those that aren't a row's own are metadata, and empty is absent."""
+        """Read CSV: the first line names the columns; unknown ones are metadata, and empty fields are absent."""
         reader = csv.DictReader(self._lines(), strict=True)
         try:
             for number, record in enumerate(reader, start=1):
                 if None in record or None in record.values():
                     raise invalid_fields(
-                        [{"where": f"row {number}", "what": "It hasn't as many fields as the header"}]
+                        [{"where": f"row {number}", "what": "It doesn't have as many fields as the header"}]
                     )
                 given: dict[str, Any] = {k: v for k, v in record.items() if v and k in ManifestRow.model_fields}
                 others = {k: v for k, v in record.items() if v and k not in ManifestRow.model_fields}
                 yield number, {**given, "metadata": others}
         except csv.Error as error:
-            raise invalid_fields(
-                [{"where": f"line {reader.line_num}", "what": f"This is no CSV: {error}"}]
-            ) from None
+            raise invalid_fields([{"where": f"line {reader.line_num}", "what": f"Invalid CSV: {error}"}]) from None
 
     def _lines(self) -> Iterator[str]:
         number = 0
         while line := self._file.readline(LONGEST_LINE + 1):
             number += 1
             if len(line) > LONGEST_LINE:
-                raise invalid_fields([{"where": f"line {number}", "what": f"It has over {LONGEST_LINE} bytes"}])
+                raise invalid_fields(
+                    [{"where": f"line {number}", "what": f"It has more than {LONGEST_LINE} bytes"}]
+                )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
-                raise invalid_fields([{"where": f"line {number}", "what": "It is no text in UTF-8"}]) from None
+                raise invalid_fields([{"where": f"line {number}", "what": "It is not UTF-8 text"}]) from None
 
 
 def _path(error: Any) -> str:

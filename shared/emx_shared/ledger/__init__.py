@@ -4,57 +4,57 @@ Object storage is the truth and Redis is disposable. Each operation is a fixed s
 stop after any of them and be run again by anyone; there is one module for each, and one function tells its story.
 """
 
-from emx_shared.ledger.batches.lifecycle import (
-    NewBatch,
-    Progress,
-    erase_batch,
-    expand,
+from emx_shared.ledger.batches.batch_erasure import end_batch_erasure, erase_batch
+from emx_shared.ledger.batches.batch_progress import (
+    BatchProgress,
+    advance_batch,
+    batch_progress,
     failed_rows,
-    pause,
-    progress,
-    resume,
-    retry,
-    submit_batch,
-    submitted_batch_before,
+    pause_batch,
+    resume_batch,
 )
-from emx_shared.ledger.jobs.delivery import Answer, deliver, redeliver
+from emx_shared.ledger.batches.batch_submission import NewBatch, claim_batch, retry_batch, submit_batch
+from emx_shared.ledger.errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
+from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, redeliver
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
 from emx_shared.ledger.jobs.finish import cancel, expire, finish
 from emx_shared.ledger.jobs.start import Started, hand_back, start
-from emx_shared.ledger.jobs.submission import Abandoned, Conflict, NewJob, WasErased, submit, submitted_before
+from emx_shared.ledger.jobs.submission import Claim, NewJob, claim_job, submit
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.reconciler import Reconciler
 
 __all__ = [
-    "Abandoned",
-    "Answer",
-    "Conflict",
+    "BatchProgress",
+    "Claim",
+    "EndpointAnswer",
+    "IdempotencyConflict",
     "Ledger",
     "NewBatch",
     "NewJob",
-    "Progress",
     "Reconciler",
     "Started",
-    "WasErased",
+    "SubmissionAbandoned",
+    "SubmissionErased",
+    "advance_batch",
+    "batch_progress",
     "cancel",
+    "claim_batch",
+    "claim_job",
     "deliver",
+    "end_batch_erasure",
     "end_erasure",
     "erase",
     "erase_batch",
     "erase_group",
-    "expand",
     "expire",
     "failed_rows",
     "finish",
     "hand_back",
-    "pause",
-    "progress",
+    "pause_batch",
     "redeliver",
-    "resume",
-    "retry",
+    "resume_batch",
+    "retry_batch",
     "start",
     "submit",
     "submit_batch",
-    "submitted_batch_before",
-    "submitted_before",
 ]

@@ -1,68 +1,103 @@
 """What every operation of the ledger works on."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
-from emx_shared.ledger.records import Delivery, Erasing, JobState, OpenMarker, Outcome, Request
-from emx_shared.messaging import Queue, QueueAway
+from emx_shared.ledger.records import (
+    BatchRecord,
+    Delivery,
+    Erasing,
+    JobRecord,
+    OpenMarker,
+    Outcome,
+    Record,
+    read_record,
+)
+from emx_shared.messaging import Queue, QueueUnavailable
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
-from emx_shared.store import NotFound, Store
+from emx_shared.store import NoSuchObject, Store
 
 
 @dataclass(frozen=True)
 class Ledger:
+    """A store, what Redis knows, a queue and the settings.
+
+    Its methods read; whatever writes is an operation, a function in a module of its own. Reading raises StoreError
+    while the store is unavailable.
+    """
+
     store: Store
     redis: RedisState
     queue: Queue
     settings: Settings
 
-    def request(self, job: str) -> Request | None:
-        return Request.model_validate_json(data) if (data := self._find(object_keys.request(job))) else None
+    def record(self, id: str) -> Record | None:
+        """Return what is recorded of a job or a batch, tombstones included; None if it was never committed."""
+        return read_record(data) if (data := self._find(object_keys.record(id))) else None
 
-    def outcome(self, job: str) -> Outcome | None:
-        return Outcome.model_validate_json(data) if (data := self._find(object_keys.outcome(job))) else None
+    def job(self, id: str) -> JobRecord | None:
+        """Return a job's record; None if there is no such job, or it was abandoned or erased."""
+        found = self.record(id)
+        return found if isinstance(found, JobRecord) else None
+
+    def batch(self, id: str) -> BatchRecord | None:
+        """Return a batch's record; None if there is no such batch, or it was abandoned or erased."""
+        found = self.record(id)
+        return found if isinstance(found, BatchRecord) else None
+
+    def outcome(self, id: str) -> Outcome | None:
+        """Return how a job or a batch ended; None while it is open."""
+        return Outcome.model_validate_json(data) if (data := self._find(object_keys.outcome(id))) else None
 
     def delivery(self, id: str) -> Delivery | None:
-        """A webhook that is owed, or how it ended."""
+        """Return a webhook that is owed, or how it ended."""
         data = self._find(object_keys.delivery(id)) or self._find(object_keys.outbox(id))
         return Delivery.model_validate_json(data) if data else None
 
-    def open_marker(self, job: str) -> OpenMarker:
-        data = self._find(object_keys.open_marker(job))
+    def open_marker(self, id: str) -> OpenMarker:
+        """Return the marker of an open job or batch; an empty one if it has none."""
+        data = self._find(object_keys.open_marker(id))
         return OpenMarker.model_validate_json(data) if data else OpenMarker()
 
-    def erasing(self, job: str) -> Erasing | None:
-        return Erasing.model_validate_json(data) if (data := self._find(object_keys.erasing(job))) else None
+    def erasing(self, id: str) -> Erasing | None:
+        """Return the erasure of a job or a batch that is under way."""
+        return Erasing.model_validate_json(data) if (data := self._find(object_keys.erasing(id))) else None
 
-    def input(self, request: Request) -> bytes:
-        """The bytes as received. Raises NotFound once they were erased."""
-        return self.store.get(object_keys.job_input(request.id, request.input_sha256))
+    def input(self, job: JobRecord) -> bytes:
+        """Return a job's image as received. Raises NoSuchObject once it was erased."""
+        return self.store.get(object_keys.job_input(job.id, job.input_sha256))
 
     def state(self, job: str, outcome: Outcome | None) -> JobState:
-        """Terminal states come from the store alone; Redis tells running from queued, while it is there."""
+        """Return a job's state: terminal ones from the store alone; Redis tells running from queued."""
         if outcome:
             return outcome.state
         return JobState.RUNNING if self.redis.leases.is_held(job) else JobState.QUEUED
 
-    def enqueue(self, request: Request) -> bool:
-        """Put a message into the job's queue. False if Redis is away: reconciling will do it later.
+    def now(self) -> datetime:
+        """Return the time by the store's clock, in UTC."""
+        return self.store.now()
 
-        The message stands for any one job of the queue: tenants take turns (see ``Turns.take``).
+    def enqueue(self, job: JobRecord) -> bool:
+        """Send a message to the job's queue. Return False if Redis is unavailable: the reconciler will do it.
 
-        The mark comes after the message: lost in between, the job is merely enqueued once more, and a
-        message too many does no harm.
+        The message stands for any one job of the queue: tenants take turns (``redis_state/turns.py``).
+
+        The mark comes after the message: if the process dies in between, the job is merely enqueued once more, and
+        an extra message does no harm.
         """
         try:
-            self.redis.turns.join(request.id, request.priority, request.tenant)
-            self.queue.read(request.id, request.priority)
-            self.redis.marks.mark_enqueued(request.id, request.priority, request.tenant)
-        except QueueAway:
+            self.redis.turns.join(job.id, job.priority, job.tenant)
+            self.queue.enqueue_read(job.id, job.priority)
+            self.redis.marks.mark_enqueued(job.id, job.priority, job.tenant)
+        except QueueUnavailable:
             return False
         return True
 
     def _find(self, key: str) -> bytes | None:
         try:
             return self.store.get(key)
-        except NotFound:
+        except NoSuchObject:
             return None

@@ -1,9 +1,10 @@
-"""Where each object of the ledger lies in the store."""
+"""The key of each object of the ledger in the store."""
 
 import hashlib
 from collections.abc import Iterator
 
-from emx_shared.ledger.records import Request
+from emx_shared.contracts.states import JobState
+from emx_shared.ledger.records import JobRecord, Record
 
 JOBS = "jobs/"
 DELIVERIES = "deliveries/"
@@ -13,51 +14,62 @@ OUTBOX = "outbox/"
 ERASE = "erase/"
 UNREAD = "unread/"
 
-
-def open_marker(job: str) -> str:
-    return f"{OPEN}{job}"
-
-
-def request(job: str) -> str:
-    return f"{JOBS}{job}/request.json"
+FORMAT = "format"
+"""Names the version of the records in this store."""
 
 
-def job_of_request(key: str) -> str | None:
-    """The job whose request this is, if it is one."""
-    job, _, name = key.removeprefix(JOBS).partition("/")
-    return job if name == "request.json" else None
+def open_marker(id: str) -> str:
+    """Marker of a job or batch that still needs attention."""
+    return f"{OPEN}{id}"
 
 
-def outcome(job: str) -> str:
-    return f"{JOBS}{job}/outcome.json"
+def record(id: str) -> str:
+    """Record of a job or batch, the commit point."""
+    return f"{JOBS}{id}/request.json"
+
+
+def id_of_record(key: str) -> str | None:
+    """Return the job or batch whose record this is; None for another object."""
+    id, _, name = key.removeprefix(JOBS).partition("/")
+    return id if name == "request.json" else None
+
+
+def outcome(id: str) -> str:
+    """Outcome of a job or batch."""
+    return f"{JOBS}{id}/outcome.json"
 
 
 def inputs(job: str) -> str:
-    """Prefix of the bytes as received; the request names the one that counts."""
+    """Prefix of a job's images as received; the record names the one that counts."""
     return f"{JOBS}{job}/input-"
 
 
 def job_input(job: str, sha256: str) -> str:
+    """A job's image as received."""
     return f"{inputs(job)}{sha256}"
 
 
 def outbox(delivery: str) -> str:
+    """A webhook that is owed."""
     return f"{OUTBOX}{delivery}"
 
 
 def delivery(delivery: str) -> str:
+    """A webhook that was delivered or given up."""
     return f"{DELIVERIES}{delivery}"
 
 
-def erasing(job: str) -> str:
-    return f"{ERASE}{job}"
+def erasing(id: str) -> str:
+    """Marker of an erasure under way."""
+    return f"{ERASE}{id}"
 
 
-def groups(request: Request) -> Iterator[str]:
-    """The markers by which a job is found again by its study and its patient."""
-    for kind, name in (("study", request.study), ("patient", request.patient)):
-        if name is not None:
-            yield f"{group(request.tenant, kind, name)}{request.id}"
+def groups(record: Record) -> Iterator[str]:
+    """Yield the markers by which a job is found again by its study and its patient."""
+    if isinstance(record, JobRecord):
+        for kind, name in (("study", record.study), ("patient", record.patient)):
+            if name is not None:
+                yield f"{group(record.tenant, kind, name)}{record.id}"
 
 
 def group(tenant: str, kind: str, name: str) -> str:
@@ -66,20 +78,22 @@ def group(tenant: str, kind: str, name: str) -> str:
 
 
 def upload(tenant: str, id: str) -> str:
+    """An image that was uploaded before its submission."""
     return f"{UPLOADS}{tenant}/{id}"
 
 
 def imported(tenant: str, path: str) -> str:
-    """What an operator put into the store for a tenant's batches."""
+    """An image that the operator put into the store for a tenant's batches."""
     return f"imports/{tenant}/{path}"
 
 
 def batch(batch: str) -> str:
-    """Prefix of all that belongs to a batch, but its request and its outcome."""
+    """Prefix of all that belongs to a batch, except its record and its outcome."""
     return f"batches/{batch}/"
 
 
 def submissions(batch: str) -> str:
+    """Prefix of what all submissions of a batch brought."""
     return f"batches/{batch}/of-"
 
 
@@ -89,16 +103,17 @@ def submission(batch: str, nonce: str) -> str:
 
 
 def pages(batch: str, nonce: str) -> str:
+    """Prefix of the manifest's pages."""
     return f"{submission(batch, nonce)}manifest-"
 
 
 def page(batch: str, nonce: str, number: int) -> str:
-    """A part of the manifest."""
+    """One page of the manifest."""
     return f"{pages(batch, nonce)}{number:05d}.json"
 
 
 def batch_input(batch: str, nonce: str, sha256: str) -> str:
-    """An image that came along."""
+    """An image that came with the batch."""
     return f"{submission(batch, nonce)}input-{sha256}"
 
 
@@ -108,33 +123,36 @@ def cursor(batch: str) -> str:
 
 
 def unread_batches(tenant: str) -> str:
+    """Prefix of the markers of a tenant's unread batches."""
     return f"{UNREAD}{tenant}/"
 
 
 def unread_batch(tenant: str, batch: str) -> str:
-    """There while the manifest may have rows that no job was made of, and that only the manifest names."""
+    """Marker that exists while the manifest may have rows without a job, which only the manifest names."""
     return f"{unread_batches(tenant)}{batch}"
 
 
 def paused(batch: str) -> str:
-    """There while the batch rests."""
+    """Marker that exists while the batch is paused."""
     return f"batches/{batch}/paused"
 
 
 def done_markers(batch: str) -> str:
+    """Prefix of the markers of ended items."""
     return f"batches/{batch}/done/"
 
 
-def done_marker(batch: str, page: int, row: int, state: str) -> str:
-    """``page``: the page of the manifest that has the row."""
+def done_marker(batch: str, page: int, row: int, state: JobState) -> str:
+    """Marker of an ended item; ``page`` is the page of the manifest that has the row."""
     return f"{done_markers_of_page(batch, page)}{row:08d}-{state}"
 
 
 def done_markers_of_page(batch: str, page: int) -> str:
+    """Prefix of the markers of ended items in one page of the manifest."""
     return f"{done_markers(batch)}{page:05d}/"
 
 
-def read_done_marker(key: str) -> tuple[int, str]:
-    """Row and state."""
+def read_done_marker(key: str) -> tuple[int, JobState]:
+    """Return the row and the state that a done-marker's key says."""
     row, _, state = key.rpartition("/")[2].partition("-")
-    return int(row), state
+    return int(row), JobState(state)

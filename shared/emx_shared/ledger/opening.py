@@ -1,15 +1,44 @@
 """From the settings to a ledger, the same in every process."""
 
-from emx_shared.ledger import Ledger
+from emx_shared.ledger import Ledger, object_keys
 from emx_shared.messaging import CeleryQueue, celery_app
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
-from emx_shared.store import open_store
+from emx_shared.store import NoSuchObject, Store, UnsuitableStore, open_store
+
+_FORMAT = b"2"
+"""Of the records in the store. Raise it when a record's shape changes so that older ones can't be read."""
 
 
 def open_ledger(settings: Settings, name: str) -> Ledger:
-    """Open and check the store. Raises UnsuitableStore or StoreError with a sentence for the operator."""
+    """Open and check the store, and make what else a ledger needs.
+
+    Args:
+        settings: where store and Redis are.
+        name: of the process, for Celery.
+
+    Raises:
+        UnsuitableStore: the store can't hold a ledger; the text says why.
+        StoreError: the store is unavailable.
+    """
     store = open_store(settings)
     store.check()
+    _check_format(store)
     redis_state = RedisState(settings.redis, settings.lease, settings.overtaken_after)
     return Ledger(store, redis_state, CeleryQueue(celery_app(name, settings)), settings)
+
+
+def _check_format(store: Store) -> None:
+    """Refuse a store whose records another version wrote."""
+    try:
+        found = store.get(object_keys.FORMAT)
+    except NoSuchObject:
+        if next(iter(store.list(object_keys.JOBS)), None) is None:
+            store.put_if_absent(object_keys.FORMAT, _FORMAT)
+            return
+        found = b"1"
+    if found != _FORMAT:
+        raise UnsuitableStore(
+            f"This store was written by another version of ExplainMyXray (its format is {found[:9].decode()!r}, "
+            f"this version's is {_FORMAT.decode()!r}). Use that version, or start with an empty store (EMX_STORE)."
+        )

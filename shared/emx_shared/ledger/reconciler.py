@@ -7,14 +7,16 @@ from itertools import chain, islice
 
 from redis.exceptions import RedisError
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
+from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import awaited_uploads
-from emx_shared.ledger.batches.lifecycle import expand
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import Delivery, Failure, Outcome, Request
-from emx_shared.store import NotFound, StoreError
+from emx_shared.ledger.records import BatchRecord, Delivery, Failure, JobRecord, Outcome, Tombstone
+from emx_shared.redis_state import Standing
+from emx_shared.store import NoSuchObject, StoreError
 from emx_shared.store.base import Entry
 
 log = logging.getLogger("emx.ledger")
@@ -22,7 +24,7 @@ log = logging.getLogger("emx.ledger")
 POISON_DEATHS = 4
 """Lapsed leases before a job is poison: one in company, three alone."""
 
-HISTORY_A_ROUND = 500
+HISTORY_PER_ROUND = 500
 """Objects that one round looks at, in order to list jobs again."""
 
 FULL_SWEEP = 20
@@ -30,8 +32,9 @@ FULL_SWEEP = 20
 
 
 class Reconciler:
-    """Lists ``open/``, ``outbox/`` and ``erase/`` only, so a round costs with what is open, not with history.
+    """Brings open jobs, owed webhooks and erasures forward, round after round.
 
+    It lists ``open/``, ``outbox/`` and ``erase/`` only: a round's cost grows with what is open, not with history.
     Any number may run at once. It remembers nothing but when it first missed Redis's epoch.
     """
 
@@ -42,71 +45,39 @@ class Reconciler:
         self._history: Iterator[Entry] | None = None
 
     def round(self) -> None:
-        """One pass. Raises StoreError when the store is away; then nothing was decided."""
+        """Make one pass.
+
+        Raises:
+            StoreError, RedisError: one of them is unavailable; what was left is for the next round.
+        """
         ledger = self.ledger
         full = self._rounds % FULL_SWEEP == 0
         self._rounds += 1
         for entry in list(ledger.store.list(object_keys.ERASE)):
-            self._apart(entry, self._erase)
+            self._attempt(entry, self._resume_erasure)
         if self._may_enqueue():
             for entry in list(ledger.store.list(object_keys.OPEN)):
-                self._apart(entry, lambda entry: self._attend(entry, full))
+                self._attempt(entry, lambda entry: self._advance(entry, full))
             ledger.redis.epoch.begin()
             self._list_history()
         for entry in list(ledger.store.list(object_keys.OUTBOX)):
-            self._apart(entry, self._redeliver)
+            self._attempt(entry, self._resume_delivery)
         if full:
             self._drop_uploads()
 
-    def _apart(self, entry: Entry, attend: Callable[[Entry], object]) -> None:
-        """What one entry does wrong is no other's affair; a store or a Redis that is away is everyone's."""
+    def _attempt(self, entry: Entry, advance: Callable[[Entry], object]) -> None:
+        """Keep one entry's fault from stopping the others; an unavailable store or Redis stops them all."""
         try:
-            attend(entry)
+            advance(entry)
         except (StoreError, RedisError):
             raise
         except Exception:
-            log.exception("reconciling stumbled over %s", entry.key)
-
-    def _list_history(self) -> None:
-        """After Redis was lost, list again what there is in the store: a few hundred jobs a round."""
-        ledger = self.ledger
-        if ledger.redis.listings.is_complete():
-            self._history = None
-            return
-        if self._history is None:
-            self._history = chain(
-                *map(ledger.store.list, (object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX))
-            )
-        batch = list(islice(self._history, HISTORY_A_ROUND))
-        for entry in batch:
-            self._list(entry.key)
-        if len(batch) < HISTORY_A_ROUND:
-            ledger.redis.listings.mark_complete()
-
-    def _list(self, key: str) -> None:
-        ledger = self.ledger
-        if job := object_keys.job_of_request(key):
-            request = ledger.request(job)
-            if request and request.status == "committed":
-                add = ledger.redis.listings.add_job if request.kind == "job" else ledger.redis.listings.add_batch
-                add(request.tenant, request.id, request.submitted_at)
-        elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
-            ledger.redis.listings.add_delivery(found.tenant, found.id, found.created_at)
-
-    def _drop_uploads(self) -> None:
-        """Those that nobody made a job of in time, and that no batch is going to, be it large or paused."""
-        store, now = self.ledger.store, self.ledger.store.now()
-        longest = self.ledger.settings.upload_ttl
-        old = [
-            e.key for e in list(store.list(object_keys.UPLOADS)) if (now - e.modified).total_seconds() > longest
-        ]
-        for key in set(old) - set(awaited_uploads(self.ledger) if old else ()):
-            store.delete(key)
+            log.exception("reconciling failed for %s", entry.key)
 
     def _may_enqueue(self) -> bool:
         """After Redis lost its memory, give running workers one lease period to show themselves."""
         epoch = self.ledger.redis.epoch.current()
-        if epoch == "away":
+        if epoch == "unavailable":
             return False
         if epoch is not None:
             self._missed_since = None
@@ -114,82 +85,117 @@ class Reconciler:
         self._missed_since = self._missed_since or time.monotonic()
         return time.monotonic() - self._missed_since >= self.ledger.settings.lease
 
-    def _attend(self, entry: Entry, full: bool) -> None:
-        """Bring one open job forward."""
-        ledger, job = self.ledger, entry.key.removeprefix(object_keys.OPEN)
-        standing = ledger.redis.marks.standing(job)
+    def _advance(self, entry: Entry, full: bool) -> None:
+        """Bring one open job or batch forward."""
+        ledger, id = self.ledger, entry.key.removeprefix(object_keys.OPEN)
+        standing = ledger.redis.marks.standing(id)
         if standing.leased or (standing.waiting and not full):
             return
-        request, outcome = ledger.request(job), ledger.outcome(job)
-        if request is None:
-            self._wait_for_commit(entry, job)
-        elif request.status == "abandoned":
-            self._abandon(job)
-        elif request.kind == "batch":
-            expand(ledger, job)
+        record, outcome = ledger.record(id), ledger.outcome(id)
+        if record is None:
+            self._wait_for_commit(entry, id)
+        elif isinstance(record, Tombstone) and record.why == "abandoned":
+            self._abandon(id)
+        elif isinstance(record, BatchRecord):
+            advance_batch(ledger, id)
         elif outcome:
-            finish(ledger, job, outcome)
-        elif request.refused:
-            refuse(ledger, request)
-        elif expire(ledger, request, ledger.store.now()):
+            finish(ledger, id, outcome)
+        elif isinstance(record, JobRecord):
+            self._advance_job(record, standing)
+
+    def _advance_job(self, job: JobRecord, standing: Standing) -> None:
+        ledger = self.ledger
+        if job.refused:
+            refuse(ledger, job)
+        elif expire(ledger, job, ledger.now()):
             pass
         elif standing.started:
-            self._mourn(request, standing.started)
+            self._record_worker_death(job, standing.started)
         elif standing.lost or not standing.enqueued:
-            ledger.enqueue(request)
+            ledger.enqueue(job)
 
-    def _wait_for_commit(self, entry: Entry, job: str) -> None:
-        """An item is the courier's to submit for as long as its batch goes on, be it paused for days."""
+    def _wait_for_commit(self, entry: Entry, id: str) -> None:
+        """Wait: an item is the courier's to submit for as long as its batch is open, be it paused for days."""
         ledger = self.ledger
-        batch = ledger.open_marker(job).batch
+        batch = ledger.open_marker(id).batch
         if batch and ledger.outcome(batch) is None:
-            ledger.queue.expand(batch)
-        elif (ledger.store.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
-            self._abandon(job)
+            ledger.queue.advance_batch(batch)
+        elif (ledger.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
+            self._abandon(id)
 
-    def _abandon(self, job: str) -> None:
-        """A submission that never committed. The request it might still write is taken from it first."""
+    def _abandon(self, id: str) -> None:
+        """Give up a submission that never committed, first taking from it the record it might still write."""
         ledger = self.ledger
-        tombstone = Request(id=job, status="abandoned", submitted_at=ledger.store.now())
-        ledger.store.put_if_absent(object_keys.request(job), tombstone.dump())
-        winner = ledger.request(job)
-        if winner and winner.status == "abandoned":
-            for prefix in (object_keys.inputs(job), object_keys.batch(job)):
+        tombstone = Tombstone(id=id, why="abandoned", submitted_at=ledger.now())
+        ledger.store.put_if_absent(object_keys.record(id), tombstone.dump())
+        winner = ledger.record(id)
+        if isinstance(winner, Tombstone) and winner.why == "abandoned":
+            for prefix in (object_keys.inputs(id), object_keys.batch(id)):
                 ledger.store.delete_below(prefix)
-            ledger.store.delete(object_keys.open_marker(job))
+            ledger.store.delete(object_keys.open_marker(id))
 
-    def _mourn(self, request: Request, token: str) -> None:
-        """A worker's lease lapsed with the job in hand. Each death has its token, so none counts twice."""
-        ledger, marker = self.ledger, self.ledger.open_marker(request.id)
+    def _record_worker_death(self, job: JobRecord, token: str) -> None:
+        """Count a lease that lapsed while a worker read the job. Each has its token, so none counts twice."""
+        ledger, marker = self.ledger, self.ledger.open_marker(job.id)
         deaths = (*marker.deaths, *({token} - set(marker.deaths)))
-        ledger.store.put(object_keys.open_marker(request.id), marker.model_copy(update={"deaths": deaths}).dump())
+        marker = marker.model_copy(update={"deaths": deaths})
+        ledger.store.put(object_keys.open_marker(job.id), marker.dump())
         if len(deaths) < POISON_DEATHS:
-            ledger.enqueue(request)
+            ledger.enqueue(job)
             return
-        failure = Failure(
-            code="poison",
-            message=f"{len(deaths)} workers died while reading this image. It is not tried again.",
-        )
-        finish(
-            ledger,
-            request.id,
-            Outcome(kind="failure", failure=failure, finished_at=ledger.store.now()),
-        )
+        message = f"{len(deaths)} workers died while reading this image. It is not tried again."
+        failure = Failure(code="poison", message=message)
+        finish(ledger, job.id, Outcome(state=JobState.FAILED, failure=failure, finished_at=ledger.now()))
 
-    def _erase(self, entry: Entry) -> None:
-        """A batch's many jobs are the courier's; a single one is done here and now."""
-        ledger, job = self.ledger, entry.key.removeprefix(object_keys.ERASE)
-        erasing = ledger.erasing(job)
-        if erasing and erasing.tombstone.kind == "batch":
-            ledger.queue.expand(job)
+    def _resume_erasure(self, entry: Entry) -> None:
+        """Erase a job here and now; a batch's many jobs are the courier's."""
+        ledger, id = self.ledger, entry.key.removeprefix(object_keys.ERASE)
+        erasing = ledger.erasing(id)
+        if erasing and erasing.tombstone.of == "batch":
+            ledger.queue.erase_batch(id)
         else:
-            end_erasure(ledger, job)
+            end_erasure(ledger, id)
 
-    def _redeliver(self, entry: Entry) -> None:
-        ledger, delivery_id = self.ledger, entry.key.removeprefix(object_keys.OUTBOX)
+    def _resume_delivery(self, entry: Entry) -> None:
+        ledger = self.ledger
         try:
             owed = Delivery.model_validate_json(ledger.store.get(entry.key))
-        except NotFound:
+        except NoSuchObject:
             return
-        if ledger.store.now() >= owed.next_at:
-            ledger.queue.deliver(delivery_id)
+        if ledger.now() >= owed.next_at:
+            ledger.queue.deliver(entry.key.removeprefix(object_keys.OUTBOX))
+
+    def _list_history(self) -> None:
+        """List again what is in the store after Redis was lost: a few hundred objects a round."""
+        ledger = self.ledger
+        if ledger.redis.listings.is_complete():
+            self._history = None
+            return
+        if self._history is None:
+            prefixes = (object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX)
+            self._history = chain(*map(ledger.store.list, prefixes))
+        some = list(islice(self._history, HISTORY_PER_ROUND))
+        for entry in some:
+            self._list(entry.key)
+        if len(some) < HISTORY_PER_ROUND:
+            ledger.redis.listings.mark_complete()
+
+    def _list(self, key: str) -> None:
+        ledger, listings = self.ledger, self.ledger.redis.listings
+        if id := object_keys.id_of_record(key):
+            record = ledger.record(id)
+            if isinstance(record, JobRecord):
+                listings.add_job(record.tenant, id, record.submitted_at)
+            elif isinstance(record, BatchRecord):
+                listings.add_batch(record.tenant, id, record.submitted_at)
+        elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
+            listings.add_delivery(found.tenant, found.id, found.created_at)
+
+    def _drop_uploads(self) -> None:
+        """Delete old uploads that no open batch, be it large or paused, is waiting to submit."""
+        store, now = self.ledger.store, self.ledger.now()
+        longest = self.ledger.settings.upload_ttl
+        uploads = list(store.list(object_keys.UPLOADS))
+        old = [upload.key for upload in uploads if (now - upload.modified).total_seconds() > longest]
+        for key in set(old) - set(awaited_uploads(self.ledger) if old else ()):
+            store.delete(key)

@@ -2,43 +2,31 @@
 
 import uuid
 from datetime import datetime
-from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from emx_shared.contracts.report import Report
+from emx_shared.contracts.states import JobState
 
 Priority = Literal["stat", "routine", "backlog"]
 DeliveryStatus = Literal["owed", "delivered", "undelivered"]
 _DELIVERIES = uuid.UUID("0d7d8a5c-0a3f-5f53-9f0e-3d6c6d0b6d4e")
 
 
-class JobState(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-    @property
-    def terminal(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
-
-
-class _Record(BaseModel):
+class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def dump(self) -> bytes:
+        """Return the object's JSON, as it is stored."""
         return self.model_dump_json().encode()
 
 
-class OpenMarker(_Record):
-    """The job still needs attention.
+class OpenMarker(_Stored):
+    """``open/{id}``: the job or batch still needs attention.
 
     Attributes:
-        deaths: the leases that lapsed with the job in hand.
+        deaths: tokens of the leases that lapsed while a worker read the job.
         batch: of an item, the batch whose courier submits it.
     """
 
@@ -46,24 +34,41 @@ class OpenMarker(_Record):
     batch: str | None = None
 
 
-class Failure(_Record):
+class Failure(_Stored):
     """Why a job failed: a code for programs and a sentence for people, without patient data."""
 
     code: str
     message: str
 
 
-class Request(_Record):
-    """``request.json``, the commit point of a job or a batch.
+class BatchPlace(_Stored):
+    """Where an item belongs.
 
     Attributes:
-        nonce: tells writers of the same request apart.
-        refused: why an item of a batch ends before it begins; it has no input.
+        batch: the batch's id.
+        row: number of its row in the manifest, from 0.
+        name: the client's own name for the row.
     """
 
+    batch: str
+    row: int
+    name: str | None = None
+
+
+class JobRecord(_Stored):
+    """``request.json`` of a job: its commit point.
+
+    Attributes:
+        nonce: tells writers of the same record apart.
+        fingerprint: digest of all that makes the submission, by which a repeated one is recognised.
+        expires_at: when the report is no longer wanted.
+        study, patient: the client's names for what belongs together.
+        item: the job's place in a batch, if it is an item of one.
+        refused: why an item ends before it starts; it has no input.
+    """
+
+    kind: Literal["job"] = "job"
     id: str
-    kind: Literal["job", "batch"] = "job"
-    status: Literal["committed", "abandoned", "erased"] = "committed"
     nonce: str = Field(default_factory=lambda: uuid.uuid4().hex)
     fingerprint: str = ""
     tenant: str = "default"
@@ -77,37 +82,96 @@ class Request(_Record):
     indication: str | None = None
     input_sha256: str = ""
     media_type: str = ""
-    batch: str | None = None
-    row: int | None = None
-    name: str | None = None
-    rows: int | None = None
-    item_webhook_url: str | None = None
-    retry_of: str | None = None
+    item: BatchPlace | None = None
     refused: Failure | None = None
 
 
-class Erasing(_Record):
-    """A job or a batch that is being erased; ``tombstone`` is what stays of its request."""
+class BatchRecord(_Stored):
+    """``request.json`` of a batch: its commit point.
 
-    tombstone: Request
+    Attributes:
+        nonce: tells writers of the same record apart, and names the manifest that counts.
+        webhook_url: called once, when all items have ended; ``item_webhook_url`` for each item.
+        rows: how many the manifest has.
+        retry_of: the batch whose failed items these are.
+    """
+
+    kind: Literal["batch"] = "batch"
+    id: str
+    nonce: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    fingerprint: str = ""
+    tenant: str = "default"
+    submitted_at: datetime
+    priority: Priority = "backlog"
+    webhook_url: str | None = None
+    item_webhook_url: str | None = None
+    rows: int
+    retry_of: str | None = None
 
 
-OutcomeKind = Literal["report", "failure", "cancelled", "expired", "completed", "erased"]
+class Tombstone(_Stored):
+    """What stands in a record's place when there is nothing to do any more.
 
-_STATE_OF: dict[OutcomeKind, JobState] = {
-    "report": JobState.SUCCEEDED,
-    "completed": JobState.SUCCEEDED,
-    "failure": JobState.FAILED,
-    "cancelled": JobState.CANCELLED,
-    "erased": JobState.CANCELLED,
-    "expired": JobState.EXPIRED,
-}
+    Attributes:
+        of: what it was.
+        why: ``abandoned`` by a submission that never committed, or ``erased`` on request.
+        item: the erased job's place in a batch.
+    """
+
+    kind: Literal["tombstone"] = "tombstone"
+    of: Literal["job", "batch"] = "job"
+    why: Literal["abandoned", "erased"]
+    id: str
+    tenant: str = "default"
+    submitted_at: datetime
+    item: BatchPlace | None = None
 
 
-class Outcome(_Record):
-    """``outcome.json``: the first writer wins, forever. ``completed`` is a batch's."""
+Record = JobRecord | BatchRecord | Tombstone
 
-    kind: OutcomeKind
+_RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
+
+
+def read_record(data: bytes) -> Record:
+    """Parse ``request.json``. Raises ValueError for what no version of this ledger wrote."""
+    return _RECORD.validate_json(data)
+
+
+def tombstone_of(record: Record) -> Tombstone:
+    """Return what stays of a record that is erased: that it was there, and where."""
+    return Tombstone(
+        of=record.of if isinstance(record, Tombstone) else record.kind,
+        why="erased",
+        id=record.id,
+        tenant=record.tenant,
+        submitted_at=record.submitted_at,
+        item=_anonymous(None if isinstance(record, BatchRecord) else record.item),
+    )
+
+
+def _anonymous(item: BatchPlace | None) -> BatchPlace | None:
+    return item and item.model_copy(update={"name": None})
+
+
+class Erasing(_Stored):
+    """``erase/{id}``: an erasure under way; ``tombstone`` is what will stay."""
+
+    tombstone: Tombstone
+
+
+class Outcome(_Stored):
+    """``outcome.json``: how a job or a batch ended. The first writer wins, forever.
+
+    Attributes:
+        state: one of the terminal states.
+        erased: the report was erased since, and the state with it: an erased job is *cancelled*.
+        started_at: when the worker that read it started, in UTC.
+        attempts: how many workers started it.
+        counts: of a batch, its items by state.
+    """
+
+    state: JobState
+    erased: bool = False
     finished_at: datetime
     started_at: datetime | None = None
     attempts: int | None = None
@@ -115,15 +179,13 @@ class Outcome(_Record):
     failure: Failure | None = None
     counts: dict[str, int] | None = None
 
-    @property
-    def state(self) -> JobState:
-        return _STATE_OF[self.kind]
 
+class Delivery(_Stored):
+    """A webhook that is owed (``outbox/{id}``) or has ended (``deliveries/{id}``).
 
-class Delivery(_Record):
-    """A webhook owed (in the outbox) or ended (in deliveries).
-
-    ``message`` is the id that the receiver sees: that of the first delivery where this one repeats it.
+    Attributes:
+        message: the id that the receiver sees: that of the first delivery where this one repeats it.
+        job: id of the job or batch that the event is about.
     """
 
     id: str
@@ -140,17 +202,18 @@ class Delivery(_Record):
 
     @staticmethod
     def id_of(job: str, url: str, event: str) -> str:
-        """The same job, endpoint and event always give the same id, so that a receiver can drop repeats."""
+        """Return the id of a delivery: always the same for one event, so that a receiver can drop repeats."""
         return str(uuid.uuid5(_DELIVERIES, f"{job}\n{url}\n{event}"))
 
 
-class Row(_Record):
-    """One study of a batch.
+class Row(_Stored):
+    """One image of a batch.
 
     Attributes:
-        image: where it lies: ``file:SHA256`` of those that came with the batch, ``upload:ID``, ``import:PATH``
-            (put into the store by the operator, below ``imports/TENANT/``), or ``job:ID``, another job's.
-        name: the client's own for the row.
+        image: where it is stored: ``file:SHA256`` of those that came with the batch, ``upload:ID``,
+            ``import:PATH`` (put into the store by the operator, below ``imports/TENANT/``), or ``job:ID``,
+            another job's.
+        name: the client's own name for the row.
     """
 
     image: str
@@ -161,11 +224,11 @@ class Row(_Record):
     indication: str | None = None
 
 
-PAGE = 500
-"""Rows that lie in one object."""
+ROWS_PER_PAGE = 500
+"""Rows in one object of a manifest."""
 
 
-class Page(_Record):
+class ManifestPage(_Stored):
     """A part of a batch's manifest."""
 
     rows: tuple[Row, ...]

@@ -15,7 +15,7 @@ class StoreFull(StoreError):
     """There is no room for what was to be written."""
 
 
-class NotFound(KeyError):
+class NoSuchObject(KeyError):
     """No object has that key."""
 
 
@@ -36,7 +36,7 @@ class Store(ABC):
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """Raises NotFound."""
+        """Raises NoSuchObject."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
@@ -65,7 +65,7 @@ class Store(ABC):
 
     @abstractmethod
     def size(self, key: str) -> int:
-        """Bytes of an object. Raises NotFound."""
+        """Bytes of an object. Raises NoSuchObject."""
 
     def presign_put(self, key: str, seconds: int) -> str | None:
         """A URL to which anyone may PUT this object for so long; None where the store has no address."""
@@ -74,7 +74,7 @@ class Store(ABC):
     def exists(self, key: str) -> bool:
         try:
             self.get(key)
-        except NotFound:
+        except NoSuchObject:
             return False
         return True
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emx_shared.store.base import Entry, NotFound, Store, StoreError, StoreFull
+from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
 _PARTS = ".parts"
 
@@ -35,7 +35,7 @@ class DirectoryStore(Store):
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NotFound(key) from None
+            raise NoSuchObject(key) from None
 
     def put(self, key: str, data: bytes) -> None:
         self._write(key, data, replace=True)
@@ -97,7 +97,7 @@ class DirectoryStore(Store):
         try:
             return self._path(key).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(key) from None
+            raise NoSuchObject(key) from None
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()

@@ -13,7 +13,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
 
-from emx_shared.store.base import Entry, NotFound, Store, StoreError, StoreFull, UnsuitableStore
+from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull, UnsuitableStore
 
 _CONFLICT_TRIES = 20
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
@@ -64,7 +64,7 @@ class S3Store(Store):
             return operation()
         except S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchObject"):
-                raise NotFound(key) from None
+                raise NoSuchObject(key) from None
             raise _answered(error) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
@@ -128,7 +128,7 @@ class S3Store(Store):
     def exists(self, key: str) -> bool:
         try:
             self._ask(lambda: self._client.stat_object(self.bucket, key), key)
-        except NotFound:
+        except NoSuchObject:
             return False
         return True
 

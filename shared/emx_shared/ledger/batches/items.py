@@ -1,172 +1,157 @@
 """The items of a batch: one job for each row of its manifest, submitted by the courier, a window at a time."""
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
+from emx_shared.contracts.states import JobState
 from emx_shared.imaging import NotAnImage, media_type
 from emx_shared.ledger import object_keys
-from emx_shared.ledger.batches.manifest_pages import ERASED, item_id, manifest
-from emx_shared.ledger.jobs.erasure import announce_erasure, end_erasure, item_tombstone
+from emx_shared.ledger.batches.manifest_pages import ERASED_ROW, item_id, manifest_rows
+from emx_shared.ledger.errors import SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.jobs.finish import cancel, refuse
-from emx_shared.ledger.jobs.submission import Abandoned, NewJob, WasErased, commit
+from emx_shared.ledger.jobs.submission import NewJob, commit_job
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import Failure, Request, Row
-from emx_shared.store import NotFound
+from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row
+from emx_shared.store import NoSuchObject
 
-_NOTED_EVERY = 50
-"""Rows after which the cursor is written."""
+_CURSOR_SAVED_EVERY = 50
+"""Rows."""
 
 
-def submit_items(ledger: Ledger, request: Request, end: int) -> None:
+def submit_items(ledger: Ledger, batch: BatchRecord, end: int) -> None:
     """Submit the rows before ``end``. The cursor is behind at worst: an item submitted twice is one item."""
-    batch, begun = request.id, cursor(ledger, request.id)
-    for number, row in manifest(ledger, request, begun):
-        if number >= end or ledger.outcome(batch) or is_paused(ledger, batch):
+    next_row = cursor(ledger, batch.id)
+    for number, row in manifest_rows(ledger, batch, next_row):
+        if number >= end or ledger.outcome(batch.id) or is_paused(ledger, batch.id):
             break
-        _submit_item(ledger, request, number, row)
-        begun = number + 1
-        if begun % _NOTED_EVERY == 0:
-            ledger.store.put(object_keys.cursor(batch), str(begun).encode())
-    ledger.store.put(object_keys.cursor(batch), str(begun).encode())
+        _submit_item(ledger, batch, number, row)
+        next_row = number + 1
+        if next_row % _CURSOR_SAVED_EVERY == 0:
+            _save_cursor(ledger, batch.id, next_row)
+    _save_cursor(ledger, batch.id, next_row)
 
 
 def cursor(ledger: Ledger, batch: str) -> int:
-    """How many rows were submitted at least."""
+    """Return how many rows were submitted at least."""
     try:
         return int(ledger.store.get(object_keys.cursor(batch)))
-    except NotFound:
+    except NoSuchObject:
         return 0
 
 
 def is_paused(ledger: Ledger, batch: str) -> bool:
+    """Return whether the batch is paused."""
     return ledger.store.exists(object_keys.paused(batch))
 
 
-def ended_items(ledger: Ledger, batch: str) -> dict[int, str]:
-    """The state of each row that has ended."""
+def ended_items(ledger: Ledger, batch: str) -> dict[int, JobState]:
+    """Return the state of each row that has ended."""
     return _states(ledger, object_keys.done_markers(batch))
 
 
-def ended_items_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, str]:
-    """The same of the rows of one page of the manifest."""
+def ended_items_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, JobState]:
+    """Return the state of each row that has ended, in one page of the manifest."""
     return _states(ledger, object_keys.done_markers_of_page(batch, page))
 
 
-def _states(ledger: Ledger, prefix: str) -> dict[int, str]:
-    return dict(object_keys.read_done_marker(entry.key) for entry in ledger.store.list(prefix))
+def rows_with_jobs(ledger: Ledger, batch: BatchRecord) -> range:
+    """Return the rows that may already have a job: up to 50 too many, since the cursor is saved every 50 rows."""
+    return range(min(cursor(ledger, batch.id) + _CURSOR_SAVED_EVERY, batch.rows))
 
 
-def cancel_items(ledger: Ledger, request: Request) -> None:
-    ended = ended_items(ledger, request.id)
-    for row in begun(ledger, request):
-        item = ledger.request(item_id(request.id, row)) if row not in ended else None
-        if item and item.status == "committed":
+def cancel_items(ledger: Ledger, batch: BatchRecord) -> None:
+    """Cancel every item that has a job and hasn't ended."""
+    ended = ended_items(ledger, batch.id)
+    for row in rows_with_jobs(ledger, batch):
+        item = ledger.job(item_id(batch.id, row)) if row not in ended else None
+        if item:
             cancel(ledger, item.id)
 
 
-def erase_items(ledger: Ledger, request: Request) -> bool:
-    """Erase all jobs of a batch that has ended. False: somebody else is at it."""
-    lease, token = f"erasing:{request.id}", uuid.uuid4().hex
-    if not ledger.redis.leases.take(lease, token):
-        return False
-    now = ledger.store.now()
-    for row in begun(ledger, request):
-        item = item_id(request.id, row)
-        outcome = ledger.outcome(item)
-        if outcome is None or outcome.kind != "erased":
-            announce_erasure(ledger, item_tombstone(request, row, now))
-            end_erasure(ledger, item)
-        ledger.redis.leases.extend(lease, token)
-    ledger.redis.leases.release(lease, token)
-    return True
-
-
 def awaited_uploads(ledger: Ledger) -> Iterator[str]:
-    """Keys of the uploads that jobs of batches will be made of."""
+    """Yield the keys of the uploads that open batches will submit."""
     for entry in list(ledger.store.list(object_keys.UNREAD)):
-        batch = ledger.request(entry.key.rpartition("/")[2])
-        if batch and batch.status == "committed" and ledger.outcome(batch.id) is None:
-            for _, row in manifest(ledger, batch, cursor(ledger, batch.id)):
+        batch = ledger.batch(entry.key.rpartition("/")[2])
+        if batch and ledger.outcome(batch.id) is None:
+            for _, row in manifest_rows(ledger, batch, cursor(ledger, batch.id)):
                 if row.image.startswith("upload:"):
                     yield _image_key(ledger, batch, row)
 
 
-def begun(ledger: Ledger, request: Request) -> range:
-    """All rows that a job may have been made of, or is being made of."""
-    return range(min(cursor(ledger, request.id) + _NOTED_EVERY, request.rows or 0))
+def _save_cursor(ledger: Ledger, batch: str, next_row: int) -> None:
+    ledger.store.put(object_keys.cursor(batch), str(next_row).encode())
 
 
-def _submit_item(ledger: Ledger, request: Request, number: int, row: Row) -> None:
-    item = item_id(request.id, number)
-    known = ledger.request(item)
+def _states(ledger: Ledger, prefix: str) -> dict[int, JobState]:
+    return dict(object_keys.read_done_marker(entry.key) for entry in ledger.store.list(prefix))
+
+
+def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> None:
+    item = item_id(batch.id, number)
+    known = ledger.record(item)
     if known:
-        if known.refused:
+        if isinstance(known, JobRecord) and known.refused:
             refuse(ledger, known)
         return
-    if row == ERASED:
+    if row == ERASED_ROW:
         return
     new = NewJob(
         data=b"",
         media_type="application/octet-stream",
-        tenant=request.tenant,
-        priority=request.priority,
-        webhook_url=request.item_webhook_url,
+        tenant=batch.tenant,
+        priority=batch.priority,
+        webhook_url=batch.item_webhook_url,
         metadata=row.metadata,
         study=row.study,
         patient=row.patient,
         indication=row.indication,
         id=item,
-        batch=request.id,
-        row=number,
-        name=row.name,
+        item=BatchPlace(batch=batch.id, row=number, name=row.name),
     )
     try:
-        _commit_item(ledger, request, item, row, new)
-    except (Abandoned, WasErased):  # the batch has ended, or the row was erased, meanwhile
+        _commit_item(ledger, batch, item, row, new)
+    except (SubmissionAbandoned, SubmissionErased):  # the batch has ended, or the row was erased, meanwhile
         return
 
 
-def _commit_item(ledger: Ledger, request: Request, item: str, row: Row, new: NewJob) -> None:
-    """Raises Abandoned, WasErased, StoreError."""
-    found = _image(ledger, request, row)
+def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: NewJob) -> None:
+    """Commit an item, or commit its refusal. Raises SubmissionAbandoned, SubmissionErased, StoreError."""
+    found = _image(ledger, batch, row)
     if isinstance(found, Failure):
-        refused = new.request(ledger, item).model_copy(
-            update={"refused": found, "input_sha256": "", "media_type": ""}
-        )
-        refuse(ledger, commit(ledger, refused, None))
+        changes = {"refused": found, "input_sha256": "", "media_type": ""}
+        refuse(ledger, commit_job(ledger, new.record(ledger, item).model_copy(update=changes), None))
         return
     data, kind = found
     new = replace(new, data=data, media_type=kind)
-    ledger.enqueue(commit(ledger, new.request(ledger, item), data))
+    ledger.enqueue(commit_job(ledger, new.record(ledger, item), data))
     if row.image.startswith("upload:"):
-        ledger.store.delete(_image_key(ledger, request, row))
+        ledger.store.delete(_image_key(ledger, batch, row))
 
 
-def _image(ledger: Ledger, request: Request, row: Row) -> tuple[bytes, str] | Failure:
-    """The image that a row names with its media type, or why it can't be read."""
+def _image(ledger: Ledger, batch: BatchRecord, row: Row) -> tuple[bytes, str] | Failure:
+    """Return the image that a row names with its media type, or why it can't be read."""
     try:
-        key = _image_key(ledger, request, row)
+        key = _image_key(ledger, batch, row)
         if ledger.store.size(key) > ledger.settings.max_upload_bytes:
             return Failure(code="image-too-large", message="The image has more bytes than are accepted.")
         data = ledger.store.get(key)
         return data, media_type(data)
     except NotAnImage as error:
         return Failure(code="not-an-image", message=str(error))
-    except (NotFound, ValueError):  # or what can't be a key
+    except (NoSuchObject, ValueError):  # or what can't be a key
         return Failure(code="no-image", message="There is no image where the manifest says.")
 
 
-def _image_key(ledger: Ledger, request: Request, row: Row) -> str:
-    """Raises NotFound for a job whose image was erased, or that is another tenant's."""
+def _image_key(ledger: Ledger, batch: BatchRecord, row: Row) -> str:
+    """Return the key of a row's image. Raises NoSuchObject for a job that was erased or is another tenant's."""
     kind, _, where = row.image.partition(":")
     if kind == "file":
-        return object_keys.batch_input(request.id, request.nonce, where)
+        return object_keys.batch_input(batch.id, batch.nonce, where)
     if kind == "upload":
-        return object_keys.upload(request.tenant, where)
+        return object_keys.upload(batch.tenant, where)
     if kind == "import":
-        return object_keys.imported(request.tenant, where)
-    found = ledger.request(where) if kind == "job" else None
-    if found is None or found.status != "committed" or found.tenant != request.tenant:
-        raise NotFound(where)
+        return object_keys.imported(batch.tenant, where)
+    found = ledger.job(where) if kind == "job" else None
+    if found is None or found.tenant != batch.tenant:
+        raise NoSuchObject(where)
     return object_keys.job_input(where, found.input_sha256)

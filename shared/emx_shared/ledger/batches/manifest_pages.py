@@ -8,11 +8,11 @@ from itertools import islice
 
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import PAGE, Page, Request, Row
-from emx_shared.store import NotFound, StoreError
+from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, ManifestPage, Row
+from emx_shared.store import NoSuchObject, StoreError
 
-ERASED = Row(image="erased:")
-"""What stands in the place of a row whose job was erased."""
+ERASED_ROW = Row(image="erased:")
+"""Stands in the place of a row whose job was erased."""
 
 _ITEMS = uuid.UUID("8f1d2b9e-6b0c-5ad4-9d0a-7a9d6c1f4b52")
 _TRIES = 50
@@ -20,53 +20,56 @@ _PAUSE = 0.1
 
 
 def item_id(batch: str, row: int) -> str:
-    """The job of a row, whether it is there yet or not."""
+    """Return the id of a row's job, whether the job exists yet or not."""
     return str(uuid.uuid5(_ITEMS, f"{batch}\n{row}"))
 
 
 def write_manifest(ledger: Ledger, batch: str, nonce: str, rows: Iterable[Row]) -> int:
-    """Returns how many rows there were. They are read one by one."""
+    """Write a manifest, reading its rows one by one. Return how many there were."""
     count, unread = 0, iter(rows)
-    while page := tuple(islice(unread, PAGE)):
-        ledger.store.put(object_keys.page(batch, nonce, count // PAGE), Page(rows=page).dump())
+    while page := tuple(islice(unread, ROWS_PER_PAGE)):
+        key = object_keys.page(batch, nonce, count // ROWS_PER_PAGE)
+        ledger.store.put(key, ManifestPage(rows=page).dump())
         count += len(page)
     return count
 
 
-def manifest(ledger: Ledger, request: Request, first: int = 0) -> Iterator[tuple[int, Row]]:
-    """The rows of a batch from this one on, with their numbers."""
-    for number in range(first // PAGE, -(-(request.rows or 0) // PAGE)):
-        for place, row in enumerate(_page(ledger, request, number), start=number * PAGE):
+def manifest_rows(ledger: Ledger, batch: BatchRecord, first: int = 0) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a batch from ``first`` on, with their numbers. Raises NoSuchObject once it was erased."""
+    for number in range(first // ROWS_PER_PAGE, -(-batch.rows // ROWS_PER_PAGE)):
+        for place, row in enumerate(_page(ledger, batch, number), start=number * ROWS_PER_PAGE):
             if place >= first:
                 yield place, row
 
 
-def drop_others(ledger: Ledger, request: Request) -> None:
-    """Take away what other submissions with the batch's idempotency key brought, which don't count."""
-    for entry in list(ledger.store.list(object_keys.submissions(request.id))):
-        if not entry.key.startswith(object_keys.submission(request.id, request.nonce)):
+def drop_other_submissions(ledger: Ledger, batch: BatchRecord) -> None:
+    """Delete what other submissions with the batch's idempotency key brought: they don't count."""
+    for entry in list(ledger.store.list(object_keys.submissions(batch.id))):
+        if not entry.key.startswith(object_keys.submission(batch.id, batch.nonce)):
             ledger.store.delete(entry.key)
 
 
-def forget_rows(ledger: Ledger, request: Request, rows: Iterable[int]) -> None:
-    """Take what the manifest says of erased items out of it, and the images that only it names.
+def forget_rows(ledger: Ledger, batch: BatchRecord, rows: Iterable[int]) -> None:
+    """Replace erased items' rows in the manifest, and delete the images that only it names.
 
-    Raises StoreError, RedisError: try again later.
+    Raises:
+        StoreError, RedisError: try again later.
     """
     of_page: dict[int, set[int]] = defaultdict(set)
     for row in rows:
-        of_page[row // PAGE].add(row % PAGE)
+        of_page[row // ROWS_PER_PAGE].add(row % ROWS_PER_PAGE)
     for number, places in of_page.items():
-        _forget(ledger, request, number, places)
+        _forget(ledger, batch, number, places)
 
 
-def _page(ledger: Ledger, request: Request, number: int) -> tuple[Row, ...]:
-    return Page.model_validate_json(ledger.store.get(object_keys.page(request.id, request.nonce, number))).rows
+def _page(ledger: Ledger, batch: BatchRecord, number: int) -> tuple[Row, ...]:
+    key = object_keys.page(batch.id, batch.nonce, number)
+    return ManifestPage.model_validate_json(ledger.store.get(key)).rows
 
 
-def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> None:
-    """Images go first: once the row is gone, nothing names them."""
-    lease, token = f"page:{request.id}:{number}", uuid.uuid4().hex
+def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:
+    """Rewrite one page. Images go first: once the row is gone, nothing names them."""
+    lease, token = f"page:{batch.id}:{number}", uuid.uuid4().hex
     for _ in range(_TRIES):  # two at once would each bring back the other's row
         if ledger.redis.leases.take(lease, token):
             break
@@ -74,23 +77,27 @@ def _forget(ledger: Ledger, request: Request, number: int, places: set[int]) -> 
     else:
         raise StoreError("a batch's manifest is being changed by others")
     try:
-        rows = _page(ledger, request, number)
-        forgotten = {place for place in places if rows[place] != ERASED}
+        rows = _page(ledger, batch, number)
+        forgotten = {place for place in places if rows[place] != ERASED_ROW}
+        erased = {number * ROWS_PER_PAGE + place for place in places}
         for place in forgotten:
-            _drop_image(ledger, request, rows[place].image, {number * PAGE + place for place in places})
+            _drop_image(ledger, batch, rows[place].image, erased)
         if forgotten:
-            left = tuple(ERASED if place in places else row for place, row in enumerate(rows))
-            ledger.store.put(object_keys.page(request.id, request.nonce, number), Page(rows=left).dump())
-    except NotFound:  # the whole batch was erased meanwhile
+            left = tuple(ERASED_ROW if place in places else row for place, row in enumerate(rows))
+            key = object_keys.page(batch.id, batch.nonce, number)
+            ledger.store.put(key, ManifestPage(rows=left).dump())
+    except NoSuchObject:  # the whole batch was erased meanwhile
         return
     finally:
         ledger.redis.leases.release(lease, token)
 
 
-def _drop_image(ledger: Ledger, request: Request, image: str, rows: set[int]) -> None:
-    """An image that came for these rows alone. What an operator put into the store is the operator's."""
+def _drop_image(ledger: Ledger, batch: BatchRecord, image: str, rows: set[int]) -> None:
+    """Delete an image that came for these rows alone. What an operator put into the store is the operator's."""
     kind, _, where = image.partition(":")
     if kind == "upload":
-        ledger.store.delete(object_keys.upload(request.tenant, where))
-    elif kind == "file" and all(row.image != image or n in rows for n, row in manifest(ledger, request)):
-        ledger.store.delete(object_keys.batch_input(request.id, request.nonce, where))
+        ledger.store.delete(object_keys.upload(batch.tenant, where))
+    elif kind == "file" and all(
+        row.image != image or number in rows for number, row in manifest_rows(ledger, batch)
+    ):
+        ledger.store.delete(object_keys.batch_input(batch.id, batch.nonce, where))

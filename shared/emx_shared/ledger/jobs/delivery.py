@@ -9,33 +9,53 @@ from datetime import timedelta
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import Delivery
-from emx_shared.store import NotFound
+from emx_shared.store import NoSuchObject
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0
 """Seconds between tries: doubling from the first to the longest, each with up to half as much jitter."""
 
+_GONE = 410
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What the endpoint said: an HTTP status, or None and why there was none."""
+class EndpointAnswer:
+    """How an endpoint answered.
+
+    Attributes:
+        status: of HTTP; None if there was no answer.
+        why: why there was none.
+    """
 
     status: int | None
     why: str = ""
 
     @property
     def ok(self) -> bool:
+        """Whether the endpoint accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
-def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Answer]) -> Delivery | None:
-    """One try, if it is due. Returns the delivery's record, or None if there was nothing to do."""
+def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], EndpointAnswer]) -> Delivery | None:
+    """Try a webhook once, if it is due.
+
+    Args:
+        ledger: what owes it.
+        delivery_id: which.
+        send: sends the event; it reports what went wrong instead of raising.
+
+    Returns:
+        The delivery's record after the try; None if there was nothing to do.
+
+    Raises:
+        StoreError: the store is unavailable; the webhook stays owed.
+    """
     store = ledger.store
     if store.exists(object_keys.delivery(delivery_id)):
         store.delete(object_keys.outbox(delivery_id))
         return None
     try:
         owed = Delivery.model_validate_json(store.get(object_keys.outbox(delivery_id)))
-    except NotFound:
+    except NoSuchObject:
         return None
     if store.now() < owed.next_at:
         return None
@@ -48,11 +68,11 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Answer]
     return tried
 
 
-def _after(ledger: Ledger, owed: Delivery, answer: Answer) -> Delivery:
-    now, tries = ledger.store.now(), owed.tries + 1
+def _after(ledger: Ledger, owed: Delivery, answer: EndpointAnswer) -> Delivery:
+    now, tries = ledger.now(), owed.tries + 1
     pause = min(FIRST_PAUSE * 2 ** min(tries - 1, 20), LONGEST_PAUSE) * random.uniform(1, 1.5)
     age = (now - owed.created_at).total_seconds()
-    ended = answer.ok or answer.status == 410 or age > ledger.settings.webhook_give_up
+    ended = answer.ok or answer.status == _GONE or age > ledger.settings.webhook_give_up
     status = ("delivered" if answer.ok else "undelivered") if ended else "owed"
     return owed.model_copy(
         update={
@@ -65,8 +85,8 @@ def _after(ledger: Ledger, owed: Delivery, answer: Answer) -> Delivery:
 
 
 def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
-    """Owe an event once more. What is recorded of the delivery that ended stays; the receiver sees the same id."""
-    now = ledger.store.now()
+    """Owe an event once more, under the same message id. The record of the delivery that ended stays."""
+    now = ledger.now()
     again = ended.model_copy(
         update={
             "id": str(uuid.uuid4()),

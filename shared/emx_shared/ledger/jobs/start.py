@@ -1,56 +1,66 @@
-"""Start: a worker takes a job in hand, or drops the message."""
+"""Start: a worker takes a job, or drops the message."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger.jobs.finish import expire, finish
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import Request
+from emx_shared.ledger.records import JobRecord
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job in hand.
+    """A job that this worker has started.
 
     Attributes:
+        token: the worker's, under which it holds the lease.
+        started_at: by the store's clock, in UTC.
         attempts: this one, and those of workers that died with the job.
     """
 
-    request: Request
+    job: JobRecord
     token: str
     started_at: datetime
     attempts: int
 
     @property
     def alone(self) -> bool:
-        """A worker died with it before, so it is a suspect and runs without batch-mates."""
+        """Whether it must run alone: a worker died with it before, so it is a suspect."""
         return self.attempts > 1
 
 
 def start(ledger: Ledger, job: str, token: str) -> Started | None:
-    """Take the lease. None: another worker has it, or there is nothing (more) to do."""
+    """Take a job's lease.
+
+    Returns:
+        The started job; None if another worker has it, or there is nothing (more) to do.
+
+    Raises:
+        StoreError, RedisError: nothing was started; try again.
+    """
     if not ledger.redis.leases.take(job, token):
         return None
-    request, outcome = ledger.request(job), ledger.outcome(job)
-    now = ledger.store.now()
+    record, outcome = ledger.job(job), ledger.outcome(job)
+    now = ledger.now()
     if outcome:
         finish(ledger, job, outcome)  # somebody stopped in the middle of it
-    elif request and request.status == "committed":
-        batch_outcome = ledger.outcome(request.batch) if request.batch else None
-        if batch_outcome and batch_outcome.kind == "cancelled":
-            finish(ledger, job, batch_outcome.model_copy(update={"counts": None}))
-        elif not expire(ledger, request, now):
+    elif record:
+        batch_outcome = ledger.outcome(record.item.batch) if record.item else None
+        if batch_outcome and batch_outcome.state == JobState.CANCELLED:
+            finish(ledger, job, batch_outcome.model_copy(update={"counts": None, "erased": False}))
+        elif not expire(ledger, record, now):
             ledger.redis.marks.mark_started(job, token)
-            return Started(request, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
+            return Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
     ledger.redis.leases.release(job, token)
     return None
 
 
 def hand_back(ledger: Ledger, started: Started) -> None:
-    """At shutdown: let another worker have the job at once, without counting a death.
+    """Let another worker have the job at once, without counting a death: this one is shutting down.
 
-    The lease goes before the message comes: a worker that is quick would drop the message otherwise.
+    The lease goes before the message comes: a quick worker would drop the message otherwise.
     """
-    ledger.redis.marks.forget_start(started.request.id)
-    ledger.redis.leases.release(started.request.id, started.token)
-    ledger.enqueue(started.request)
+    ledger.redis.marks.forget_start(started.job.id)
+    ledger.redis.leases.release(started.job.id, started.token)
+    ledger.enqueue(started.job)

@@ -1,4 +1,4 @@
-"""Submit: from a validated body to a job that can't be lost."""
+"""Submit: from a validated image to a job that can't be lost."""
 
 import hashlib
 import json
@@ -6,39 +6,31 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import Generic, TypeVar
 
 from emx_shared.ledger import object_keys
+from emx_shared.ledger.errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import OpenMarker, Priority, Request
+from emx_shared.ledger.records import BatchPlace, BatchRecord, JobRecord, OpenMarker, Priority, Tombstone
 
-_KEYED = uuid.UUID("5f4a2f0e-6a53-5d5c-8a37-3a3a54c8a3f1")
-
-
-class Conflict(Exception):
-    """The idempotency key was used before, for another request."""
-
-
-class Abandoned(Exception):
-    """The job was given up by the reconciler before it was committed; submitting again helps."""
-
-
-class WasErased(Exception):
-    """The job of this idempotency key was erased since, or is being erased."""
+_KEYED_JOBS = uuid.UUID("5f4a2f0e-6a53-5d5c-8a37-3a3a54c8a3f1")
+R = TypeVar("R", JobRecord, BatchRecord)
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to submit; ``data`` is the whole, validated image file.
+    """A job to submit.
 
     Attributes:
+        data: the whole, validated image file.
         metadata: the client's own, given back as it came.
         study, patient: the client's names for what belongs together, by which jobs are listed and erased.
         indication: clinical context for the model.
-        expires_in: seconds after which the job is no longer worth doing; None for the setting's.
-        idempotency_key: where the client sent one.
-        upload: the upload that the image came by. It is gone when the submission is repeated, and so names the
-            image in its stead.
-        id, batch, row, name: of the item of a batch.
+        expires_in: seconds after which the report is no longer wanted; None for the setting's.
+        idempotency_key: the client's, where it sent one.
+        upload: the upload that has the image. It is gone when the submission is repeated, and so names the image
+            in its stead.
+        id, item: of the item of a batch.
     """
 
     data: bytes
@@ -54,17 +46,16 @@ class NewJob:
     idempotency_key: str | None = None
     upload: str | None = None
     id: str | None = None
-    batch: str | None = None
-    row: int | None = None
-    name: str | None = None
+    item: BatchPlace | None = None
 
     @cached_property
     def sha256(self) -> str:
+        """The image's digest, in hexadecimal."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        """Of the image's digest and the normalised fields, so that equal requests match however encoded."""
+        """Digest of the image's digest and the normalised fields, so that equal requests match however encoded."""
         fields = (
             f"upload:{self.upload}" if self.upload else self.sha256,
             self.tenant,
@@ -78,10 +69,11 @@ class NewJob:
         )
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
-    def request(self, ledger: Ledger, job: str) -> Request:
-        now = ledger.store.now()
-        return Request(
-            id=job,
+    def record(self, ledger: Ledger, id: str) -> JobRecord:
+        """Return the record to commit, submitted now by the store's clock."""
+        now = ledger.now()
+        return JobRecord(
+            id=id,
             fingerprint=self.fingerprint,
             tenant=self.tenant,
             submitted_at=now,
@@ -94,92 +86,135 @@ class NewJob:
             indication=self.indication,
             input_sha256=self.sha256,
             media_type=self.media_type,
-            batch=self.batch,
-            row=self.row,
-            name=self.name,
+            item=self.item,
         )
 
 
-def submitted_before(ledger: Ledger, new: NewJob) -> Request | None:
-    """The request that a repeated idempotency key stands for. Raises Conflict, WasErased, StoreError."""
-    return _identify(ledger, new)[1]
+@dataclass(frozen=True)
+class Claim(Generic[R]):
+    """The id that a submission will have.
 
-
-def submit(ledger: Ledger, new: NewJob) -> tuple[Request, bool]:
-    """Commit the job and enqueue it. Returns its request, and whether Redis took the message.
-
-    A repeated key gets the first request back. Raises Conflict, Abandoned, WasErased, StoreError.
+    Attributes:
+        replayed: what was committed under this id before, by the same submission; there is nothing left to do.
     """
-    job, replay = _identify(ledger, new)
-    if replay:
-        return replay, True
-    request = commit(ledger, new.request(ledger, job), new.data)
-    return request, ledger.enqueue(request)
+
+    id: str
+    replayed: R | None = None
 
 
-def commit(ledger: Ledger, mine: Request, data: bytes | None) -> Request:
-    """Write a job with its image, if it has one. Returns the request that counts: mine, or that of a twin.
+def claim_job(ledger: Ledger, new: NewJob) -> Claim[JobRecord]:
+    """Find the id of a new job, or the job that its idempotency key stands for already.
 
-    Raises Conflict, Abandoned, WasErased, StoreError.
+    Raises:
+        IdempotencyConflict: the key was used for another request.
+        SubmissionErased: the key's job was erased.
+        StoreError: the store is unavailable.
+    """
+    if new.id:
+        return Claim(new.id)
+    if not new.idempotency_key:
+        return Claim(str(uuid.uuid4()))
+    return claim_key(ledger, JobRecord, _KEYED_JOBS, new.tenant, new.idempotency_key, new.fingerprint)
+
+
+def submit(ledger: Ledger, new: NewJob, claim: Claim[JobRecord] | None = None) -> tuple[JobRecord, bool]:
+    """Commit a job and enqueue it. A repeated idempotency key gives the first job back.
+
+    Args:
+        ledger: where to.
+        new: the job.
+        claim: what ``claim_job`` found, where it was asked before.
+
+    Returns:
+        The job's record, and whether Redis took the message.
+
+    Raises:
+        IdempotencyConflict, SubmissionAbandoned, SubmissionErased: see ``ledger/errors.py``.
+        StoreError: the store is unavailable; nothing was accepted.
+    """
+    claim = claim or claim_job(ledger, new)
+    if claim.replayed:
+        return claim.replayed, True
+    job = commit_job(ledger, new.record(ledger, claim.id), new.data)
+    return job, ledger.enqueue(job)
+
+
+def commit_job(ledger: Ledger, mine: JobRecord, data: bytes | None) -> JobRecord:
+    """Write a job with its image, if it has one.
+
+    Returns:
+        The record that counts: mine, or that of the same submission sent twice.
+
+    Raises:
+        IdempotencyConflict, SubmissionAbandoned, SubmissionErased, StoreError: as ``submit`` does.
     """
     store, input = ledger.store, object_keys.job_input(mine.id, mine.input_sha256)
-    store.put_if_absent(object_keys.open_marker(mine.id), OpenMarker(batch=mine.batch).dump())
-    for marker in object_keys.groups(mine):  # before the commit: whoever erases a patient must find every job
-        store.put(marker, b"")
+    marker = OpenMarker(batch=mine.item.batch if mine.item else None)
+    store.put_if_absent(object_keys.open_marker(mine.id), marker.dump())
+    for group in object_keys.groups(mine):  # before the commit: whoever erases a patient must find every job
+        store.put(group, b"")
     if data is not None:
         store.put(input, data)
-    request = mine
-    if not store.put_if_absent(object_keys.request(mine.id), mine.dump()):
+    job = mine
+    if not store.put_if_absent(object_keys.record(mine.id), mine.dump()):
         try:
-            request = winner(ledger, mine)
-        except (Abandoned, WasErased):
+            job = committed(ledger, mine)
+        except (SubmissionAbandoned, SubmissionErased):
             for written in (*object_keys.groups(mine), input):
                 store.delete(written)
             raise
-    ledger.redis.listings.add_job(request.tenant, request.id, request.submitted_at)
-    return request
+    ledger.redis.listings.add_job(job.tenant, job.id, job.submitted_at)
+    return job
 
 
-def identify(
-    ledger: Ledger, space: uuid.UUID, tenant: str, key: str, fingerprint: str
-) -> tuple[str, Request | None]:
-    """The id that a key stands for and, if it was submitted before, its request. Abandoned ids are passed over.
+def claim_key(
+    ledger: Ledger, kind: type[R], space: uuid.UUID, tenant: str, key: str, fingerprint: str
+) -> Claim[R]:
+    """Find the id that an idempotency key stands for, passing over abandoned ones.
 
-    Raises Conflict, WasErased.
+    Args:
+        ledger: where to look.
+        kind: what the key is to stand for.
+        space: namespace of the ids, so that the keys of jobs and of batches keep apart.
+        tenant: whose key it is.
+        key: the idempotency key.
+        fingerprint: digest of the whole submission.
+
+    Raises:
+        IdempotencyConflict: the key was used for another request.
+        SubmissionErased: what it stood for was erased.
     """
     attempt = 0
     while True:
         id = str(uuid.uuid5(space, f"{tenant}\n{key}\n{attempt}"))
-        known = ledger.request(id)
+        known = ledger.record(id)
         if known is None:
-            return id, None
-        if known.status == "erased" or ledger.erasing(id):
-            raise WasErased
-        if known.status == "committed":
-            if known.fingerprint != fingerprint:
-                raise Conflict
-            return id, known
-        attempt += 1
+            return Claim(id)
+        if isinstance(known, Tombstone) and known.why == "abandoned":
+            attempt += 1
+        elif isinstance(known, Tombstone) or ledger.erasing(id):
+            raise SubmissionErased
+        elif not isinstance(known, kind) or known.fingerprint != fingerprint:
+            raise IdempotencyConflict
+        else:
+            return Claim(id, known)
 
 
-def winner(ledger: Ledger, mine: Request) -> Request:
-    """Who wrote the request: I (a PUT that timed out after being written), a twin of mine, or another.
+def committed(ledger: Ledger, mine: R) -> R:
+    """Return the record that won over mine: my own (a PUT that timed out after being written), or my twin's.
 
-    Raises Conflict, Abandoned, WasErased.
+    Raises:
+        IdempotencyConflict: another submission won.
+        SubmissionAbandoned: the reconciler did.
+        SubmissionErased: it was erased meanwhile.
     """
-    found = ledger.request(mine.id)
-    if found is None or found.status == "abandoned":
-        raise Abandoned
-    if found.status == "erased":
-        raise WasErased
+    found = ledger.record(mine.id)
+    if found is None or (isinstance(found, Tombstone) and found.why == "abandoned"):
+        raise SubmissionAbandoned
+    if isinstance(found, Tombstone):
+        raise SubmissionErased
+    if not isinstance(found, type(mine)):
+        raise IdempotencyConflict
     if found.nonce != mine.nonce and found.fingerprint != mine.fingerprint:
-        raise Conflict
+        raise IdempotencyConflict
     return found
-
-
-def _identify(ledger: Ledger, new: NewJob) -> tuple[str, Request | None]:
-    if new.id:
-        return new.id, None
-    if not new.idempotency_key:
-        return str(uuid.uuid4()), None
-    return identify(ledger, _KEYED, new.tenant, new.idempotency_key, new.fingerprint)

@@ -1,21 +1,12 @@
-"""Where webhooks may go, and what they are signed with. Both follow Standard Webhooks (standardwebhooks.com)."""
+"""Where webhooks may be sent."""
 
-import base64
 import ipaddress
 import re
-import secrets
 import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
-
 from emx_shared.settings import Settings
-from emx_shared.store import NotFound, Store
-
-OVERLAP = timedelta(hours=24)
-"""For so long after a rotation, events are signed with the former secret too."""
 
 _PRINTABLE = re.compile("[!-~]*")
 _REFUSED = [
@@ -34,12 +25,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenTarget(ValueError):
-    """The URL is not one that webhooks may be sent to; the text says why."""
+    """Webhooks may not be sent to this URL; the text says why."""
 
 
 @dataclass(frozen=True)
-class Targets:
-    """Which URLs and addresses webhooks may be sent to.
+class WebhookTargets:
+    """URLs and addresses to which webhooks may be sent.
 
     Attributes:
         allow_private: http, loopback and private ranges too, for development on one machine.
@@ -50,12 +41,13 @@ class Targets:
     allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Targets":
+    def of(cls, settings: Settings) -> "WebhookTargets":
+        """Return the targets that the settings allow."""
         networks = tuple(ipaddress.ip_network(network) for network in settings.webhook_allow)
         return cls(settings.webhook_allow_private, networks)
 
     def check(self, url: str) -> None:
-        """Raises ForbiddenTarget for a URL that could never be delivered to."""
+        """Raise ForbiddenTarget for a URL to which nothing could ever be delivered."""
         if not _PRINTABLE.fullmatch(url):
             raise ForbiddenTarget(
                 "The webhook URL must be of printable ASCII characters: write the host in punycode, and "
@@ -73,9 +65,10 @@ class Targets:
         self.resolve(host, port)
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """The host's addresses, to one of which the connection must then be made: another look-up may give others.
+        """Look up a host's addresses. Connect to one of these: another look-up may give others.
 
-        Raises ForbiddenTarget unless all of them may be sent to.
+        Raises:
+            ForbiddenTarget: one of the addresses may not be sent to.
         """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -98,56 +91,9 @@ class Targets:
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, where it does (RFC 4291, 6052, 3056)."""
+    """Return the IPv4 address that an IPv6 one stands for, where it does (RFC 4291, 6052, 3056)."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
-
-
-class _Secret(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    secret: str
-    created_at: datetime
-    retires_at: datetime | None = None
-
-
-class _Kept(BaseModel):
-    secrets: tuple[_Secret, ...] = ()
-
-
-class WebhookSecrets:
-    """Each tenant's signing secrets: the newest first, the former as long as it may still be needed.
-
-    A tenant that has made none uses the operator's, if there is one.
-    """
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._operators = store, settings.webhook_secret
-
-    def active(self, tenant: str) -> list[str]:
-        """All that events are signed with now; empty if there is none."""
-        now = self._store.now()
-        own = [one.secret for one in self._kept(tenant) if one.retires_at is None or one.retires_at > now]
-        return own or ([self._operators] if self._operators else [])
-
-    def rotate(self, tenant: str) -> str:
-        """A new secret (``whsec_…``); the former one stays valid for ``OVERLAP``."""
-        now = self._store.now()
-        new = _Secret(secret="whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(), created_at=now)
-        former = [one for one in self._kept(tenant) if one.retires_at is None][:1]
-        retired = [one.model_copy(update={"retires_at": now + OVERLAP}) for one in former]
-        self._store.put(_key(tenant), _Kept(secrets=(new, *retired)).model_dump_json().encode())
-        return new.secret
-
-    def _kept(self, tenant: str) -> tuple[_Secret, ...]:
-        try:
-            return _Kept.model_validate_json(self._store.get(_key(tenant))).secrets
-        except NotFound:
-            return ()
-
-
-def _key(tenant: str) -> str:
-    return f"secrets/webhooks/{tenant}"

@@ -1,0 +1,59 @@
+"""What endpoints ask FastAPI for: the services, the audit log, and a caller with the scope that they need."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.authenticator import Authenticator, Caller, unauthenticated
+from emx_gateway.auth.local_only import LocalOnlyGuard
+from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.http.problems import Problem
+from emx_gateway.services.services import Services
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: emx_…. Needed once the operator has created any.")
+
+
+def admit(
+    request: Request,
+    needed: SecurityScopes,
+    shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
+) -> Caller:
+    """Return the caller. Raises Problem 401, 403 or 429."""
+    authenticator: Authenticator = request.app.state.authenticator
+    rate_limits: RateLimits = request.app.state.rate_limits
+    if shown is None and "authorization" in request.headers:
+        raise unauthenticated("The Authorization header must be: Bearer emx_….")
+    caller = authenticator.caller(shown.credentials if shown else None)
+    if caller.key is None:
+        local_only: LocalOnlyGuard = request.app.state.local_only
+        local_only.check(request)
+    for scope in needed.scopes:
+        if scope not in caller.scopes:
+            raise Problem(403, "out-of-scope", f"This API key lacks the scope {scope!r}.")
+    kind = "submit" if "submit" in needed.scopes else "read"
+    request.state.headers = rate_limits.admit(caller.tenant, kind)
+    return caller
+
+
+Submitter = Annotated[Caller, Security(admit, scopes=["submit"])]
+ReadCaller = Annotated[Caller, Security(admit, scopes=["read"])]
+Administrator = Annotated[Caller, Security(admit, scopes=["admin"])]
+
+
+async def _services(request: Request) -> Services:  # a plain function would cost a turn in the pool of threads
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found
+
+
+async def _audit(request: Request) -> AuditLog:
+    found = request.app.state.audit
+    assert isinstance(found, AuditLog)
+    return found
+
+
+GatewayServices = Annotated[Services, Depends(_services)]
+Audit = Annotated[AuditLog, Depends(_audit)]
+Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]

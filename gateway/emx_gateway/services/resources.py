@@ -1,0 +1,87 @@
+"""Jobs, batches and deliveries as the API shows them."""
+
+from typing import Any
+
+from emx_gateway.schemas import Batch, DeliveryLine, Job
+from emx_shared.contracts.states import BatchState, JobState
+from emx_shared.ledger import Ledger, batch_progress
+from emx_shared.ledger.batches.items import is_paused
+from emx_shared.ledger.records import BatchRecord, Delivery, JobRecord, Outcome
+
+
+def job_resource(ledger: Ledger, job: JobRecord, outcome: Outcome | None) -> Job:
+    """Return a job as the API shows it, with its report once it succeeded."""
+    state = ledger.state(job.id, outcome)
+    waits = state == JobState.QUEUED
+    return Job(
+        id=job.id,
+        state=state,
+        priority=job.priority,
+        submitted_at=job.submitted_at,
+        started_at=outcome.started_at if outcome else ledger.redis.marks.started_at(job.id),
+        finished_at=outcome.finished_at if outcome else None,
+        expires_at=None if outcome else job.expires_at,
+        ahead=ledger.redis.turns.ahead(job.id, job.priority, job.tenant) if waits else None,
+        attempts=(outcome.attempts or 0) if outcome else len(ledger.open_marker(job.id).deaths) + (not waits),
+        metadata=job.metadata,
+        study=job.study,
+        patient=job.patient,
+        batch=job.item.batch if job.item else None,
+        report=outcome.report if outcome else None,
+        failure=outcome.failure if outcome else None,
+    )
+
+
+def batch_resource(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None) -> Batch:
+    """Return a batch as the API shows it, with its progress."""
+    so_far = batch_progress(ledger, batch)
+    counts, ended = so_far.counts, so_far.ended.total()
+    state = _batch_state(ledger, batch, outcome)
+    if state == BatchState.CANCELLED:  # those that were never submitted, too
+        counts = {**counts, "cancelled": counts.get("cancelled", 0) + counts["open"], "open": 0}
+    seconds = ((outcome.finished_at if outcome else ledger.now()) - batch.submitted_at).total_seconds()
+    rate = ended / seconds if seconds > 0 and ended else None
+    return Batch(
+        id=batch.id,
+        state=state,
+        priority=batch.priority,
+        submitted_at=batch.submitted_at,
+        finished_at=outcome.finished_at if outcome else None,
+        total=so_far.rows,
+        counts=counts,
+        per_minute=round(60 * rate, 2) if rate else None,
+        seconds_left=round(counts["open"] / rate, 1) if rate and state == BatchState.RUNNING else None,
+        retry_of=batch.retry_of,
+    )
+
+
+def delivery_resource(delivery: Delivery) -> DeliveryLine:
+    """Return a webhook delivery as the API shows it."""
+    return DeliveryLine(
+        id=delivery.id,
+        message=delivery.message or delivery.id,
+        job=delivery.job,
+        url=delivery.url,
+        event=delivery.event,
+        status=delivery.status,
+        tries=delivery.tries,
+        created_at=delivery.created_at,
+        next_try_at=delivery.next_at if delivery.status == "owed" else None,
+        last_answer=delivery.last_answer,
+    )
+
+
+def event_data(ledger: Ledger, id: str) -> dict[str, Any]:
+    """Return what a webhook says of a job or batch that ended: its id alone once it was erased."""
+    record, outcome = ledger.record(id), ledger.outcome(id)
+    if outcome and isinstance(record, BatchRecord):
+        return {"id": id, "state": outcome.state, "counts": outcome.counts}
+    if outcome and isinstance(record, JobRecord):
+        return job_resource(ledger, record, outcome).model_dump(mode="json")
+    return {"id": id}
+
+
+def _batch_state(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None) -> BatchState:
+    if outcome:
+        return BatchState.CANCELLED if outcome.state == JobState.CANCELLED else BatchState.SUCCEEDED
+    return BatchState.PAUSED if is_paused(ledger, batch.id) else BatchState.RUNNING

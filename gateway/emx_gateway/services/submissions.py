@@ -1,0 +1,200 @@
+"""Whether a submission is accepted: replays, webhooks, quotas, crowding and images, decided in this one place."""
+
+import hashlib
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.http.problems import Problem
+from emx_gateway.schemas import BatchOptions, JobOptions
+from emx_gateway.services.image_decoding import ImageDecoding
+from emx_gateway.services.manifest_upload import ManifestUpload
+from emx_shared.imaging import BadImage
+from emx_shared.ledger import (
+    Ledger,
+    NewBatch,
+    NewJob,
+    claim_batch,
+    claim_job,
+    failed_rows,
+    object_keys,
+    retry_batch,
+    submit,
+    submit_batch,
+)
+from emx_shared.ledger.records import BatchRecord, JobRecord, Row
+from emx_shared.messaging import READ_QUEUES
+from emx_shared.prometheus_metrics import SUBMITTED
+from emx_shared.store import NoSuchObject
+from emx_shared.webhooks import WebhookSecrets, WebhookTargets
+
+
+@dataclass(frozen=True)
+class JobSubmission:
+    """A submission as it was received.
+
+    Attributes:
+        data: the image's bytes, or None where ``upload`` names the upload that has them.
+    """
+
+    options: JobOptions
+    data: bytes | None = None
+    upload: str | None = None
+
+
+class Submissions:
+    """Accepts jobs and batches.
+
+    Every method first looks for what an idempotency key stands for already: a repeated submission is charged for
+    nothing and refused for nothing. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
+    ``ledger/errors.py``; nothing was accepted then.
+    """
+
+    def __init__(self, ledger: Ledger, rate_limits: RateLimits, decoding: ImageDecoding) -> None:
+        self._ledger, self._settings = ledger, ledger.settings
+        self._rate_limits, self._decoding = rate_limits, decoding
+        self._secrets = WebhookSecrets(ledger.store, ledger.settings)
+        self._targets = WebhookTargets.of(ledger.settings)
+        self._unqueued = 0
+        self._lock = threading.Lock()
+
+    def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
+        """Accept one image."""
+        new = NewJob(
+            data=sent.data or b"",
+            media_type="",
+            tenant=caller.tenant,
+            upload=sent.upload,
+            idempotency_key=idempotency_key,
+            **sent.options.model_dump(include=set(JobOptions.model_fields)),
+        )
+        claim = claim_job(self._ledger, new)
+        if claim.replayed:
+            return claim.replayed
+        self.check_webhook(sent.options.webhook_url, caller.tenant)
+        data = self._uploaded(caller, sent.upload) if sent.upload else new.data
+        new = replace(new, data=data, media_type=self._decoding.media_type(data))
+        self._refuse_crowding(new.tenant, new.priority)
+        self._rate_limits.charge(new.tenant, 1)
+        self._refuse_unqueued()
+        job, queued = submit(self._ledger, new, claim)
+        self._count_unqueued(queued)
+        SUBMITTED.labels(job.priority).inc()
+        if sent.upload:
+            self._ledger.store.delete(object_keys.upload(caller.tenant, sent.upload))
+        return job
+
+    def submit_manifest(
+        self, caller: Caller, options: BatchOptions, received: ManifestUpload, idempotency_key: str | None
+    ) -> BatchRecord:
+        """Accept the batch of a manifest."""
+        new = self._new_batch(caller, options, idempotency_key, received.sha256)
+        claim = claim_batch(self._ledger, new)
+        if claim.replayed:
+            return claim.replayed
+        self._rate_limits.charge(caller.tenant, received.check())
+        return submit_batch(self._ledger, new, received.rows(), claim=claim)
+
+    def submit_files(
+        self, caller: Caller, options: BatchOptions, files: list[BinaryIO], idempotency_key: str | None
+    ) -> BatchRecord:
+        """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
+        rows = [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
+        digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+        new = self._new_batch(caller, options, idempotency_key, digest)
+        claim = claim_batch(self._ledger, new)
+        if claim.replayed:
+            return claim.replayed
+        for number, (_, data) in enumerate(_contents(files), start=1):
+            self._check_file(number, data)
+        self._rate_limits.charge(caller.tenant, len(rows))
+        return submit_batch(self._ledger, new, rows, _contents(files), claim)
+
+    def retry(self, caller: Caller, batch: BatchRecord, idempotency_key: str | None) -> BatchRecord:
+        """Accept a new batch of another's items that have failed so far."""
+        new = NewBatch(
+            tenant=caller.tenant,
+            priority=batch.priority,
+            webhook_url=batch.webhook_url,
+            item_webhook_url=batch.item_webhook_url,
+            idempotency_key=idempotency_key,
+            fingerprint=f"retry of {batch.id}",
+            retry_of=batch.id,
+        )
+        claim = claim_batch(self._ledger, new)
+        if claim.replayed:
+            return claim.replayed
+        failed = failed_rows(self._ledger, batch)
+        if not failed:
+            raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+        self._rate_limits.charge(caller.tenant, len(failed))
+        return retry_batch(self._ledger, batch, failed, new, claim)
+
+    def check_webhook(self, url: str | None, tenant: str) -> None:
+        """Raise ForbiddenTarget for a URL that may not be called, Problem if there is no secret to sign with."""
+        if url is None:
+            return
+        if not self._secrets.active(tenant):
+            detail = "There is no secret to sign webhooks with. Create one: POST /v1/webhooks/secrets/rotate."
+            raise Problem(422, "no-webhook-secret", detail)
+        self._targets.check(url)
+
+    def _new_batch(self, caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
+        fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()
+        return NewBatch(tenant=caller.tenant, idempotency_key=key, fingerprint=fingerprint, **options.model_dump())
+
+    def _uploaded(self, caller: Caller, id: str) -> bytes:
+        """Return an upload's bytes. It stays until a job was made of it, so that a submission may be repeated."""
+        key = object_keys.upload(caller.tenant, id)
+        try:
+            uuid.UUID(id)
+            size, most = self._ledger.store.size(key), self._settings.max_upload_bytes
+            if size > most:
+                detail = f"The upload has {size} bytes; at most {most} are accepted."
+                raise Problem(413, "image-too-large", detail)
+            return self._ledger.store.get(key)
+        except (NoSuchObject, ValueError):
+            detail = "There is no upload with this id, or its image hasn't arrived."
+            raise Problem(422, "no-such-upload", detail) from None
+
+    def _check_file(self, number: int, data: bytes) -> None:
+        try:
+            self._decoding.media_type(data)
+        except BadImage as error:
+            raise type(error)(f"File number {number}: {error}") from None
+
+    def _refuse_crowding(self, tenant: str, priority: str) -> None:
+        """Refuse what would wait behind too many others."""
+        chosen = self._settings
+        waiting, messages = self._ledger.redis.turns.waiting(READ_QUEUES, tenant, priority)
+        if waiting >= chosen.max_queued_per_tenant:
+            detail = f"{chosen.max_queued_per_tenant} of your jobs are waiting. Submit more when some have ended."
+            raise Problem(429, "too-many-queued", detail, {"Retry-After": "30"})
+        if messages >= chosen.max_queued:
+            detail = "Too many jobs are waiting. Try again later."
+            raise Problem(503, "queue-full", detail, {"Retry-After": "30"})
+
+    def _refuse_unqueued(self) -> None:
+        """While Redis is unavailable, jobs are kept in the store alone, up to a bound."""
+        if self._unqueued < self._settings.max_open_per_gateway:
+            return
+        if not self._ledger.redis.ping():
+            detail = "The queue is unavailable and too many jobs wait for it. Try again later."
+            raise Problem(503, "queue-unavailable", detail, {"Retry-After": "10"})
+        self._unqueued = 0
+
+    def _count_unqueued(self, queued: bool) -> None:
+        with self._lock:
+            self._unqueued = 0 if queued else self._unqueued + 1
+
+
+def _contents(files: Iterable[BinaryIO]) -> Iterator[tuple[str, bytes]]:
+    """Yield each file's SHA-256 and bytes, one file in memory at a time."""
+    for file in files:
+        file.seek(0)
+        data = file.read()
+        yield hashlib.sha256(data).hexdigest(), data
