@@ -1,0 +1,1 @@
+"""The gateway: HTTP, renderings, the workstation, and the courier. No torch."""

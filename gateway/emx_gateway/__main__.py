@@ -10,6 +10,7 @@ from emx_shared.store import StoreError
 
 
 def main() -> None:
+    """Serve until stopped; exit with a sentence if that is impossible."""
     try:
         app = create_app()
     except (UnsafeBind, StoreError) as error:

@@ -1,0 +1,1 @@
+"""The contracts that gateway and worker share. No torch, no FastAPI."""

@@ -1,4 +1,4 @@
-"""API keys: who may do what, for which tenant. They lie in the store, where every gateway sees them."""
+"""API keys: who may do what, for which tenant. They are kept in the store, where every gateway sees them."""
 
 import hashlib
 import hmac
@@ -22,12 +22,14 @@ _KEY = re.compile(r"emx_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 
 
 class BadKeyRequest(ValueError):
-    """What a key was asked for can't be; the text says why."""
+    """A key can't be created or revoked as asked; the text says why."""
 
 
 class ApiKey(BaseModel):
-    """A key as it is kept: of its secret only the SHA-256. The secret has 256 random bits, so no slower hash is
-    needed (NIST SP 800-63B, 5.1.2)."""
+    """An API key as it is stored: of its secret only the SHA-256.
+
+    The secret has 256 random bits, so no slower hash is needed (NIST SP 800-63B, 5.1.2).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,18 +43,26 @@ class ApiKey(BaseModel):
 
     @property
     def prefix(self) -> str:
-        """What may be shown of it."""
+        """What may be shown of the key."""
         return f"emx_{self.id}_…"
 
 
 class KeyRing:
-    """All keys of a store."""
+    """All API keys of a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def create(self, tenant: str, scopes: tuple[Scope, ...] = SCOPES, name: str = "") -> tuple[ApiKey, str]:
-        """A new key, and its text, which is nowhere to be had again. Raises BadKeyRequest, StoreError."""
+        """Create a key.
+
+        Returns:
+            The key, and its text, which can't be had again.
+
+        Raises:
+            BadKeyRequest: the tenant's name or the scopes are invalid.
+            StoreError: the store is unavailable.
+        """
         if not _TENANT.fullmatch(tenant):
             raise BadKeyRequest(
                 "A tenant's name has up to 63 of a–z, 0–9, - and _, and begins with a letter or digit."
@@ -72,16 +82,16 @@ class KeyRing:
         return key, f"emx_{id}_{secret}"
 
     def list(self) -> list[ApiKey]:
-        """All of them, the revoked ones too, oldest first."""
+        """Return all keys, revoked ones too, oldest first."""
         found = [self._get(entry.key.removeprefix(_FOLDER)) for entry in self._store.list(_FOLDER)]
         return sorted((key for key in found if key), key=lambda key: key.created_at)
 
     def any(self) -> bool:
-        """Whether there ever was a key: from then on nobody gets in without one."""
+        """Return whether there ever was a key: from then on nobody gets in without one."""
         return next(iter(self._store.list(_FOLDER)), None) is not None
 
     def revoke(self, id: str) -> ApiKey:
-        """Raises BadKeyRequest if there is no such key."""
+        """Revoke a key, for good. Raises BadKeyRequest if there is no such key."""
         key = self._get(id) if re.fullmatch(r"[a-z0-9]{12}", id) else None
         if key is None:
             raise BadKeyRequest("There is no key with this id. `emx keys list` shows them.")
@@ -90,7 +100,7 @@ class KeyRing:
         return revoked
 
     def find(self, text: str) -> ApiKey | None:
-        """The key that a caller shows, if it is one and wasn't revoked."""
+        """Return the key that a caller shows; None if it is invalid or revoked."""
         shown = _KEY.fullmatch(text)
         key = self._get(shown[1]) if shown else None
         if shown is None or key is None or key.revoked_at:
@@ -105,7 +115,7 @@ class KeyRing:
 
 
 def is_key(text: str) -> bool:
-    """Whether a text has the form of a key."""
+    """Return whether a text has the form of a key."""
     return _KEY.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""What every operation of the OpenAPI document has: scopes, headers, and an example of each answer."""
+"""What every operation of the OpenAPI document has: headers, and an example of each answer."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -128,7 +128,7 @@ def install(app: FastAPI) -> None:
 
 
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
-    """With scopes, headers, and an example of each answer and parameter."""
+    """Complete the document with headers, and an example of each answer and parameter."""
     schema["components"]["headers"] = copy.deepcopy(_HEADERS)
     for method, operation in operations(schema):
         _settle_problems(method, operation)
@@ -143,18 +143,18 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def operations(schema: dict[str, Any]) -> Iterator[tuple[str, Operation]]:
-    """Each with its method."""
+    """Yield each operation with its method."""
     for path in schema["paths"].values():
         yield from path.items()
 
 
 def scope(operation: Operation) -> str | None:
-    """What a key must be for; None where none is asked for."""
+    """Return the scope that a key needs; None where no key is asked for."""
     return next((found for needed in operation.get("security", []) for found in needed["HTTPBearer"]), None)
 
 
 def _settle_problems(method: str, operation: Operation) -> None:
-    """Whatever writes may find the store full; and where nothing given could be wrong, no 422 is told of."""
+    """Settle two problems: whatever writes may find the store full, and without input there is no 422."""
     responses = operation["responses"]
     if method != "get" and "503" in responses:
         responses.update(copy.deepcopy({str(k): v for k, v in documented(507).items()}))
@@ -183,7 +183,8 @@ def _location(operation: Operation) -> dict[str, Any]:
 
 def _add_examples(operation: Operation, status: str, content: dict[str, Any]) -> None:
     for kind, answer in content.items():
-        found = _EXAMPLES.get(kind, lambda *_: None)(operation, status, answer)
+        example = _EXAMPLES.get(kind)
+        found = example(operation, status, answer) if example else None
         if found is not None:
             answer["example"] = found
 
@@ -206,7 +207,7 @@ def _problem(operation: Operation, status: str, answer: Any) -> Any:
 
 
 def _misfit(operation: Operation) -> tuple[str, str] | None:
-    """Where a request may not fit, and what is said then: of the body, or of the first parameter with a bound."""
+    """Return where a request may be invalid and what is said then: its body, or its first bounded parameter."""
     if missing := _MISSING.get(operation["operationId"]):
         return missing
     for parameter in operation.get("parameters", []):

@@ -46,7 +46,7 @@ class Authenticator:
         return Caller(key.tenant, key.scopes, key.id)
 
     def _needs_keys(self) -> bool:
-        """Once there are keys, there are keys for ever: revoking the last one opens no door."""
+        """Return whether keys are needed: once there was a key, for ever. Revoking the last opens no door."""
         looked_at, locked = self._locked
         if not locked and time.monotonic() - looked_at > NOTICED_AFTER:
             self._locked = (time.monotonic(), self.ring.any())

@@ -1,0 +1,1 @@
+"""The gateway's Celery side: webhooks, batches and reconciling."""

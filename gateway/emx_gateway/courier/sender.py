@@ -1,4 +1,4 @@
-"""One webhook on its way out: signed, and to no address that isn't allowed."""
+"""Send one webhook: signed, and to no address that isn't allowed."""
 
 import json
 import logging
@@ -25,13 +25,13 @@ _PIECE = 4096
 
 
 class _Deadline:
-    """When a send must be over. httpcore's own timeouts begin anew with each byte that comes."""
+    """When a send must be over. httpcore's own timeouts start anew with each byte that arrives."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
     def left(self, late: type[httpcore.TimeoutException]) -> float:
-        """Seconds; raises ``late`` where there are none."""
+        """Return the seconds left; raise ``late`` if there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise late
@@ -39,7 +39,7 @@ class _Deadline:
 
 
 class _Timed(httpcore.NetworkStream):
-    """A connection that ends at the deadline, however slowly the other side goes on."""
+    """A connection that ends at the deadline, however slow the other side is."""
 
     def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._inner, self._deadline = inner, deadline
@@ -65,7 +65,7 @@ class _Timed(httpcore.NetworkStream):
 
 
 class _Guarded(httpcore.NetworkBackend):
-    """Connects to the address that was checked, so that a name can't mean another one a moment later."""
+    """Connects to the address that was checked, so that a name can't mean another address a moment later."""
 
     def __init__(self, targets: WebhookTargets, deadline: _Deadline) -> None:
         self._targets, self._deadline, self._inner = targets, deadline, httpcore.SyncBackend()
@@ -91,12 +91,12 @@ class Sender:
         self._secrets = WebhookSecrets(ledger.store, ledger.settings)
 
     def send(self, owed: Delivery) -> EndpointAnswer:
-        """POST one event. No redirect is followed, and nothing of the answer is read but its status."""
+        """Send one event. No redirect is followed, and nothing of the answer is read but its status."""
         event = webhook_event(self._ledger, owed.job, owed.event, owed.created_at)
         return self.post(owed.url, owed.tenant, owed.message or owed.id, event)
 
     def post(self, url: str, tenant: str, message: str, event: dict[str, Any]) -> EndpointAnswer:
-        """``message``: the id by which a receiver knows an event that it gets twice.
+        """Post an event; ``message`` is the id by which a receiver recognises an event that it gets twice.
 
         Takes ``webhook_timeout`` seconds at most, from looking up the host to the status. Raises StoreError.
         """
@@ -118,7 +118,7 @@ class Sender:
             return EndpointAnswer(None, type(error).__name__)
 
     def signed(self, tenant: str, message: str, event: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-        """An event's body and headers. While two secrets are valid, there are two signatures."""
+        """Return an event's body and headers, with one signature for each valid secret."""
         body = json.dumps(event, separators=(",", ":"))
         now = int(time.time())
         at = datetime.fromtimestamp(now, UTC)

@@ -1,4 +1,4 @@
-"""The gateway's Celery side: ``python -P -m emx_gateway.courier``. Webhooks, batches and reconciling.
+"""The courier's tasks: webhooks, batches and reconciling.
 
 Safe to run twice: whatever it does may be repeated by anyone.
 """
@@ -54,7 +54,7 @@ def _end(**_: Any) -> None:
 
 
 def _reconcile(ledger: Ledger) -> None:
-    """Round after round, whatever the store or Redis is going through."""
+    """Reconcile round after round, through any outage of the store or Redis."""
     reconciler = Reconciler(ledger)
     while not _stopping.wait(settings().reconcile_every):
         try:
@@ -68,7 +68,7 @@ def _reconcile(ledger: Ledger) -> None:
 
 @app.task(name=DELIVER_TASK)
 def deliver(delivery: str) -> None:
-    """Try a webhook that is due; only one courier at a time, as far as Redis can tell."""
+    """Try a webhook that is due; one courier at a time, as far as Redis can tell."""
     assert _ledger is not None and _sender is not None
     token = uuid.uuid4().hex
     if not _ledger.redis.leases.take(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):

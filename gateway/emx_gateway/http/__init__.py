@@ -1,0 +1,1 @@
+"""What HTTP asks of any service: bodies, negotiation, problem documents."""

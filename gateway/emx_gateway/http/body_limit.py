@@ -1,4 +1,4 @@
-"""Refuses bodies that are too long before they are stored anywhere."""
+"""Refuse bodies that are too long before they are stored anywhere."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,11 @@ class BodyLimit:
     """Counts the bytes of a request's body as they arrive, whatever Content-Length says."""
 
     def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
-        """``larger``: paths that have a limit of their own."""
+        """Set the limit in bytes; ``larger`` has paths with a limit of their own."""
         self._app, self._limit, self._larger = app, limit, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, unless its body is too long: then answer 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

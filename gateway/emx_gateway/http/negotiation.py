@@ -1,4 +1,4 @@
-"""Which form of an answer a client likes best (RFC 9110, 12.5.1)."""
+"""Which form of an answer a client prefers (RFC 9110, 12.5.1)."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ _QUALITY = re.compile(r"q=([01](?:\.\d{0,3})?)")
 
 
 def preferred(accept: str, forms: Mapping[str, str]) -> str | None:
-    """The name of the form that an Accept header likes best; of equals the first; None if it likes none.
+    """Return the name of the form that an Accept header prefers; of equals the first; None if it accepts none.
 
     ``forms`` gives each form's media type.
     """

@@ -1,0 +1,1 @@
+"""A report as text, HTML, PDF or a picture: pure functions."""

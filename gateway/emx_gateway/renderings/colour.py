@@ -1,4 +1,4 @@
-"""Colours as numbers, and how well one is read on another."""
+"""Colours as numbers, and how well they contrast."""
 
 import re
 
@@ -6,20 +6,20 @@ Rgb = tuple[int, int, int]
 
 
 def rgb(colour: str) -> Rgb:
-    """``#rrggbb`` as three bytes; white for anything else, as a report's text is not to be trusted."""
+    """Parse ``#rrggbb`` into three bytes; anything else is white, as a report's text is not to be trusted."""
     match = re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", colour)
     red, green, blue = (int(part, 16) for part in match.groups()) if match else (255, 255, 255)
     return red, green, blue
 
 
 def contrast(a: Rgb, b: Rgb) -> float:
-    """Contrast ratio after WCAG 2.2, 1 to 21; text needs 4.5 for level AA."""
+    """Compute the contrast ratio of WCAG 2.2, 1 to 21; text needs 4.5 for level AA."""
     darker, lighter = sorted((_luminance(a), _luminance(b)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
 def ink_on(colour: Rgb) -> Rgb:
-    """Black or white, whichever is read better on ``colour``; the ratio is never below 4.5."""
+    """Choose black or white, whichever contrasts more with ``colour``; the ratio is never below 4.5."""
     black, white = (0, 0, 0), (255, 255, 255)
     return max(black, white, key=lambda ink: contrast(ink, colour))
 

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no scripts, no network."""
+"""A report as one self-contained HTML file: no scripts, no network."""
 
 import base64
 import hashlib
@@ -38,7 +38,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 def report_html(image: Image.Image, report: Report) -> str:
-    """The report as an HTML5 document with its picture inside, for the screen and for A4 or Letter paper.
+    """Render a report as an HTML5 document with its picture inside, for the screen and for A4 or Letter paper.
 
     ``image`` is the upright original, in whose pixels the report's boxes are. All that the report says is escaped:
     a model's words can't become markup.
@@ -99,7 +99,7 @@ def _figure(image: Image.Image, report: Report) -> str:
 
 
 def _drawing(report: Report) -> str:
-    """Boxes and labels laid out as on any picture of this shape, its longer side 1,000 units."""
+    """Draw boxes and labels as on any picture of this shape, its longer side 1,000 units."""
     if not report.locations:
         return ""
     scale = 1000 / max(report.image.width, report.image.height)
@@ -141,7 +141,7 @@ def _frame(plan: Layout, mark: Mark) -> str:
 
 
 def _label(plan: Layout, mark: Mark) -> str:
-    """The label on its plate; stretched to the width that it was laid out for, whatever font the browser has."""
+    """Draw a label on its plate, at the width that it was laid out for, whatever font the browser has."""
     if not mark.label:
         return ""
     (left, top, right, bottom), label = mark.label.area, mark.label

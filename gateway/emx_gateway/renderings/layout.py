@@ -1,4 +1,4 @@
-"""Where boxes, labels and the notice of a report go on a picture: numbers only, for all that draw."""
+"""Where boxes, labels and the notice of a report go on a picture: numbers only, for all renderings."""
 
 import math
 from dataclasses import dataclass
@@ -76,19 +76,19 @@ def layout(size: tuple[int, int], report: Report, with_notice: bool = True) -> L
 
 @cache
 def font(letters: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, which has all of ASCII and the ellipsis but neither accents nor dashes."""
+    """Load Pillow's own font, which has all of ASCII and the ellipsis but neither accents nor dashes."""
     made = ImageFont.load_default(size=letters)
     assert isinstance(made, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return made
 
 
 def line_height(letters: int) -> int:
-    """Pixels from one line's top to the next."""
+    """Return the pixels from one line's top to the next."""
     return sum(font(letters).getmetrics())
 
 
 def _frames(size: tuple[int, int], report: Report, border: int) -> list[Rectangle]:
-    """One frame around each box, within the picture; of boxes that coincide each lies around the one before."""
+    """Place a frame around each box, within the picture; each encloses the one before where boxes coincide."""
     frames: list[Rectangle] = []
     for location in report.locations:
         box = _scaled(location.box, size, report)
@@ -98,7 +98,7 @@ def _frames(size: tuple[int, int], report: Report, border: int) -> list[Rectangl
 
 
 def _scaled(box: Box, size: tuple[int, int], report: Report) -> Rectangle:
-    """The box in whole pixels of the picture, on it and at least one pixel wide and high."""
+    """Scale a box to whole pixels of the picture, on it and at least one pixel wide and high."""
     x, y = size[0] / report.image.width, size[1] / report.image.height
     left = min(max(math.floor(box.xmin * x), 0), size[0] - 1)
     top = min(max(math.floor(box.ymin * y), 0), size[1] - 1)
@@ -129,7 +129,7 @@ def _label(
 
 
 def _fitting(text: str, letters: int, room: int) -> tuple[str, int]:
-    """The text in letters small enough for ``room`` pixels, or cut short, and the letters' size."""
+    """Fit a text into ``room`` pixels with smaller letters, or cut it short; return it with the letters' size."""
     while letters > SMALLEST and font(letters).getlength(text) > room:
         letters -= 1
     if font(letters).getlength(text) > room:
@@ -145,7 +145,7 @@ def _plate_size(lines: tuple[str, ...], letters: int, pad: int, size: tuple[int,
 
 
 def _notice(size: tuple[int, int], report: Report, letters: int, pad: int, frames: list[Rectangle]) -> Plate:
-    """The notice near the lower left corner, off the boxes where there is room; shorter on a tiny picture."""
+    """Place the notice near the lower left corner, off the boxes if there is room; shorter on a tiny picture."""
     cautious = cautions(report)
     brief = "Not for clinical use"
     least = cautious[0] if report.abstained else brief

@@ -14,7 +14,7 @@ _WHITE: Rgb = (255, 255, 255)
 
 
 def overlay_png(image: Image.Image, report: Report, longest_side: int | None = None) -> bytes:
-    """The image with its report drawn on it, as a PNG file in RGB.
+    """Render an image with its report drawn on it as a PNG file in RGB.
 
     Parameters:
         image: the upright original, in whose pixels the report's boxes are.
@@ -28,7 +28,7 @@ def overlay_png(image: Image.Image, report: Report, longest_side: int | None = N
 
 
 def reduced(image: Image.Image, longest_side: int) -> Image.Image:
-    """The image with its longer side at most ``longest_side`` pixels; never enlarged."""
+    """Return the image with its longer side at most ``longest_side`` pixels; never enlarged."""
     if longest_side < 1:
         raise ValueError(f"A picture needs at least one pixel a side, not {longest_side}.")
     scale = min(1.0, longest_side / max(image.size))
@@ -37,7 +37,7 @@ def reduced(image: Image.Image, longest_side: int) -> Image.Image:
 
 
 def draw(image: Image.Image, report: Report) -> Image.Image:
-    """The image in RGB at its own resolution with a labelled, coloured box for each location, and the notice.
+    """Draw a labelled, coloured box for each location, and the notice, on an RGB copy of the image.
 
     ``image`` is the upright original or a smaller or larger copy of it. Lines and letters grow with it. What a
     file may say beside its pixels (comments, EXIF, colour profile) is not kept, as it may name a patient.
@@ -87,6 +87,6 @@ def _inset(area: Rectangle, by: int) -> Rectangle:
 def _rectangle(
     pen: ImageDraw.ImageDraw, area: Rectangle, fill: Rgb | None = None, outline: Rgb | None = None, width: int = 1
 ) -> None:
-    """As Pillow's, but right and bottom are outside, and an area too thin to be drawn is one pixel."""
+    """Draw as Pillow does, but right and bottom are outside, and an area too thin to be drawn is one pixel."""
     left, top, right, bottom = area
     pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), fill, outline, width)

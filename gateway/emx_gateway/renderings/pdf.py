@@ -36,7 +36,7 @@ _LINE: Rgb = (213, 221, 228)
 
 
 def report_pdf(image: Image.Image, report: Report) -> bytes:
-    """The report on A4: cautions, the picture with its boxes, the sections, the table and where it comes from.
+    """Render a report on A4: cautions, the picture with its boxes, the sections, the table and its provenance.
 
     ``image`` is the upright original, in whose pixels the report's boxes are. The same report gives the same
     bytes: its own time is the creation date. The text can be searched; a character that Windows-1252 lacks becomes
@@ -154,7 +154,7 @@ class _Page(FPDF):
             self._lines(3.7, f"{term}: {said}")
 
     def _heading(self, heading: str, room: float = 20) -> None:
-        """A heading, on the next sheet if there are no ``room`` millimetres left for it and what follows."""
+        """Write a heading, on the next sheet if less than ``room`` millimetres are left here."""
         if self.will_page_break(room):
             self.add_page()
         self.ln(2)
@@ -178,7 +178,7 @@ def _text(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line that a row has room for: the table can't break a row that is higher than a sheet."""
+    """Cut a text to one line that a row has room for: the table can't break a row higher than a sheet."""
     line = spelled(text, _ENCODING)
     return line if len(line) <= 300 else f"{line[:299]}…"
 

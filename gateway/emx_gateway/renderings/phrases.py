@@ -10,28 +10,28 @@ TITLE = "Chest radiograph report"
 
 
 def name(place: Location) -> str:
-    """``pleural effusion, left``."""
+    """Return a location's name: ``pleural effusion, left``."""
     return f"{place.label}, {place.laterality}" if place.laterality else place.label
 
 
 def short_name(place: Location) -> str:
-    """``pleural effusion (L)``, for the picture."""
+    """Return a location's name for the picture: ``pleural effusion (L)``."""
     return f"{place.label} ({place.laterality[0].upper()})" if place.laterality else place.label
 
 
 def percent(place: Location) -> str:
-    """``82 %``, or nothing where the model gave no probability."""
+    """Return a probability as ``82 %``; empty where the model gave none."""
     return "" if place.probability is None else f"{100 * place.probability:.0f} %"
 
 
 def corners(place: Location) -> str:
-    """``x 40–70, y 30–55``, in pixels of the original image."""
+    """Return a box as ``x 40–70, y 30–55``, in pixels of the original image."""
     box = place.box
     return f"x {box.xmin:.0f}–{box.xmax:.0f}, y {box.ymin:.0f}–{box.ymax:.0f}"
 
 
 def about_boxes(report: Report) -> str:
-    """What the numbers of a location are."""
+    """Explain what the numbers of a location are."""
     size = f"{report.image.width} × {report.image.height}"
     return (
         f"Boxes are in pixels of the original image, {size}, from its upper left corner. "
@@ -40,19 +40,19 @@ def about_boxes(report: Report) -> str:
 
 
 def no_locations(report: Report) -> str:
-    """What stands in place of locations when there are none."""
+    """Say why there are no locations."""
     return "not assessed" if report.abstained else "none"
 
 
 def cautions(report: Report) -> list[str]:
-    """What a reader must know before the first word, in two words each."""
+    """Return what a reader must know before the first word, in two words each."""
     model = report.model
     told = [(report.abstained, "NOT READ"), (model.demo, "Demo model"), (model.untrained, "Untrained model")]
     return [words for applies, words in told if applies]
 
 
 def written(report: Report) -> str:
-    """When the report was written, to the second."""
+    """Return when the report was written, to the second."""
     at = report.created_at
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at.tzinfo else f"{at:%Y-%m-%d %H:%M:%S}"
 
@@ -65,7 +65,7 @@ def model_line(report: Report) -> str:
 
 
 def provenance(report: Report) -> list[tuple[str, str]]:
-    """Where the report comes from: a term and its description a line."""
+    """Return where the report comes from, as pairs of a term and its description."""
     model, image, spent, tokens = report.model, report.image, report.timings, report.tokens
     return [
         ("Model", model_line(report)),
@@ -79,7 +79,7 @@ def provenance(report: Report) -> list[tuple[str, str]]:
 
 
 def spelled(text: str, encoding: str) -> str:
-    """The text in characters of ``encoding``, for fonts that have no others.
+    """Replace characters that ``encoding`` lacks, for fonts that have no others.
 
     A character that it lacks becomes its likeness (– a hyphen, ł an l, é an e), or ? where it has none. What
     can't be seen (controls, changes of direction) is left out, and any white space becomes a space.

@@ -18,7 +18,7 @@ def place(
     labels: Sequence[Rectangle],
     boxes: Sequence[Rectangle],
 ) -> Rectangle:
-    """The best spot for a label of ``size`` (width, height) that belongs to ``box``.
+    """Find the best spot for a label of ``size`` (width, height) that belongs to ``box``.
 
     If any spot on the canvas overlaps neither ``labels`` nor ``boxes``, it is one of these, and of them the
     nearest to ``box``: above it, or else below, or else beside it. It is found for certain: pushed left and up,
@@ -39,7 +39,7 @@ def place(
 
 
 def leader(label: Rectangle, box: Rectangle) -> tuple[Point, Point] | None:
-    """The shortest line from a label to its box, or None where they touch."""
+    """Find the shortest line from a label to its box; None where they touch."""
     (from_x, to_x), (from_y, to_y) = (
         _between((label[axis], label[axis + 2]), (box[axis], box[axis + 2])) for axis in (0, 1)
     )
@@ -47,7 +47,7 @@ def leader(label: Rectangle, box: Rectangle) -> tuple[Point, Point] | None:
 
 
 def overlap(a: Rectangle, b: Rectangle) -> bool:
-    """Whether two rectangles share a pixel."""
+    """Return whether two rectangles share a pixel."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -58,7 +58,7 @@ Spots = tuple[Values, Values, Values, Values]
 def _edges(
     canvas: tuple[int, int], size: tuple[int, int], box: Rectangle, others: Sequence[Rectangle]
 ) -> tuple[Values, Values]:
-    """The left and top edges to try: aligned with the box, or touching something."""
+    """Return the left and top edges to try: aligned with the box, or touching something."""
     tried = []
     for axis in (0, 1):
         low, high, last = box[axis], box[axis + 2], max(canvas[axis] - size[axis], 0)
@@ -71,7 +71,8 @@ def _edges(
 def _shared(spots: Spots, other: Rectangle) -> Values:
     wide = np.minimum(spots[2], other[2]) - np.maximum(spots[0], other[0])
     high = np.minimum(spots[3], other[3]) - np.maximum(spots[1], other[1])
-    return np.clip(wide, 0, None) * np.clip(high, 0, None)
+    shared: Values = np.clip(wide, 0, None) * np.clip(high, 0, None)
+    return shared
 
 
 def _area(box: Rectangle) -> int:
@@ -79,7 +80,7 @@ def _area(box: Rectangle) -> int:
 
 
 def _detour(spots: Spots, box: Rectangle) -> Values:
-    """How far the eye has to go from the box to the label; pixels, with a little more below and beside."""
+    """Measure how far the eye goes from the box to the label, in pixels; below and beside cost a little more."""
     left, top, right, bottom = spots
     away_x = np.maximum(np.maximum(box[0] - right, left - box[2]), 0)
     away_y = np.maximum(np.maximum(box[1] - bottom, top - box[3]), 0)
@@ -90,7 +91,7 @@ def _detour(spots: Spots, box: Rectangle) -> Values:
 
 
 def _between(a: tuple[int, int], b: tuple[int, int]) -> Point:
-    """The ends of the gap between two intervals; twice the middle of what they share, where they do."""
+    """Return the ends of the gap between two intervals; where they overlap, twice the middle of the overlap."""
     if a[1] < b[0]:
         return a[1], b[0]
     if b[1] < a[0]:

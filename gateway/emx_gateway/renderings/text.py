@@ -5,7 +5,7 @@ from emx_shared.contracts.report import Location, Report
 
 
 def as_text(report: Report) -> str:
-    """FINDINGS, LOCATIONS (boxes in pixels of the original image) and IMPRESSION, with notices and model."""
+    """Render FINDINGS, LOCATIONS (boxes in pixels of the original image), IMPRESSION, notices and model."""
     lines = [
         "FINDINGS",
         f"  {report.findings}",

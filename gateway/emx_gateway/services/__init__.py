@@ -1,0 +1,1 @@
+"""What endpoints do, apart from HTTP."""

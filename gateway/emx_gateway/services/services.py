@@ -48,7 +48,7 @@ class Services:
 
 
 def _is_id(text: str) -> bool:
-    """Our ids are lower-case UUIDs; anything else never reaches the store as a key."""
+    """Return whether a text is one of our ids, lower-case UUIDs: nothing else may reach the store as a key."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:

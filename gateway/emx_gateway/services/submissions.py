@@ -179,7 +179,7 @@ class Submissions:
             raise Problem(503, "queue-full", detail, {"Retry-After": "30"})
 
     def _refuse_unqueued(self) -> None:
-        """While Redis is unavailable, jobs are kept in the store alone, up to a bound."""
+        """Refuse more than a bound of jobs that only the store has, while Redis is unavailable."""
         if self._unqueued < self._settings.max_open_per_gateway:
             return
         if not self._ledger.redis.ping():

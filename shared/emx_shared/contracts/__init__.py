@@ -1,0 +1,1 @@
+"""What crosses the rooms: the report, the finding vocabulary, the states."""

@@ -33,7 +33,7 @@ class Finding:
         return self.label.replace(" ", "_")
 
     def terms(self) -> tuple[str, ...]:
-        """What LOCATIONS may call it: the label, with its side where it has one."""
+        """Return what LOCATIONS may call it: the label, with its side if it has one."""
         return (f"{self.label} right", f"{self.label} left") if self.sided else (self.label,)
 
 

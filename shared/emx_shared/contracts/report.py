@@ -86,7 +86,7 @@ class Timings(_Frozen):
     """Seconds spent on each stage by the worker.
 
     ``decode`` is the decoding of the image's bytes, ``prefill`` the vision tower and the prompt, ``generate``
-    the writing of the report. ``prefill`` and ``generate`` are those of the batch the study was read in.
+    the writing of the report. ``prefill`` and ``generate`` are those of the batch that the image was read in.
     """
 
     decode: float = 0.0
@@ -95,6 +95,8 @@ class Timings(_Frozen):
 
 
 class TokenCounts(_Frozen):
+    """Tokens of the prompt, image tokens included, and of the report."""
+
     prompt: int
     generated: int
 

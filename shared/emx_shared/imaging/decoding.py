@@ -60,12 +60,12 @@ def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_00
 
 
 def media_type(start: bytes) -> str:
-    """What a file is by its first 132 bytes. Raises NotAnImage for what is of no accepted kind."""
+    """Tell a file's media type by its first 132 bytes. Raises NotAnImage if it is none that is accepted."""
     return MEDIA_TYPES[_kind(start)]
 
 
 def as_png(decoded: DecodedImage) -> bytes:
-    """The image as decoded, for those who can't show DICOM or TIFF."""
+    """Return a decoded image as PNG, for viewers without DICOM or TIFF."""
     stream = io.BytesIO()
     decoded.image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()

@@ -31,7 +31,7 @@ _STRIP = 2**20
 
 
 def _complete_pillow() -> None:
-    """Pillow lacks 32 unsigned bits in big-endian order, and most deep white-is-zero layouts."""
+    """Teach Pillow 32 unsigned bits in big-endian order, and most deep white-is-zero layouts."""
     known = TiffImagePlugin.OPEN_INFO
     known[TiffImagePlugin.MM, _BLACK_IS_ZERO, (_UNSIGNED,), 1, (32,), ()] = ("I", "I;32BS")
     for (order, photometric, *layout), modes in list(known.items()):
@@ -43,7 +43,7 @@ _complete_pillow()
 
 
 def read(data: bytes, kind: str, max_pixels: int) -> Image.Image:
-    """Mode L, upright. ``kind`` is PNG, JPEG or TIFF. Raises BadImage."""
+    """Read a PNG, JPEG or TIFF (``kind``): mode L, upright. Raises BadImage."""
     if kind == "JPEG" and data.count(b"\xff\xda") > _MAX_SCANS:
         raise BadImage(f"The JPEG has more than {_MAX_SCANS} scans.")
     if kind == "JPEG" and data.count(b"Exif\0\0") > _MAX_EXIF_SEGMENTS:
@@ -68,7 +68,7 @@ def read(data: bytes, kind: str, max_pixels: int) -> Image.Image:
 
 
 def _tiff(opened: Image.Image, max_pixels: int) -> Image.Image:
-    """TIFF 6.0. Pillow turns it upright by itself, and inverts white-is-zero for up to 8 bits only."""
+    """Read TIFF 6.0. Pillow turns it upright by itself, and inverts white-is-zero for up to 8 bits only."""
     tags = dict(opened.tag_v2)  # type: ignore[attr-defined]
     if getattr(opened, "is_animated", False):
         raise BadImage("The TIFF has several pages; one image is read.")
@@ -85,7 +85,7 @@ def _tiff(opened: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _grayscale(image: Image.Image, unsigned: bool = False) -> Image.Image:
-    """Mode L; more than 8 bits are stretched from the image's own minimum to its maximum.
+    """Convert to mode L; more than 8 bits are stretched from the image's own minimum to its maximum.
 
     ``unsigned``: 32 bits, which Pillow takes for signed.
     """
@@ -124,7 +124,7 @@ def _by_strips(image: Image.Image, grayscale: Callable[[Image.Image], Image.Imag
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Some rows at a time, and where they begin: a copy of the whole may take hundreds of megabytes."""
+    """Yield some rows at a time, and where they begin: a copy of the whole may take hundreds of megabytes."""
     rows = max(_STRIP // image.width, 1)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))

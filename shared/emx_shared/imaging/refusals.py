@@ -19,7 +19,7 @@ class ImageTooLarge(BadImage):
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """What a header announces, before any pixel is decoded. Raises ImageTooLarge, or BadImage below MIN_SIDE."""
+    """Check the size in a header before decoding. Raises ImageTooLarge, or BadImage below MIN_SIDE."""
     if width * height > max_pixels:
         raise ImageTooLarge(f"The image has {width}×{height} pixels; at most {max_pixels} are accepted.")
     if min(width, height) < MIN_SIDE:

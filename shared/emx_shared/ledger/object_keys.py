@@ -19,12 +19,12 @@ FORMAT = "format"
 
 
 def open_marker(id: str) -> str:
-    """Marker of a job or batch that still needs attention."""
+    """Return the key of the marker of a job or batch that still needs attention."""
     return f"{OPEN}{id}"
 
 
 def record(id: str) -> str:
-    """Record of a job or batch, the commit point."""
+    """Return the key of the record of a job or batch, the commit point."""
     return f"{JOBS}{id}/request.json"
 
 
@@ -35,32 +35,32 @@ def id_of_record(key: str) -> str | None:
 
 
 def outcome(id: str) -> str:
-    """Outcome of a job or batch."""
+    """Return the key of the outcome of a job or batch."""
     return f"{JOBS}{id}/outcome.json"
 
 
 def inputs(job: str) -> str:
-    """Prefix of a job's images as received; the record names the one that counts."""
+    """Return the prefix of a job's images as received; the record names the one that counts."""
     return f"{JOBS}{job}/input-"
 
 
 def job_input(job: str, sha256: str) -> str:
-    """A job's image as received."""
+    """Return the key of a job's image as received."""
     return f"{inputs(job)}{sha256}"
 
 
 def outbox(delivery: str) -> str:
-    """A webhook that is owed."""
+    """Return the key of a webhook that is owed."""
     return f"{OUTBOX}{delivery}"
 
 
 def delivery(delivery: str) -> str:
-    """A webhook that was delivered or given up."""
+    """Return the key of a webhook that was delivered or given up."""
     return f"{DELIVERIES}{delivery}"
 
 
 def erasing(id: str) -> str:
-    """Marker of an erasure under way."""
+    """Return the key of the marker of an erasure under way."""
     return f"{ERASE}{id}"
 
 
@@ -73,82 +73,82 @@ def groups(record: Record) -> Iterator[str]:
 
 
 def group(tenant: str, kind: str, name: str) -> str:
-    """Prefix of a group's markers. The client's name, which may be of any length, is hashed."""
+    """Return the prefix of a group's markers. The client's name, which may be of any length, is hashed."""
     return f"groups/{tenant}/{kind}/{hashlib.sha256(name.encode()).hexdigest()}/"
 
 
 def upload(tenant: str, id: str) -> str:
-    """An image that was uploaded before its submission."""
+    """Return the key of an image that was uploaded before its submission."""
     return f"{UPLOADS}{tenant}/{id}"
 
 
 def imported(tenant: str, path: str) -> str:
-    """An image that the operator put into the store for a tenant's batches."""
+    """Return the key of an image that the operator put into the store for a tenant's batches."""
     return f"imports/{tenant}/{path}"
 
 
 def batch(batch: str) -> str:
-    """Prefix of all that belongs to a batch, except its record and its outcome."""
+    """Return the prefix of all that belongs to a batch, except its record and its outcome."""
     return f"batches/{batch}/"
 
 
 def submissions(batch: str) -> str:
-    """Prefix of what all submissions of a batch brought."""
+    """Return the prefix of what all submissions of a batch brought."""
     return f"batches/{batch}/of-"
 
 
 def submission(batch: str, nonce: str) -> str:
-    """Prefix of what one submission brought: of several with one idempotency key, one counts."""
+    """Return the prefix of what one submission brought: of several with one idempotency key, one counts."""
     return f"{submissions(batch)}{nonce}/"
 
 
 def pages(batch: str, nonce: str) -> str:
-    """Prefix of the manifest's pages."""
+    """Return the prefix of the manifest's pages."""
     return f"{submission(batch, nonce)}manifest-"
 
 
 def page(batch: str, nonce: str, number: int) -> str:
-    """One page of the manifest."""
+    """Return the key of one page of the manifest."""
     return f"{pages(batch, nonce)}{number:05d}.json"
 
 
 def batch_input(batch: str, nonce: str, sha256: str) -> str:
-    """An image that came with the batch."""
+    """Return the key of an image that came with the batch."""
     return f"{submission(batch, nonce)}input-{sha256}"
 
 
 def cursor(batch: str) -> str:
-    """How many rows were submitted at least."""
+    """Return the key of the number of rows that were submitted at least."""
     return f"batches/{batch}/cursor"
 
 
 def unread_batches(tenant: str) -> str:
-    """Prefix of the markers of a tenant's unread batches."""
+    """Return the prefix of the markers of a tenant's unread batches."""
     return f"{UNREAD}{tenant}/"
 
 
 def unread_batch(tenant: str, batch: str) -> str:
-    """Marker that exists while the manifest may have rows without a job, which only the manifest names."""
+    """Return the key of the marker that exists while a manifest may have rows without a job."""
     return f"{unread_batches(tenant)}{batch}"
 
 
 def paused(batch: str) -> str:
-    """Marker that exists while the batch is paused."""
+    """Return the key of the marker that exists while the batch is paused."""
     return f"batches/{batch}/paused"
 
 
 def done_markers(batch: str) -> str:
-    """Prefix of the markers of ended items."""
+    """Return the prefix of the markers of ended items."""
     return f"batches/{batch}/done/"
 
 
 def done_marker(batch: str, page: int, row: int, state: JobState) -> str:
-    """Marker of an ended item; ``page`` is the page of the manifest that has the row."""
+    """Return the key of the marker of an ended item; ``page`` is the page of the manifest that has the row."""
     return f"{done_markers_of_page(batch, page)}{row:08d}-{state}"
 
 
 def done_markers_of_page(batch: str, page: int) -> str:
-    """Prefix of the markers of ended items in one page of the manifest."""
+    """Return the prefix of the markers of ended items in one page of the manifest."""
     return f"{done_markers(batch)}{page:05d}/"
 
 

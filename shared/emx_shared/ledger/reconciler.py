@@ -75,7 +75,7 @@ class Reconciler:
             log.exception("reconciling failed for %s", entry.key)
 
     def _may_enqueue(self) -> bool:
-        """After Redis lost its memory, give running workers one lease period to show themselves."""
+        """Return whether to enqueue: after Redis was lost, running workers get one lease period to show up."""
         epoch = self.ledger.redis.epoch.current()
         if epoch == "unavailable":
             return False

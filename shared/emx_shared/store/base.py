@@ -12,7 +12,7 @@ class StoreError(Exception):
 
 
 class StoreFull(StoreError):
-    """There is no room for what was to be written."""
+    """The store is full."""
 
 
 class NoSuchObject(KeyError):
@@ -20,7 +20,7 @@ class NoSuchObject(KeyError):
 
 
 class UnsuitableStore(StoreError):
-    """The store lacks something that the ledger stands on, such as conditional PUT."""
+    """The store lacks something that the ledger depends on, such as conditional PUT."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,18 @@ class Entry:
 
 
 class Store(ABC):
-    """Keys are relative paths with ``/``. A write is durable when it returns, and seen whole or not at all."""
+    """An object store. Keys are relative paths with ``/``.
+
+    A write is durable when it returns, and visible whole or not at all. Every method may raise StoreError.
+    """
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """Raises NoSuchObject."""
+        """Return an object's bytes. Raises NoSuchObject."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace."""
+        """Write or replace an object."""
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -48,7 +51,7 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Deleting what isn't there is no error."""
+        """Delete an object; it is no error if it doesn't exist."""
 
     def delete_below(self, prefix: str) -> None:
         """Delete all objects whose key begins with ``prefix``."""
@@ -57,21 +60,22 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[Entry]:
-        """Objects whose key begins with ``prefix``, in key order."""
+        """Yield the objects whose key begins with ``prefix``, in key order."""
 
     @abstractmethod
     def now(self) -> datetime:
-        """The store's clock, by which ages are told, in UTC."""
+        """Return the store's clock, by which ages are measured, in UTC."""
 
     @abstractmethod
     def size(self, key: str) -> int:
-        """Bytes of an object. Raises NoSuchObject."""
+        """Return an object's size in bytes. Raises NoSuchObject."""
 
     def presign_put(self, key: str, seconds: int) -> str | None:
-        """A URL to which anyone may PUT this object for so long; None where the store has no address."""
+        """Return a URL to which anyone may PUT this object for so long; None where the store has no address."""
         return None
 
     def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
         try:
             self.get(key)
         except NoSuchObject:
@@ -79,7 +83,7 @@ class Store(ABC):
         return True
 
     def check(self) -> None:
-        """Refuse a store that ignores put-if-absent: raises UnsuitableStore, or StoreError if it is away."""
+        """Refuse a store that ignores put-if-absent. Raises UnsuitableStore; StoreError if it is unavailable."""
         key = f"probe/{uuid.uuid4()}"
         try:
             first, second = self.put_if_absent(key, b"1"), self.put_if_absent(key, b"2")

@@ -8,15 +8,20 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from typing_extensions import override
+
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
 _PARTS = ".parts"
 
 
 class DirectoryStore(Store):
-    """Files written aside, fsynced, then moved (put) or linked (put_if_absent) into place in one
-    file system. Both are atomic by POSIX; the folder, and every folder in which one had to be made,
-    is fsynced before the write is said to be done."""
+    """Files below one directory.
+
+    A file is written aside, fsynced, then moved (put) or linked (put_if_absent) into place. POSIX makes both atomic
+    in one file system. Its folder, and each folder in which one had to be made, is fsynced before the write
+    counts as done.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -31,15 +36,18 @@ class DirectoryStore(Store):
             raise ValueError("not a key")
         return self.root / key
 
+    @override
     def get(self, key: str) -> bytes:
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NoSuchObject(key) from None
 
+    @override
     def put(self, key: str, data: bytes) -> None:
         self._write(key, data, replace=True)
 
+    @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
         if self._path(key).exists():
             return False
@@ -71,6 +79,7 @@ class DirectoryStore(Store):
         finally:
             part.unlink(missing_ok=True)
 
+    @override
     def delete(self, key: str) -> None:
         path = self._path(key)
         path.unlink(missing_ok=True)
@@ -80,6 +89,7 @@ class DirectoryStore(Store):
                     break
                 folder.rmdir()
 
+    @override
     def list(self, prefix: str) -> Iterator[Entry]:
         folder = self.root / prefix.rpartition("/")[0]
         for path in sorted(folder.rglob("*")):
@@ -90,21 +100,24 @@ class DirectoryStore(Store):
                 if path.is_file():
                     yield Entry(key, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
+    @override
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    @override
     def size(self, key: str) -> int:
         try:
             return self._path(key).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchObject(key) from None
 
+    @override
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make the folder if it isn't there. Returns the folders that have a new entry by that."""
+    """Create the folder if it doesn't exist. Return the folders that have a new entry by that."""
     try:
         folder.mkdir()
     except FileExistsError:

@@ -12,6 +12,7 @@ import urllib3
 from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
+from typing_extensions import override
 
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull, UnsuitableStore
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class S3Store(Store):
-    """One bucket, made if it isn't there. Buckets with versioning are refused: an erasure must erase."""
+    """One bucket, created if it doesn't exist. Buckets with versioning are refused: an erasure must erase."""
 
     def __init__(
         self,
@@ -33,7 +34,10 @@ class S3Store(Store):
         secure: bool,
         public: str | None = None,
     ) -> None:
-        """``public``: http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``."""
+        """Set the bucket and how to reach it.
+
+        ``public`` is http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``.
+        """
         self.bucket = bucket
         self._public: Minio | None = None
         if public:
@@ -69,6 +73,7 @@ class S3Store(Store):
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
 
+    @override
     def get(self, key: str) -> bytes:
         def read() -> bytes:
             answer = self._client.get_object(self.bucket, key)
@@ -80,9 +85,11 @@ class S3Store(Store):
 
         return self._ask(read, key)
 
+    @override
     def put(self, key: str, data: bytes) -> None:
         self._ask(lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
 
+    @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
         for attempt in range(_CONFLICT_TRIES):
             try:
@@ -99,32 +106,38 @@ class S3Store(Store):
                 raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
         raise StoreError("The object store kept answering ConditionalRequestConflict")
 
+    @override
     def delete(self, key: str) -> None:
         self._ask(lambda: self._client.remove_object(self.bucket, key))
 
+    @override
     def list(self, prefix: str) -> Iterator[Entry]:
         objects = self._ask(lambda: iter(self._client.list_objects(self.bucket, prefix, recursive=True)))
         while (found := self._ask(lambda: next(objects, None))) is not None:
             yield Entry(str(found.object_name), found.last_modified or self.now())
 
+    @override
     def now(self) -> datetime:
-        """The Date header of the server's answer, asked for at most once a minute."""
+        """Return the time in the server's Date header, asked for at most once a minute."""
         if self._clock_offset is None or time.monotonic() - self._clock_offset[1] > 60:
             answer = self._ask(lambda: self._client._execute("HEAD", self.bucket))
             date = parsedate_to_datetime(answer.headers["Date"])
             self._clock_offset = (date.timestamp() - time.time(), time.monotonic())
         return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
 
+    @override
     def size(self, key: str) -> int:
         found = self._ask(lambda: self._client.stat_object(self.bucket, key), key)
         return int(found.size or 0)
 
+    @override
     def presign_put(self, key: str, seconds: int) -> str | None:
         if self._public is None:
             return None
         # Signing needs no connection, and the signature names the host that the client will ask.
         return str(self._public.presigned_put_object(self.bucket, key, timedelta(seconds=seconds)))
 
+    @override
     def exists(self, key: str) -> bool:
         try:
             self._ask(lambda: self._client.stat_object(self.bucket, key), key)
@@ -132,6 +145,7 @@ class S3Store(Store):
             return False
         return True
 
+    @override
     def check(self) -> None:
         if not self._ask(lambda: self._client.bucket_exists(self.bucket)):
             self._ask(lambda: self._client.make_bucket(self.bucket))

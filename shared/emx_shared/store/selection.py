@@ -9,7 +9,10 @@ from emx_shared.store.directory import DirectoryStore
 
 
 def open_store(settings: Settings) -> Store:
-    """``file:DIR`` or ``s3+http(s)://HOST[:PORT]/BUCKET``. Raises UnsuitableStore for anything else."""
+    """Return the store that EMX_STORE names.
+
+    ``file:DIR`` or ``s3+http(s)://HOST[:PORT]/BUCKET``. Raises UnsuitableStore for anything else.
+    """
     url = urlsplit(settings.store)
     if folder := folder_of(settings.store):
         return DirectoryStore(folder)
@@ -29,6 +32,6 @@ def open_store(settings: Settings) -> Store:
 
 
 def folder_of(store: str) -> Path | None:
-    """The directory that ``file:DIR`` names; None for other stores."""
+    """Return the directory that ``file:DIR`` names; None for other stores."""
     url = urlsplit(store)
     return Path(url.netloc + url.path) if url.scheme == "file" else None

@@ -1,0 +1,1 @@
+"""DICOM radiographs, and what guards their decoders."""

@@ -19,7 +19,7 @@ _ELSEWHERE = {
 
 
 def is_elsewhere(body_part: str) -> bool:
-    """True for the defined terms (DICOM PS3.16 Annex L) of parts without the chest, however they are spaced.
+    """Return whether a value is a defined term (DICOM PS3.16 Annex L) of a part without the chest.
 
     The element is free text in practice, in many languages, and often empty or a default: whatever isn't known
     to be another part may be a chest.

@@ -13,7 +13,7 @@ _JPEG_XT = 0xEB
 
 
 def declared_size(frame: bytes) -> tuple[int, int, int]:
-    """Columns, rows and components.
+    """Return the columns, rows and components that a compressed frame declares.
 
     Of a JPEG (ITU-T T.81 B.2.2), JPEG-LS (T.87) or JPEG 2000 (T.800 A.5.1) codestream without a file format
     around it, as DICOM PS3.5 A.4 demands. Raises BadImage, or struct.error or IndexError where it is cut short.

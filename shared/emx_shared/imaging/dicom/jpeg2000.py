@@ -1,4 +1,4 @@
-"""What a JPEG 2000 codestream (ITU-T T.800) has a decoder set aside, added up before one is let near it."""
+"""What memory a JPEG 2000 codestream (ITU-T T.800) makes a decoder allocate, added up before decoding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class _Style:
     precincts: tuple[tuple[int, int], ...]
 
     def pieces(self, width: int, height: int) -> tuple[int, int]:
-        """A tile's precincts and code-blocks, but for those that an uneven place of the tile adds (B.6, B.7)."""
+        """Count a tile's precincts and code-blocks, without those that its uneven place adds (B.6, B.7)."""
         precincts = blocks = 0
         for level, precinct in enumerate(self.precincts):
             shift = len(self.precincts) - 1 - level
@@ -47,7 +47,7 @@ class _Style:
 
 
 def check_cost(frame: bytes) -> None:
-    """Of a codestream whose size and single component, by ``declared_size``, are accepted.
+    """Refuse a codestream that costs too much; its size and single component were accepted by ``declared_size``.
 
     Raises BadImage where a decoder would need far more memory or time than for any radiograph, or struct.error,
     IndexError or ZeroDivisionError where the headers are damaged.
@@ -88,7 +88,7 @@ def _style(frame: bytes, at: int, custom_precincts: int, layers: int) -> _Style:
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment of the main header and of the tile-parts' (A.3), but for SIZ and SOT."""
+    """Yield marker and place of each segment of the main header and the tile-parts' (A.3), except SIZ and SOT."""
     at, end = 4 + unpack_from(">H", frame, 4)[0], 0
     for _ in range(_MAX_SEGMENTS):
         marker, length = unpack_from(">HH", frame, at)

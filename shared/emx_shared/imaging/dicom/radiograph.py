@@ -16,7 +16,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_windowing, pixel_array
+from pydicom.pixels.processing import apply_windowing
+from pydicom.pixels.utils import pixel_array
 
 from emx_shared.imaging.dicom import jpeg2000, rle
 from emx_shared.imaging.dicom.body_parts import is_elsewhere
@@ -71,7 +72,7 @@ _MAX_ITEMS = 10_000
 
 
 def read(data: bytes, max_bytes: int, max_pixels: int) -> tuple[Image.Image, Spacing | None]:
-    """The radiograph in a DICOM file (PS3.10), mode L, and its pixel spacing.
+    """Read the radiograph in a DICOM file (PS3.10): mode L, and its pixel spacing.
 
     Modality CR or DX, one frame of MONOCHROME1 or MONOCHROME2. Modality LUT or rescale (PS3.3 C.11.1), then the
     first VOI LUT or window (C.11.2), or the image's own range where there is neither; MONOCHROME1 is inverted.
@@ -90,7 +91,7 @@ def read(data: bytes, max_bytes: int, max_pixels: int) -> tuple[Image.Image, Spa
 
 
 def _body(data: bytes, max_bytes: int) -> tuple[bytes, uid.UID]:
-    """All that follows the file meta information, inflated where need be, and its transfer syntax."""
+    """Return what follows the file meta information, inflated where need be, and its transfer syntax."""
     stream = io.BytesIO(data[:_MAX_HEADER])
     stream.seek(132)
     meta = read_dataset(
@@ -107,7 +108,7 @@ def _body(data: bytes, max_bytes: int) -> tuple[bytes, uid.UID]:
 
 
 def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
-    """The elements before the pixels, and where in ``body`` the pixels begin."""
+    """Return the elements before the pixels, and where in ``body`` the pixels begin."""
     little = syntax != uid.ExplicitVRBigEndian
     if body.count(b"\xfe\xff\x00\xe0" if little else b"\xff\xfe\xe0\x00") > _MAX_ITEMS:
         raise BadImage(f"The DICOM file has more than {_MAX_ITEMS} items in its sequences.")
@@ -123,7 +124,7 @@ def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
 
 
 def _check(header: Dataset, max_pixels: int) -> None:
-    """Everything that can be refused before a pixel is decoded."""
+    """Refuse everything that can be refused before a pixel is decoded."""
     modality = str(header.get("Modality") or "").strip().upper()
     if modality not in RADIOGRAPHS:
         named = f"{modality}, {_OTHERS[modality]}" if modality in _OTHERS else "not one that is known"
@@ -140,7 +141,7 @@ def _check(header: Dataset, max_pixels: int) -> None:
 
 
 def _pixels(header: Dataset, body: bytes, at: int, syntax: uid.UID) -> npt.NDArray[Any]:
-    """The stored values, (rows, columns), of at most 16 bits. Completes ``header`` with the pixels."""
+    """Return the stored values, (rows, columns), of at most 16 bits. Completes ``header`` with the pixels."""
     if syntax not in _NATIVE | _COMPRESSED:
         raise BadImage("The DICOM file's transfer syntax is not one that can be read here.")
     stream = io.BytesIO(body)
@@ -171,10 +172,11 @@ def _pixels(header: Dataset, body: bytes, at: int, syntax: uid.UID) -> npt.NDArr
 
 
 def _of_bits(pixels: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
-    """Only the bits stored, with their sign (PS3.5 8.1.1)."""
+    """Keep only the bits stored, with their sign (PS3.5 8.1.1)."""
     unused = header.BitsAllocated - header.BitsStored
     signed = pixels.view(f"i{pixels.itemsize}") if header.PixelRepresentation else pixels
-    return (signed << unused) >> unused
+    stored: npt.NDArray[Any] = (signed << unused) >> unused
+    return stored
 
 
 _ROWS_AT_A_TIME = 256
@@ -182,7 +184,7 @@ _ROWS_AT_A_TIME = 256
 
 
 def _shown(pixels: npt.NDArray[Any], header: Dataset) -> Image.Image:
-    """What is shown depends on the stored value alone, so it is worked out once for each value that may occur."""
+    """Map stored values to gray. That depends on the value alone, so it is worked out once for each value."""
     low, high = int(pixels.min()), int(pixels.max())
     shown = _of_interest(_of_modality(np.arange(low, high + 1), header), header)
     if not np.isfinite(shown).all():
@@ -198,7 +200,7 @@ def _shown(pixels: npt.NDArray[Any], header: Dataset) -> Image.Image:
 
 
 def _of_modality(stored: npt.NDArray[np.int64], header: Dataset) -> Values:
-    """Modality LUT or rescale, PS3.3 C.11.1."""
+    """Apply the Modality LUT or the rescale (PS3.3 C.11.1)."""
     if header.get("ModalityLUTSequence"):
         return _looked_up(stored.astype(np.float64), header.ModalityLUTSequence[0])[0]
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
@@ -206,19 +208,21 @@ def _of_modality(stored: npt.NDArray[np.int64], header: Dataset) -> Values:
 
 
 def _of_interest(values: Values, header: Dataset) -> Values:
-    """VOI LUT or window, PS3.3 C.11.2, as 0 to 255; the values' own range where there is neither."""
+    """Apply VOI LUT or window (PS3.3 C.11.2), to 0 to 255; the values' own range where there is neither."""
     if header.get("VOILUTSequence"):
         found, top = _looked_up(values, header.VOILUTSequence[0])
         return found * (255 / top)
     window = _window(header)
     if window:
-        return apply_windowing(values, window)
+        shown: Values = apply_windowing(values, window)
+        return shown
     low = values.min()
-    return (values - low) * (255 / ((values.max() - low) or 1))
+    stretched: Values = (values - low) * (255 / ((values.max() - low) or 1))
+    return stretched
 
 
 def _window(header: Dataset) -> Dataset | None:
-    """The first window, for a display of 8 bits; None where there is none, or one without a width."""
+    """Return the first window, for a display of 8 bits; None where there is none, or it has no width."""
     center, width = (np.atleast_1d(header.get(name) or []) for name in ("WindowCenter", "WindowWidth"))
     function = str(header.get("VOILUTFunction") or "LINEAR").upper()
     least = 1 if function == "LINEAR" else 1e-9
@@ -231,7 +235,7 @@ def _window(header: Dataset) -> Dataset | None:
 
 
 def _looked_up(values: Values, item: Dataset) -> tuple[Values, int]:
-    """Through the table of a Modality or VOI LUT item, and the largest value its entries can have.
+    """Look values up in a Modality or VOI LUT; also return the largest value that its entries can have.
 
     Here rather than pydicom's, which has 8-bit tables of more than 256 entries wrong.
     """
@@ -246,7 +250,7 @@ def _looked_up(values: Values, item: Dataset) -> tuple[Values, int]:
 
 
 def _spacing(header: Dataset) -> Spacing | None:
-    """PixelSpacing (PS3.3 10.7.1.3), else ImagerPixelSpacing, which is that at the detector."""
+    """Return PixelSpacing (PS3.3 10.7.1.3), else ImagerPixelSpacing, which is that at the detector."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         try:
             row, column = (float(value) for value in header.get(keyword))

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def unpack(frame: bytes, rows: int, columns: int, bytes_per_pixel: int) -> npt.NDArray[np.unsignedinteger]:
-    """One grayscale frame as (rows, columns) of uint8 or uint16. Raises ValueError or struct.error."""
+    """Decode one grayscale frame to (rows, columns) of uint8 or uint16. Raises ValueError or struct.error."""
     count, *offsets = unpack_from("<16I", frame)
     if count != bytes_per_pixel:
         raise ValueError("not one segment for each byte of a pixel")

@@ -1,0 +1,1 @@
+"""The operations on single jobs: submit, start, finish, deliver, erase."""
