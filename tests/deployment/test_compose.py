@@ -1,21 +1,16 @@
 """docker-compose.yml, read by a parser; its object store is started for real, from the wheel."""
 
-import importlib.metadata
 import os
 import re
 import subprocess
 import sys
 import sysconfig
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.markers import Marker
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from emx_shared.api_keys import KeyRing
 from emx_shared.settings import Settings
@@ -30,21 +25,6 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("gateway", "courier", "worker")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-
-
-def _project() -> list[str]:
-    """Our requirements with the extras as markers, as a wheel's metadata would have them."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = list(project["dependencies"])
-    for extra, texts in project["optional-dependencies"].items():
-        for requirement in map(Requirement, texts):
-            own = f"extra == '{extra}'"
-            requirement.marker = Marker(f"({requirement.marker}) and {own}" if requirement.marker else own)
-            required.append(str(requirement))
-    return required
-
-
-PROJECT = _project()
 
 
 def test_every_part_is_there() -> None:
@@ -108,13 +88,14 @@ def test_images_are_pinned_and_what_they_copy_exists() -> None:
             assert source in COMPOSE["volumes"] or (ROOT / source).exists()
 
 
-@pytest.mark.parametrize("extra", ["gateway", "worker"])
-def test_an_images_requirements_are_those_of_its_extra(extra: str) -> None:
-    """To write them anew: the lines of requirements.txt that the failed comparison names."""
-    pinned = {_name(line): line for line in (ROOT / "requirements.txt").read_text().split()}
-    listed = (ROOT / f"requirements-{extra}.txt").read_text().split()
-    assert listed == sorted((pinned[name] for name in _closure(extra)), key=_name)
-    assert (extra == "worker") == any(line.startswith("torch==") for line in listed)
+def test_the_requirements_are_those_of_the_extras() -> None:
+    command = [sys.executable, "scripts/lock_requirements.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    torch = {
+        extra: "\ntorch==" in (ROOT / f"requirements-{extra}.txt").read_text() for extra in ("gateway", "worker")
+    }
+    assert torch == {"gateway": False, "worker": True}
 
 
 def test_the_object_store_starts_with_its_command_and_asks_for_the_keys(tmp_path: Path) -> None:
@@ -156,27 +137,6 @@ def _wait_for(store: S3Store) -> None:
             if time.monotonic() > give_up:
                 raise
             time.sleep(0.5)
-
-
-def _name(line: str) -> str:
-    return str(canonicalize_name(line.partition("==")[0]))
-
-
-def _closure(extra: str) -> set[str]:
-    """Names of all distributions that the extra needs, by what is installed."""
-    seen: set[tuple[str, frozenset[str]]] = set()
-    todo = [("explainmyxray", frozenset({extra}))]
-    while todo:
-        name, extras = todo.pop()
-        if (name, extras) in seen:
-            continue
-        seen.add((name, extras))
-        # Ours as pyproject.toml has them now; an editable install remembers those of its day.
-        for text in PROJECT if name == "explainmyxray" else importlib.metadata.requires(name) or []:
-            needed = Requirement(text)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in (*extras, "")):
-                todo.append((str(canonicalize_name(needed.name)), frozenset(needed.extras)))
-    return {name for name, _ in seen} - {"explainmyxray"}
 
 
 def test_the_gateways_image_has_the_command_that_makes_keys(tmp_path: Path) -> None:

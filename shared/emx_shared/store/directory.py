@@ -18,7 +18,7 @@ _PARTS = ".parts"
 class DirectoryStore(Store):
     """Files below one directory.
 
-    A file is written aside, fsynced, then moved (put) or linked (put_if_absent) into place. POSIX makes both atomic
+    A file is written aside, fsynced, then moved (put) or linked (put_if_absent) into place: atomic by POSIX
     in one file system. Its folder, and each folder in which one had to be made, is fsynced before the write
     counts as done.
     """
