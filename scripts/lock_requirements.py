@@ -1,7 +1,7 @@
 """Write the requirements files: every version that the extras of pyproject.toml need, as installed here.
 
-``python scripts/lock_requirements.py`` writes them anew; with ``--check`` nothing is written, and the exit code is 1
-where a file differs. To take newer versions, install them first: ``pip install --upgrade -e '.[dev]'``.
+``python scripts/lock_requirements.py`` writes them anew; with ``--check`` nothing is written, and the exit code is
+1 where a file differs. To take newer versions, install them first: ``pip install --upgrade -e '.[dev]'``.
 """
 
 import argparse

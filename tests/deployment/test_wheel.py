@@ -55,7 +55,7 @@ def environment(folder: Path, wheel: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything: the wheel, and what it needs borrowed from the tests' environment, but nothing of the clone's."""
+    """The wheel with all that it needs, borrowed from the tests' environment, but nothing of the clone."""
     folder = tmp_path_factory.mktemp("whole")
     programs = environment(folder, wheel, "--no-deps")
     (site,) = folder.glob("lib/python*/site-packages")
