@@ -1,4 +1,4 @@
-"""Checkpoints of each architecture at its smallest, and studies to read."""
+"""Checkpoints of each architecture at its smallest, and images to read."""
 
 import json
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from transformers.utils import logging
 from emx_shared.contracts.report import ImageFacts
 from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import ImageTask
 from emx_worker.model.architectures import Model
-from emx_worker.model.checkpoint import Manifest, read_config, read_processor
+from emx_worker.model.checkpoint import ModelSpec, read_config, read_processor
 from emx_worker.model.loading import LoadedModel, load_model
 from emx_worker.model.weights import read_weights
-from emx_worker.report_builder import Study
 
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,10 +50,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes reports of many lengths, and whose sliding window is shorter than its prompt."""
     folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
     config.text_config.sliding_window = 16
-    manifest = Manifest(name="tiny", revision="0", demo=True, max_new_tokens=140)
+    spec = ModelSpec(name="tiny", revision="0", demo=True, max_new_tokens=140)
     processor = build_processor(config)
     model = _with_opinions(random_model(0, config), processor.tokenizer, ["<end_of_turn>"], 3)
-    save_checkpoint(model, processor, manifest, folder)
+    save_checkpoint(model, processor, spec, folder)
     return folder
 
 
@@ -63,7 +63,7 @@ def json_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("model") / "json", tiny_config()
     processor = build_processor(config)
     model = _with_opinions(random_model(1, config), processor.tokenizer, ["<end_of_turn>", "{", '"'], 4)
-    save_checkpoint(model, processor, Manifest(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
+    save_checkpoint(model, processor, ModelSpec(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     for token in tokenizer["added_tokens"]:
         token["content"] = token["content"].replace("<loc", "<none")
@@ -78,8 +78,8 @@ def paligemma_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytes
     config = read_config(random)
     model, processor = read_weights(random, config, dtype=torch.float32), read_processor(random, config)
     folder = tmp_path_factory.mktemp("model") / random.name
-    manifest = Manifest(name=random.name, revision="0", max_new_tokens=140)
-    save_checkpoint(_with_opinions(model, processor.tokenizer, ["<eos>"], 5), processor, manifest, folder)
+    spec = ModelSpec(name=random.name, revision="0", max_new_tokens=140)
+    save_checkpoint(_with_opinions(model, processor.tokenizer, ["<eos>"], 5), processor, spec, folder)
     return folder
 
 
@@ -101,14 +101,14 @@ def engine(dense: LoadedModel) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def studies() -> Studies:
-    """The first so many of a row of studies, 200 × 120 pixels, each of another pattern."""
+def tasks() -> Tasks:
+    """Make the first ``count`` of a fixed row of images, 200 × 120 pixels, each with another pattern."""
 
-    def first(count: int) -> list[Study]:
+    def first(count: int) -> list[ImageTask]:
         random = np.random.default_rng(0)
         facts = ImageFacts(width=200, height=120, media_type="image/png", sha256="0" * 64)
         patterns = [random.integers(0, 255, (n + 2, n + 3), dtype=np.uint8) for n in range(count)]
         images = [Image.fromarray(pattern).resize((200, 120)) for pattern in patterns]
-        return [Study(id=str(n), image=image, facts=facts) for n, image in enumerate(images)]
+        return [ImageTask(id=str(n), image=image, facts=facts) for n, image in enumerate(images)]
 
     return first

@@ -57,7 +57,7 @@ def test_a_lease_is_kept_as_long_as_it_is_held(index: Index, heartbeat: Heartbea
         time.sleep(0.1)
         assert index.redis.get("lease:job") == "mine"
     assert not cancelled.is_set()
-    heartbeat.let_go("mine")
+    heartbeat.release("mine")
     assert soon(lambda: not index.leased("job"))
 
 
@@ -123,7 +123,7 @@ def test_a_job_taken_twice_by_one_worker_has_two_holds(index: Index, heartbeat: 
     index.redis.set("lease:job", "mine too")
     second = heartbeat.hold("job", "mine too")
     assert soon(first.is_set)
-    heartbeat.let_go("mine")
+    heartbeat.release("mine")
     time.sleep(LEASE * 1.5)
     assert index.redis.get("lease:job") == "mine too"
     assert not second.is_set()

@@ -14,18 +14,18 @@ from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.pretrain.tokenizer import FIRST_LOC
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model import loading
 from emx_worker.model.int4.quantisation import to_int4
 from emx_worker.model.loading import ModelError, load_model
 from emx_worker.model.weights import read_weights as read
-from emx_worker.report_builder import Reading, Study
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
     pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied"),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
 ]
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 LAYERS = r".*language_model.*\.(q_proj|v_proj|down_proj)"
 WEIGHTS = "adapter_model.safetensors"
 WAYS: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ PROBE = torch.tensor([[2, 3, FIRST_LOC + 5, 10, FIRST_LOC + 1000]])
 
 @pytest.mark.parametrize("way", ["whole embedding", "tied embedding", "new rows"])
 def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
-    way: str, base: Path, tmp_path: Path, studies: Studies
+    way: str, base: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     wanted = trained(base, tmp_path / "chest", **WAYS[way])
     (tmp_path / "chest" / "emx.json").write_text('{"name": "chest-reader", "max_new_tokens": 90}')
@@ -73,9 +73,9 @@ def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
         with torch.inference_mode():
             logits = loaded.model(input_ids=PROBE).logits
         assert (logits - wanted).norm() / wanted.norm() < apart, quantisation
-        reading = Engine(loaded).write(studies(1))[0]
-        assert isinstance(reading, Reading)
-        parse(reading.text)
+        generation = Engine(loaded).generate(tasks(1))[0]
+        assert isinstance(generation, Generation)
+        parse(generation.text)
         provenance = loaded.provenance
         assert provenance.adapter and provenance.adapter.startswith("chest@")
         assert (provenance.name, provenance.revision, loaded.max_new_tokens) == ("chest-reader", "0", 90)
@@ -107,7 +107,7 @@ def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
 
 
 def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
-    checkpoint: Path, tmp_path: Path, studies: Studies
+    checkpoint: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
     lora = get_peft_model(model, LoraConfig(r=4, target_modules=LAYERS, init_lora_weights=False))
@@ -115,12 +115,14 @@ def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     weights = load_file(tmp_path / "b" / WEIGHTS)
     save_file({name: -value for name, value in weights.items()}, tmp_path / "b" / WEIGHTS)
-    readings, names = [], []
+    generations, names = [], []
     for adapter in (None, tmp_path / "a", tmp_path / "b"):
         loaded = load_model(checkpoint, adapter=adapter, quantisation="int4")
-        readings.append(Engine(loaded).write(studies(3)))
+        generations.append(Engine(loaded).generate(tasks(3)))
         names.append(loaded.provenance.adapter)
-    texts = [[reading.text for reading in batch if isinstance(reading, Reading)] for batch in readings]
+    texts = [
+        [generation.text for generation in batch if isinstance(generation, Generation)] for batch in generations
+    ]
     assert texts[0] != texts[1]
     assert names[0] is None
     assert names[1] is not None and names[2] is not None
@@ -130,7 +132,7 @@ def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
 def test_an_embedding_padded_to_more_rows_than_tokens_fits(base: Path, tmp_path: Path) -> None:
     wanted = trained(base, tmp_path / "a", rows=FIRST_LOC + LOC_BINS + 64, **WAYS["whole embedding"])
     loaded = load_model(base, adapter=tmp_path / "a", quantisation="none")
-    assert loaded.dialect.vocabulary == FIRST_LOC + LOC_BINS + 64
+    assert loaded.box_decoding.vocabulary == FIRST_LOC + LOC_BINS + 64
     with torch.inference_mode():
         assert torch.allclose(loaded.model(input_ids=PROBE).logits, wanted, atol=1e-4)
 

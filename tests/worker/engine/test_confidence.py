@@ -21,7 +21,7 @@ def probabilities(report: ReportText, **odds: float) -> tuple[float, ...]:
     pieces = PIECE.findall(str(report))
     assert "".join(pieces) == str(report)
     each = [odds.get(piece.replace(" ", "_"), 1.0) for piece in pieces]
-    return finding_probabilities(report, LOC.naming(str(report)), pieces, each)
+    return finding_probabilities(report, LOC.finding_spans(str(report)), pieces, each)
 
 
 def test_the_sentence_decides_from_its_first_token_to_the_last_that_names() -> None:
@@ -63,10 +63,10 @@ def test_in_json_the_box_stands_before_the_term_and_counts_no_more_than_elsewher
     )
     text = f"FINDINGS: Something.\nLOCATIONS: {locations}\nIMPRESSION: Something."
     notation, pieces = Box2dNotation(), re.findall(r"\d|[A-Za-z]+|.|\n", text, re.DOTALL)
-    report, naming = notation.parse(text), notation.naming(text)
+    report, finding_spans = notation.parse(text), notation.finding_spans(text)
 
     def with_odds(**odds: float) -> tuple[float, ...]:
-        return finding_probabilities(report, naming, pieces, [odds.get(piece, 1.0) for piece in pieces])
+        return finding_probabilities(report, finding_spans, pieces, [odds.get(piece, 1.0) for piece in pieces])
 
     assert with_odds(left=0.5, nodule=0.25) == (0.5, 0.25)
     assert with_odds(**dict.fromkeys("13468", 0.5)) == (1, 1)
@@ -78,7 +78,7 @@ def test_tokens_across_the_edges_of_a_span_count() -> None:
     report = told("Odd. A left mass grows.", "mass left")
     pieces = ["FINDINGS: Odd", ". A l", "ef", "t ma", "ss gr", "ows.", str(report).partition("ows.")[2], ""]
     odds = [0.1, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
-    assert finding_probabilities(report, LOC.naming(str(report)), pieces, odds) == (pytest.approx(1 / 16),)
+    assert finding_probabilities(report, LOC.finding_spans(str(report)), pieces, odds) == (pytest.approx(1 / 16),)
 
 
 def test_a_report_without_findings_has_no_probabilities() -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from emx_shared.redis_state.index import Index
-from emx_worker.text_publisher import EVERY, Teller
+from emx_worker.text_publisher import POLL_SECONDS, TextPublisher
 
 
 def told(index: Index, job: str) -> list[tuple[Any, Any]]:
@@ -13,33 +13,33 @@ def told(index: Index, job: str) -> list[tuple[Any, Any]]:
 
 def test_text_of_watched_jobs_is_told_piece_by_piece(index: Index) -> None:
     texts = {"watched": "FINDINGS: ", "other": "FINDINGS: "}
-    teller = Teller(index, lambda: dict(texts))
+    publisher = TextPublisher(index, lambda: dict(texts))
     index.watch("watched")
-    time.sleep(3 * EVERY)
+    time.sleep(3 * POLL_SECONDS)
     texts["watched"] += "Clear."
-    time.sleep(3 * EVERY)
+    time.sleep(3 * POLL_SECONDS)
     texts["watched"] = "FIND"  # another worker's, or read again
-    time.sleep(3 * EVERY)
-    teller.close()
+    time.sleep(3 * POLL_SECONDS)
+    publisher.close()
     assert told(index, "watched") == [(0, "FINDINGS: "), (10, "Clear."), (0, "FIND")]
     assert told(index, "other") == []
 
 
-def test_the_engine_shows_what_it_has_written(ledger: Any, engine: Any, studies: Any) -> None:
+def test_the_engine_shows_what_it_has_written(ledger: Any, engine: Any, tasks: Any) -> None:
     from emx_worker.backends.engine_thread import EngineThread
 
     thread, seen = EngineThread(lambda: engine), set[str]()
-    go_on = engine._runner.go_on
+    decode_step = engine._runner.decode_step
 
     def look(batch: Any) -> Any:
-        seen.update(thread.written().values())
-        return go_on(batch)
+        seen.update(thread.partial_texts().values())
+        return decode_step(batch)
 
-    engine._runner.go_on = look
-    (study,) = studies(1)
-    thread.read(study)
-    engine._runner.go_on = go_on
+    engine._runner.decode_step = look
+    (task,) = tasks(1)
+    thread.read(task)
+    engine._runner.decode_step = decode_step
     assert len(seen) > 3
     assert all(text.startswith("FINDINGS: ") for text in seen)
-    assert thread.written() == {}
+    assert thread.partial_texts() == {}
     thread.close()

@@ -11,7 +11,8 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.contracts.report import ImageFacts, ModelProvenance
 from emx_shared.grammar import LOC_BINS, LocatedFinding, LocBox, ReportText
 from emx_training.pretrain.demo_architecture import build_processor, demo_config
-from emx_worker.report_builder import Reading, Study, boxes_on, report_of
+from emx_worker.image_task import Generation, ImageTask
+from emx_worker.report_builder import boxes_on, build_report
 
 SIDES = st.integers(32, 6000)
 PROCESSOR = build_processor(demo_config()).image_processor
@@ -75,12 +76,12 @@ def test_a_report_tells_each_finding_with_its_side_code_colour_and_box() -> None
     box = LocBox(0, 511, 1023, 1023)
     text = ReportText("Fluid.", (LocatedFinding(finding, side, box),), "Effusion.")
     facts = ImageFacts(width=2046, height=50, media_type="image/png", sha256="0" * 64)
-    study = Study(id="1", image=Image.new("L", (2046, 50)), facts=facts, decode_seconds=0.5)
-    reading = Reading(str(text), text, False, 20, (1, 2, 3), 0.1, 0.2)
+    task = ImageTask(id="1", image=Image.new("L", (2046, 50)), facts=facts, decode_seconds=0.5)
+    generation = Generation(str(text), text, False, 20, (1, 2, 3), 0.1, 0.2)
     provenance = ModelProvenance(
         name="m", revision="r", quantisation="none", engine="e", dialect="loc", demo=False
     )
-    report = report_of(study, reading, provenance)
+    report = build_report(task, generation, provenance)
     (place,) = report.locations
     assert (place.label, place.laterality, place.code) == (finding.label, "left", finding.code)
     assert (place.colour, place.snomed_ct) == (finding.colour, finding.snomed_ct)
