@@ -1,4 +1,4 @@
-"""The heartbeat and a real Redis: leases are kept, lost and made anew."""
+"""The heartbeat with a real Redis: leases are kept, lost and renewed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ LEASE, HANG = 1.0, 0.8
 
 
 class Steps:
-    """An engine's progress, which goes on by itself until it is told to hang."""
+    """An engine's progress, which increases until ``hanging`` is set."""
 
     hanging = False
 

@@ -50,7 +50,7 @@ def outcome(ledger: Ledger, job: str) -> Outcome:
 
 
 def settled(ledger: Ledger, job: str) -> bool:
-    """Nothing is left to do for it, and nobody holds it."""
+    """Tell whether nothing is left to do for a job, and nobody has its lease."""
     return not list(ledger.store.list(f"open/{job}")) and not ledger.index.leased(job)
 
 
@@ -153,7 +153,7 @@ def test_a_cancelled_job_stops_and_stays_cancelled(
 
 @pytest.fixture
 def loaded_slowly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Makes each step take long; set at the first."""
+    """Make each step slow, and return an event that is set at the first."""
     begun, run = threading.Event(), engine._runner.decode_step
 
     def slow(batch: Any) -> Any:
@@ -226,7 +226,7 @@ def test_a_suspect_is_read_alone(ledger: Ledger, runner: JobRunner, monkeypatch:
 
 @pytest.fixture
 def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the next so many reads and conditional writes of the store fail."""
+    """Return a function that makes the next reads and conditional writes of the store fail."""
     left = [0]
 
     def failing(operation: Callable[..., Any], *arguments: Any) -> Any:
@@ -245,7 +245,7 @@ def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Non
     [(job_runner, "start"), (Ledger, "input"), (job_runner, "finish")],
     ids=["start", "input", "finish"],
 )
-def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
+def test_a_store_that_is_unavailable_for_a_moment_costs_nothing_but_time(
     ledger: Ledger,
     runner: JobRunner,
     away: Callable[[int], None],
@@ -266,7 +266,7 @@ def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
     assert settled(ledger, job)
 
 
-def test_a_redis_that_is_away_for_a_moment_loses_no_message(
+def test_a_redis_that_is_unavailable_for_a_moment_loses_no_message(
     ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, take, failing = submitted(ledger), ledger.index.take_lease, [2]
@@ -282,7 +282,7 @@ def test_a_redis_that_is_away_for_a_moment_loses_no_message(
     assert outcome(ledger, job).report
 
 
-def test_a_store_that_stays_away_is_given_up_in_the_end(
+def test_a_store_that_stays_unavailable_is_given_up_in_the_end(
     ledger: Ledger, runner: JobRunner, away: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(ledger)

@@ -26,7 +26,7 @@ def boxes(draw: st.DrawFn) -> LocBox:
 
 
 @given(boxes(), SIDES, SIDES)
-def test_a_box_lies_on_the_original_and_has_an_area(box: LocBox, width: int, height: int) -> None:
+def test_a_box_is_on_the_original_and_has_an_area(box: LocBox, width: int, height: int) -> None:
     pixels, normalised = boxes_on(box, width, height)
     assert 0 <= pixels.xmin < pixels.xmax <= width
     assert 0 <= pixels.ymin < pixels.ymax <= height
@@ -52,7 +52,7 @@ def test_a_box_of_the_whole_image_is_the_whole_image(width: int, height: int) ->
 def test_what_the_model_sees_at_a_place_is_there_on_the_original(
     width: int, height: int, data: st.DataObject
 ) -> None:
-    """A white rectangle, found in the processor's pixels, maps back to within one of these."""
+    """A white rectangle, found in the processor's pixels, maps back to within one such pixel."""
     left, top = data.draw(st.integers(0, width // 2)), data.draw(st.integers(0, height // 2))
     right = data.draw(st.integers(left + width // 4, width))
     bottom = data.draw(st.integers(top + height // 4, height))
@@ -71,7 +71,7 @@ def test_what_the_model_sees_at_a_place_is_there_on_the_original(
     assert abs(found.ymax - bottom) <= down
 
 
-def test_a_report_tells_each_finding_with_its_side_code_colour_and_box() -> None:
+def test_a_report_has_each_finding_with_its_side_code_colour_and_box() -> None:
     finding, side = TERMS["pleural effusion left"]
     box = LocBox(0, 511, 1023, 1023)
     text = ReportText("Fluid.", (LocatedFinding(finding, side, box),), "Effusion.")

@@ -1,4 +1,4 @@
-"""Those who watch a job see its report being written."""
+"""Clients that watch a job see its report being written."""
 
 import time
 from typing import Any
@@ -11,14 +11,14 @@ def told(index: Index, job: str) -> list[tuple[Any, Any]]:
     return [(piece["offset"], piece["text"]) for _, piece in index.told(job, "0-0")]
 
 
-def test_text_of_watched_jobs_is_told_piece_by_piece(index: Index) -> None:
+def test_text_of_watched_jobs_is_published_piece_by_piece(index: Index) -> None:
     texts = {"watched": "FINDINGS: ", "other": "FINDINGS: "}
     publisher = TextPublisher(index, lambda: dict(texts))
     index.watch("watched")
     time.sleep(3 * POLL_SECONDS)
     texts["watched"] += "Clear."
     time.sleep(3 * POLL_SECONDS)
-    texts["watched"] = "FIND"  # another worker's, or read again
+    texts["watched"] = "FIND"  # of another worker, or begun again
     time.sleep(3 * POLL_SECONDS)
     publisher.close()
     assert told(index, "watched") == [(0, "FINDINGS: "), (10, "Clear."), (0, "FIND")]

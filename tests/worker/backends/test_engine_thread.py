@@ -32,7 +32,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class Gate:
-    """Holds the engine up before its next prefill."""
+    """Stops the engine before its next prefill until ``proceed`` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proceed, self.reached, self.sizes = threading.Event(), threading.Event(), list[int]()

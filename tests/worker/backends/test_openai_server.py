@@ -1,4 +1,4 @@
-"""A model at an OpenAI-compatible server: transformers' own, with the demo model, and one that misbehaves."""
+"""A model on an OpenAI-compatible server: transformers' own with the demo model, and a server that misbehaves."""
 
 import json
 import os
@@ -40,7 +40,7 @@ TEXT = "FINDINGS: A mass.\nLOCATIONS: mass left <loc0100><loc0200><loc0300><loc0
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """transformers' server with the demo model, its adapter merged: its URL, and the model's name there."""
+    """Run transformers' server with the demo model, its adapter merged; yield its URL and the model's name."""
     folder = tmp_path_factory.mktemp("served") / "demo"
     loaded = load_model(DEMO_MODEL, quantisation="none")
     loaded.model.save_pretrained(folder)
@@ -78,18 +78,24 @@ def sample() -> ImageTask:
 def test_a_real_server_gives_the_engines_report(served: tuple[str, Path]) -> None:
     url, model = served
     remote = OpenAIServerBackend(url, str(model), read_model_spec(model), key=None, grammar=False, hang=60)
-    told = remote.read(sample())
-    (own,) = Engine(load_model(DEMO_MODEL, quantisation="none"), max_batch=1).read([sample()])
-    assert isinstance(told, Report) and isinstance(own, Report)
-    assert (told.findings, told.impression) == (own.findings, own.impression)
-    assert [(found.label, found.box) for found in told.locations] == [(f.label, f.box) for f in own.locations]
-    assert told.locations
-    assert told.tokens == own.tokens
-    assert (told.model.engine, told.model.dialect, told.model.demo) == ("openai-server", "loc", True)
+    remote_report = remote.read(sample())
+    (local_report,) = Engine(load_model(DEMO_MODEL, quantisation="none"), max_batch=1).read([sample()])
+    assert isinstance(remote_report, Report) and isinstance(local_report, Report)
+    assert (remote_report.findings, remote_report.impression) == (local_report.findings, local_report.impression)
+    assert [(found.label, found.box) for found in remote_report.locations] == [
+        (f.label, f.box) for f in local_report.locations
+    ]
+    assert remote_report.locations
+    assert remote_report.tokens == local_report.tokens
+    assert (remote_report.model.engine, remote_report.model.dialect, remote_report.model.demo) == (
+        "openai-server",
+        "loc",
+        True,
+    )
     assert remote.progress > 10
 
 
-def test_a_worker_reads_its_jobs_there(
+def test_a_worker_reads_its_jobs_on_a_server(
     ledger: Ledger, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, model = served
@@ -107,7 +113,7 @@ def test_a_worker_reads_its_jobs_there(
     "notation", [kind.notation() for kind in BOX_DECODINGS], ids=lambda notation: notation.name
 )
 def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: BoxNotation) -> None:
-    """vLLM's guidance backend gives it to llguidance, as is done here."""
+    """vLLM's guidance backend passes it to llguidance, as this test does."""
     tokenizer = from_tokenizer(build_tokenizer())
     matcher = LLMatcher(tokenizer, notation.lark_for_decoding)
     text = TEXT if notation.name == "loc" else TEXT.partition("LOC")[0] + "LOCATIONS: []\nIMPRESSION: A mass."
@@ -117,7 +123,7 @@ def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: BoxNo
 
 
 class Stand:
-    """A server on loopback that answers chat completions as it is told to, and keeps what it was sent."""
+    """A server on loopback that gives prepared answers to chat completions, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
@@ -209,7 +215,7 @@ def test_a_published_model_is_asked_for_json_on_a_square_and_the_report_says_so(
     report = server(stand, ModelSpec()).read(task(200, 100))
     assert isinstance(report, Report)
     assert UNTRAINED_WARNING in report.warnings
-    (found,) = report.locations  # the other lies on the padding
+    (found,) = report.locations  # the other box is on the padding
     assert any("left out: 1" in warning for warning in report.warnings)
     # The square has 50 rows of padding above the image's 100.
     box = (found.box.xmin, found.box.ymin, found.box.xmax, found.box.ymax)
@@ -227,7 +233,7 @@ def test_an_answer_that_was_cut_short_is_ended_and_says_so(stand: Stand) -> None
 @pytest.mark.parametrize(
     ("text", "finish"), [("I see a mass.", "stop"), ("I see a mass.", "length"), ("", "stop"), (TEXT[:-1], "stop")]
 )
-def test_what_is_no_report_fails_the_image(stand: Stand, text: str, finish: str) -> None:
+def test_an_answer_that_is_no_report_fails_the_image(stand: Stand, text: str, finish: str) -> None:
     stand.answers = [streamed(text, finish=finish)]
     answer = server(stand).read(task())
     assert isinstance(answer, ImageFault) and answer.code == "grammar"
@@ -246,7 +252,7 @@ def test_a_request_that_is_refused_fails_the_image_at_once(stand: Stand) -> None
     assert len(stand.bodies) == 1
 
 
-def test_a_server_that_stays_away_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stays_unavailable_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_server, "RETRY_SECONDS", 0.2)
     stand.answers = [status(500)] * 9
     answer = server(stand).read(task())
@@ -261,7 +267,7 @@ def test_a_server_that_hangs_is_given_up(stand: Stand) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
+def test_a_cancelled_image_closes_the_stream(stand: Stand) -> None:
     one, more = task(), threading.Event()
 
     def slowly(handler: BaseHTTPRequestHandler) -> None:
@@ -285,13 +291,13 @@ def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
         ((200, ["?"]), "no OpenAI-compatible server"),
     ],
 )
-def test_a_wrong_server_is_told_at_start(stand: Stand, models: tuple[int, Any], said: str) -> None:
+def test_a_wrong_server_is_refused_at_start(stand: Stand, models: tuple[int, Any], said: str) -> None:
     stand.models = models
     with pytest.raises(ModelError, match=said):
         server(stand)
 
 
-def test_an_absent_server_is_told_at_start(stand: Stand) -> None:
+def test_an_unavailable_server_is_refused_at_start(stand: Stand) -> None:
     stand.close()
     with pytest.raises(ModelError, match="can't be reached"):
         server(stand)

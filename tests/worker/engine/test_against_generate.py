@@ -20,12 +20,16 @@ def test_the_engine_writes_what_generate_writes_one_image_at_a_time(loaded: Load
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 @pytest.mark.parametrize("quantisation", ["none", "int4", "nf4"])
-def test_so_it_does_on_paligemma(paligemma_checkpoint: Path, tasks: Tasks, quantisation: str) -> None:
+def test_it_also_writes_what_generate_writes_with_paligemma(
+    paligemma_checkpoint: Path, tasks: Tasks, quantisation: str
+) -> None:
     same_is_written(load_model(paligemma_checkpoint, quantisation=quantisation), tasks)
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int4", "nf4"])
-def test_so_it_does_in_json(json_checkpoint: Path, tasks: Tasks, quantisation: str) -> None:
+def test_it_also_writes_what_generate_writes_in_json(
+    json_checkpoint: Path, tasks: Tasks, quantisation: str
+) -> None:
     same_is_written(load_model(json_checkpoint, quantisation=quantisation), tasks)
 
 
@@ -39,7 +43,7 @@ def same_is_written(loaded: LoadedModel, tasks: Tasks) -> None:
 
 
 def assert_clear_and_different(references: list[ReferenceGeneration]) -> None:
-    """Else the comparison would prove little."""
+    """Check that the references differ and are no near ties; otherwise the comparison would prove little."""
     gaps = [gap for written in references for gap in written.gaps]
     assert sum(gap < NEAR_TIE for gap in gaps) < len(gaps) / 50
     assert len({written.tokens for written in references}) > len(references) / 2

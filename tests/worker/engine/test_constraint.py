@@ -29,12 +29,14 @@ from emx_worker.model.box_decoding import (
 Choice = Callable[[list[int]], int]
 EOS = frozenset({4})
 SIZE = (120, 200)
-"""Of the image, which fills only a part of the square that ``box_2d`` is asked about."""
+"""Width and height of the image, which fills only a part of the square that ``box_2d`` refers to."""
 
 
 def like_gemmas() -> PreTrainedTokenizerFast:
-    """A small tokenizer made as Gemma's is: spaces become ▁, bytes stand in for unknown characters, <bos> comes
-    first by itself, and the locations are added last."""
+    """Build a small tokenizer like Gemma's.
+
+    Spaces become ▁, bytes replace unknown characters, <bos> is added in front, and the locations are added last.
+    """
     tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -86,7 +88,7 @@ def parse(decoding: BoxDecoding, constraint: ReportConstraint) -> ReportText:
 
 
 def write(decoding: BoxDecoding, budget: int, choose: Choice) -> tuple[ReportConstraint, int]:
-    """A report by a model that chooses so among the allowed tokens, and how many tokens it took."""
+    """Write a report whose tokens ``choose`` selects; return it with its number of tokens."""
     constraint = begin(decoding, budget)
     taken = len(constraint.opening)
     while not constraint.finished:
@@ -107,7 +109,7 @@ def test_random_tokens_make_a_report_within_any_budget(decoding: BoxDecoding, sp
 @settings(max_examples=40, deadline=None)
 @given(spare=st.integers(20, 150), seed=st.integers(0, 2**32))
 def test_reports_made_mostly_of_boxes_end_within_any_budget(decoding: BoxDecoding, spare: int, seed: int) -> None:
-    """Random tokens seldom leave the first section: here short ways there are taken."""
+    """Random tokens seldom leave the first section: this choice prefers the tokens that end it."""
     drawn = random.Random(seed)
     ends = {decoding.encode(text)[0] for text in (".", "\n", ";", " ", "[", ",")}
 
@@ -137,7 +139,7 @@ def test_a_long_report_has_at_most_16_boxes_and_24_sentences(decoding: LocDecodi
     shortest = {text: decoding.encode(text)[0] for text in ("A", ".", " ", ";", ",", "{", "[")}
 
     def greedy(allowed: list[int]) -> int:
-        """Ever another shortest sentence, ever another box."""
+        """Always begin another shortest sentence, or another box."""
         for text in (" ", ";", ",", ".", "A", "{", "["):
             if shortest[text] in allowed:
                 return shortest[text]
@@ -150,7 +152,7 @@ def test_a_long_report_has_at_most_16_boxes_and_24_sentences(decoding: LocDecodi
 
 
 def follow(constraint: ReportConstraint, script: list[int]) -> int:
-    """Choose these tokens, where there is a choice, until the report ends; returns how many there are then."""
+    """Choose these tokens, wherever there is a choice, until the report ends; return its number of tokens."""
     written = list(constraint.opening)
     while not constraint.finished and len(written) < len(script):
         token = script[len(written)]
@@ -196,7 +198,7 @@ def test_a_box_never_ends_before_it_begins(loc: LocDecoding) -> None:
     [
         ("", set("0123456789")),
         ("10", set("0123456789,")),
-        ("100", {","}),  # nothing can follow on 1000
+        ("100", {","}),  # nothing can follow 1000
         ("0, ", set("234567")),
         ("0, 2", set("0123456789")),
         ("500, 790, ", set("56789") | {"1"}),
@@ -209,7 +211,7 @@ def test_a_box_never_ends_before_it_begins(loc: LocDecoding) -> None:
 def test_numbers_are_held_to_what_makes_a_box_on_the_image(
     box_2d: Box2dDecoding, numbers: str, next_: set[str]
 ) -> None:
-    """Of an image of 120 × 200, which lies from 200 to 800 on the x axis of the square."""
+    """An image of 120 × 200 pixels is from 200 to 800 on the x axis of the square."""
     begun = 'FINDINGS: A.\nLOCATIONS: [{"box_2d": [' + numbers
     notation = box_2d.notation(*SIZE)
     assert isinstance(notation, Box2dNotation)

@@ -37,11 +37,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "rank-stabilised": {"use_rslora": True},
     "dora": {"use_dora": True},
 }
-"""How the embeddings of added tokens may be trained and saved."""
+"""Ways to train and save the embeddings of added tokens."""
 
 
 def trained(base: Path, folder: Path, rows: int = FIRST_LOC + LOC_BINS, **how: Any) -> torch.Tensor:
-    """Save an adapter with random weights; returns the logits of the model that it was "trained" on."""
+    """Save an adapter with random weights, and return the logits of the model that it was "trained" on."""
     model = Gemma3ForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     tokenizer = Gemma3Processor.from_pretrained(base).tokenizer
     tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
@@ -88,7 +88,7 @@ def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
 def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
     way: str, streams: bool, base: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the adapter is merged while the checkpoint is read, and where PEFT has to do it."""
+    """Some adapters are merged while the checkpoint is read; others only PEFT can merge."""
     on = base if way == "new rows" else checkpoint
     trained(on, tmp_path / "a", **WAYS[way])
     wanted = load_model(on, adapter=tmp_path / "a", quantisation="none").model
@@ -106,7 +106,7 @@ def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
             assert torch.allclose(tensor.float(), tensors[name].float(), atol=1e-2 if not streams else 1e-6), name
 
 
-def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
+def test_an_adapter_changes_what_is_written_and_adapters_are_told_apart(
     checkpoint: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
@@ -147,7 +147,7 @@ def refused(base: Path, adapter: Path, *words: str) -> None:
 
 
 def test_tokens_without_embeddings_are_refused(base: Path, tmp_path: Path) -> None:
-    """PEFT and transformers would give them random rows without a word."""
+    """PEFT and transformers would give them random rows without a warning."""
     trained(base, tmp_path / "a", **WAYS["no rows"])
     refused(base, tmp_path / "a", "1024 tokens", "trainable_token_indices")
 
@@ -159,7 +159,7 @@ def test_an_adapter_with_locations_changes_the_dialect(base: Path, tmp_path: Pat
 
 
 def test_an_adapter_for_other_layers_is_refused(base: Path, tmp_path: Path) -> None:
-    """PEFT loads what it finds a place for, here nothing, and only warns."""
+    """PEFT loads the weights that it finds a place for, here none, and only warns."""
     trained(base, tmp_path / "a", **WAYS["whole embedding"])
     weights = load_file(tmp_path / "a" / WEIGHTS)
     moved = {name.replace("layers.", "blocks.") if "lora" in name else name: t for name, t in weights.items()}
@@ -190,7 +190,7 @@ def test_a_missing_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     refused(base, tmp_path / "empty", WEIGHTS, "save the adapter again")
 
 
-def test_a_checkpoint_may_name_its_own_adapter_and_another_goes_before_it(base: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_may_name_its_own_adapter_and_another_overrules_it(base: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(base, whole)
     trained(base, whole / "own", **WAYS["new rows"])

@@ -1,4 +1,4 @@
-"""int4 weights: made while a checkpoint is read, kept on disk, made anew when what was kept is damaged."""
+"""int4 weights: quantised while a checkpoint is read, cached on disk, quantised again if the cache is damaged."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Tasks = Callable[[int], list[ImageTask]]
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, in which models of any size are kept; the folder of its files."""
+    """Use an empty cache for models of any size, and return the folder of its files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_WORTHWHILE", 0)
     return tmp_path / "cache" / "explainmyxray" / "int4"
@@ -75,14 +75,14 @@ def test_a_second_start_finds_the_weights_of_the_first(checkpoint: Path, kept: P
     assert texts(first, tasks(3)) == texts(second, tasks(3))
 
 
-def test_the_kept_weights_are_used(checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cached_weights_are_used(checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_model(checkpoint, quantisation="int4")
     monkeypatch.setattr(quantisation, "quantise", lambda _: pytest.fail("quantised again"))
     load_model(checkpoint, quantisation="int4")
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "lacking"])
-def test_damaged_weights_are_made_anew(checkpoint: Path, kept: Path, damage: str) -> None:
+def test_damaged_cached_weights_are_quantised_again(checkpoint: Path, kept: Path, damage: str) -> None:
     first = load_model(checkpoint, quantisation="int4")
     wanted = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
     del first
@@ -119,7 +119,7 @@ def test_a_full_disk_only_costs_the_next_start(
     assert not list(kept.iterdir())
 
 
-def test_a_small_model_is_not_kept(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_model_is_not_cached(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     load_model(checkpoint, quantisation="int4")
     assert not (tmp_path / "cache").exists()

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: what a report says of the model, and a sentence for each thing that may be amiss."""
+"""Loading a checkpoint: what a report says about the model, and a sentence for everything that may be wrong."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ Tasks = Callable[[int], list[ImageTask]]
 
 @pytest.fixture
 def copy(checkpoint: Path, tmp_path: Path) -> Path:
-    """The checkpoint, to be damaged."""
+    """Copy the checkpoint, to damage it."""
     return shutil.copytree(checkpoint, tmp_path / "model")
 
 
@@ -43,7 +43,7 @@ def test_each_kind_of_weights_writes_reports(loaded: LoadedModel, tasks: Tasks) 
     assert len(generation.tokens) > 30
 
 
-def test_the_cpu_gets_int4_unless_told_otherwise(checkpoint: Path) -> None:
+def test_the_cpu_gets_int4_by_default(checkpoint: Path) -> None:
     assert load_model(checkpoint, device="cpu").provenance.quantisation == "int4-torch"
 
 
@@ -65,7 +65,7 @@ def test_without_a_model_spec_the_weights_name_themselves(copy: Path) -> None:
 
 
 def test_the_layout_of_published_checkpoints_loads(copy: Path, dense: LoadedModel) -> None:
-    """Tensors as google/gemma-3-4b-it names them, and its image processor's own file."""
+    """Tensors are named as in google/gemma-3-4b-it, and the image processor has its own file."""
     weights = load_file(copy / "model.safetensors")
     old = {name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()}
     assert all(name.startswith(("language_model.model.", "vision_tower.", "multi_modal")) for name in old)
@@ -108,7 +108,7 @@ def test_only_the_decoder_of_paligemma_is_quantised(paligemma: Path) -> None:
 
 
 def test_an_adapter_is_known_to_belong_to_a_commit_or_to_weights(checkpoint: Path, tmp_path: Path) -> None:
-    """A hub snapshot is known by its commit, without reading its weights; a copy of it by these."""
+    """A hub snapshot is known by its commit, without reading its weights; a copy of it by its weights."""
     snapshot = shutil.copytree(checkpoint, tmp_path / "snapshots" / "0a1b2c")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -136,7 +136,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "no directory", "nowhere", "give")
 
 
-def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_that_cannot_be_downloaded_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("offline")
 
@@ -149,7 +149,7 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
     refused(tmp_path, "config.json", "fetch")
 
 
-def test_another_architecture_is_refused_whatever_else_is_there(copy: Path) -> None:
+def test_another_architecture_is_refused_before_anything_else(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
     (copy / "processor_config.json").unlink()
     refused(copy, "bert", "runs Gemma 3 with images", "medgemma-4b-it", "PaliGemma")
@@ -186,7 +186,7 @@ def test_a_damaged_config_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["tokenizer.json", "processor_config.json"])
-def test_a_processor_in_parts_is_refused(copy: Path, lost: str) -> None:
+def test_an_incomplete_processor_is_refused(copy: Path, lost: str) -> None:
     (copy / lost).unlink()
     refused(copy, "processor", "restore")
 
@@ -214,7 +214,7 @@ def test_an_unknown_dialect_is_refused(copy: Path) -> None:
     refused(copy, "box_3d", "emx.json")
 
 
-def test_a_tokenizer_without_locations_is_refused_where_they_are_asked_for(
+def test_a_tokenizer_without_locations_is_refused_if_the_model_spec_asks_for_them(
     json_checkpoint: Path, copy: Path
 ) -> None:
     shutil.copy(json_checkpoint / "tokenizer.json", copy)

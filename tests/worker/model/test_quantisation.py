@@ -1,4 +1,4 @@
-"""4-bit weights: near the dense ones, and the same by either way through a layer."""
+"""4-bit weights: close to the dense weights, and the same by either way through a layer."""
 
 import pytest
 import torch
