@@ -10,16 +10,16 @@ from emx_shared.contracts.report import Report
 from emx_shared.demo_model import DEMO_MODEL
 from emx_shared.imaging import BadImage, decode
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import ImageFault, ImageTask
 from emx_worker.model.loading import LoadedModel
 from emx_worker.model.loading import load_model as load
-from emx_worker.report_builder import Study, StudyFault
 from explainmyxray.image_input import XRay, file_bytes
 
 
 class InferenceError(RuntimeError):
     """The model gave no report for an image; ``fault`` says why."""
 
-    def __init__(self, fault: StudyFault) -> None:
+    def __init__(self, fault: ImageFault) -> None:
         super().__init__(fault.message)
         self.fault = fault
 
@@ -90,37 +90,37 @@ def run_inference(model: Model, processor: Any, image: XRay | list[XRay]) -> Exp
 
 def read_each(model: Model, images: Sequence[XRay]) -> list[Explanation | BadImage | InferenceError]:
     """Read images as a batch; those that can't be read leave their error in their place."""
-    studies = [_study_or_why(image) for image in images]
-    good = [study for study in studies if isinstance(study, Study)]
-    answers = dict(zip((study.id for study in good), model.engine.read(good), strict=True))
-    return [_result(answers[study.id]) if isinstance(study, Study) else study for study in studies]
+    tasks = [_task_or_error(image) for image in images]
+    good = [task for task in tasks if isinstance(task, ImageTask)]
+    answers = dict(zip((task.id for task in good), model.engine.read(good), strict=True))
+    return [_result(answers[task.id]) if isinstance(task, ImageTask) else task for task in tasks]
 
 
-def _study_or_why(image: XRay) -> Study | BadImage:
+def _task_or_error(image: XRay) -> ImageTask | BadImage:
     try:
-        return _study(image)
+        return _task(image)
     except BadImage as error:
         return error
 
 
-def _result(answer: Report | StudyFault) -> Explanation | InferenceError:
-    return InferenceError(answer) if isinstance(answer, StudyFault) else _explanation(answer)
+def _result(answer: Report | ImageFault) -> Explanation | InferenceError:
+    return InferenceError(answer) if isinstance(answer, ImageFault) else _explanation(answer)
 
 
 def _explained(model: Model, processor: Any, images: list[XRay]) -> list[Explanation]:
     engine = model.engine
     if processor is not model.loaded.processor:
         engine = Engine(replace(model.loaded, processor=processor))
-    return [_explanation(answer) for answer in engine.read([_study(image) for image in images])]
+    return [_explanation(answer) for answer in engine.read([_task(image) for image in images])]
 
 
-def _study(image: XRay) -> Study:
+def _task(image: XRay) -> ImageTask:
     decoded = decode(file_bytes(image))
-    return Study(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
+    return ImageTask(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
 
 
-def _explanation(answer: Report | StudyFault) -> Explanation:
-    if isinstance(answer, StudyFault):
+def _explanation(answer: Report | ImageFault) -> Explanation:
+    if isinstance(answer, ImageFault):
         raise InferenceError(answer)
     boxes = [
         BoundingBox(found.label, found.box.xmin, found.box.ymin, found.box.xmax, found.box.ymax)

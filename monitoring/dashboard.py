@@ -43,7 +43,7 @@ def dashboard() -> dict[str, Any]:
             ),
         ]),
         (8, [
-            _series("Studies in hand", {"{{instance}}": "emx_studies_in_hand"}, "By worker"),
+            _series("Images in hand", {"{{instance}}": "emx_images_in_hand"}, "By worker"),
             _series(
                 "Tokens a second",
                 {"{{instance}}": "rate(emx_generated_tokens_total[1m])"},

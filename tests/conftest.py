@@ -146,7 +146,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
     from emx_training.pretrain.tokenizer import FIRST_LOC, build_tokenizer
-    from emx_worker.model.checkpoint import Manifest
+    from emx_worker.model.checkpoint import ModelSpec
 
     made = json.loads(build_tokenizer().backend_tokenizer.to_str())
     made["added_tokens"] = [token for token in made["added_tokens"] if token["id"] < FIRST_LOC]
@@ -161,8 +161,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("base") / "base", tiny_config()
     model = random_model(0, config)
     model.resize_token_embeddings(FIRST_LOC + 16, mean_resizing=False)
-    manifest = Manifest(name="base", revision="0", max_new_tokens=140)
-    save_checkpoint(model, build_processor(config, tokenizer), manifest, folder)
+    spec = ModelSpec(name="base", revision="0", max_new_tokens=140)
+    save_checkpoint(model, build_processor(config, tokenizer), spec, folder)
     return folder
 
 
@@ -196,7 +196,7 @@ def _paligemma(folder: Path, text_config: Any, **more: Any) -> Path:
 
     from emx_training.pretrain.demo_architecture import save_checkpoint
     from emx_training.pretrain.tokenizer import build_tokenizer
-    from emx_worker.model.checkpoint import Manifest
+    from emx_worker.model.checkpoint import ModelSpec
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer().backend_tokenizer,
@@ -222,8 +222,8 @@ def _paligemma(folder: Path, text_config: Any, **more: Any) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = PaliGemmaForConditionalGeneration(config)
-    manifest = Manifest(name=folder.name, revision="0", max_new_tokens=140)
-    save_checkpoint(model.eval(), processor, manifest, folder)
+    spec = ModelSpec(name=folder.name, revision="0", max_new_tokens=140)
+    save_checkpoint(model.eval(), processor, spec, folder)
     return folder
 
 

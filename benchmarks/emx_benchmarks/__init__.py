@@ -1,1 +1,1 @@
-"""What ``emx bench`` measures: always ratios, of things that ran in turn in one process."""
+"""The measurements of ``emx bench``: always ratios between candidates that take turns on one machine."""

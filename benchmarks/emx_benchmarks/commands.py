@@ -1,4 +1,4 @@
-"""``emx bench``."""
+"""The commands of ``emx bench``."""
 
 import json as jsonlib
 from collections.abc import Callable, Iterator
@@ -15,31 +15,43 @@ from explainmyxray.cli.terminal import Quantisation, console, errors, refused
 if TYPE_CHECKING:
     from emx_worker.model.loading import LoadedModel
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: ratios of things that run in turn, in one process.")
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure ratios between candidates that take turns on this machine."
+)
+
+ModelOption = Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")]
+QuantisationOption = Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON")]
 
 
 @bench.command()
 def engine(
-    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
-    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
+    model: ModelOption = "",
+    quantisation: QuantisationOption = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    studies: Annotated[int, typer.Option(min=1, help="Read by the engine in each round")] = 128,
-    concurrency: Annotated[int, typer.Option(min=1, help="Of them, in hand at any time")] = 32,
-    static: Annotated[int, typer.Option(min=1, help="Read by generate as one batch in each round")] = 32,
-    single: Annotated[int, typer.Option(min=1, help="Read by generate one at a time in each round")] = 4,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+    studies: Annotated[int, typer.Option(min=1, help="Images that the engine reads in each round")] = 128,
+    concurrency: Annotated[int, typer.Option(min=1, help="How many of these are in hand at any time")] = 32,
+    static: Annotated[int, typer.Option(min=1, help="Images that generate reads as one batch in each round")] = 32,
+    single: Annotated[int, typer.Option(min=1, help="Images that generate reads one at a time in each round")] = 4,
+    json: JsonOption = False,
 ) -> None:
-    """The engine beside transformers' generate, one at a time and in a static batch; same weights and grammar."""
-    from emx_benchmarks.engine_bench import Sizes, bench_engine
+    """Measure the engine beside transformers' generate, one at a time and in a static batch.
 
+    Both have the same weights and the same grammar.
+    """
+    from emx_benchmarks.engine_bench import EngineBenchSizes, bench_engine
+
+    sizes = EngineBenchSizes(rounds, studies, concurrency, static, single)
     with _measuring():
-        figures = bench_engine(_loader(model, quantisation), Sizes(rounds, studies, concurrency, static, single))
-    if json:
-        print(jsonlib.dumps(figures, indent=2))
-        return
-    table = Table("", "studies/s", "tokens/s", "first token, s", "studies", title=f"{figures['model']}, "
-                  f"{figures['quantisation']}, {figures['device']}, {figures['threads']} threads")  # fmt: skip
-    names = {"generate": "generate", "static_batch": f"generate, batches of {static}", "engine": "engine"}
+        figures = bench_engine(_loader(model, quantisation), sizes)
+    _print(figures, _print_engine, json)
+
+
+def _print_engine(figures: dict[str, Any]) -> None:
+    machine = f"{figures['quantisation']}, {figures['device']}, {figures['threads']} threads"
+    table = Table("", "images/s", "tokens/s", "first token, s", "images", title=f"{figures['model']}, {machine}")
+    batch = figures["static_batch"]["batch"]
+    names = {"generate": "generate", "static_batch": f"generate, batches of {batch}", "engine": "engine"}
     for key, name in names.items():
         row = figures[key]
         table.add_row(
@@ -49,8 +61,8 @@ def engine(
     console.print(table)
     console.print(
         f"{figures['speedup_vs_generate']:.2f} × generate, {figures['speedup_vs_static_batch']:.2f} × the static "
-        f"batch. Of {figures['compared']} studies compared, {figures['tokens_identical']:.1%} have the same "
-        f"tokens, but for {figures['near_tie_fraction']:.1%} that differ after a near tie."
+        f"batch. Of {figures['compared']} images compared, {figures['tokens_identical']:.1%} have the same "
+        f"tokens, except {figures['near_tie_fraction']:.1%} that differ after a near tie."
     )
 
 
@@ -58,20 +70,26 @@ def engine(
 def kernels(
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     every: Annotated[
-        bool, typer.Option("--all", help="Every shape of the decoder, not the largest alone")
+        bool, typer.Option("--all", help="Measure every shape of the decoder, not only the largest")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """4-bit kernels on this CPU at MedGemma-4B's shapes: torch's int4, bitsandbytes' NF4, dense fp32 and bf16."""
-    from emx_benchmarks.kernel_bench import BATCHES, SHAPES, bench_kernels
+    """Measure 4-bit kernels on this CPU: torch's int4 beside bitsandbytes' NF4, dense fp32 and bf16.
+
+    The layers have the shapes of MedGemma-4B's decoder.
+    """
+    from emx_benchmarks.kernel_bench import SHAPES, bench_kernels
 
     with errors.status("Measuring"):
         figures = bench_kernels(rounds, SHAPES if every else SHAPES[:1])
-    if json:
-        # The largest layer's ratios stand at the top too.
-        top: dict[str, Any] = {k: v for k, v in figures["layers"][0].items() if k.startswith("int4_")}
-        print(jsonlib.dumps({**figures, **top}, indent=2))
-        return
+    # The largest layer's ratios are at the top level too.
+    top: dict[str, Any] = {k: v for k, v in figures["layers"][0].items() if k.startswith("int4_")}
+    _print({**figures, **top}, _print_kernels, json)
+
+
+def _print_kernels(figures: dict[str, Any]) -> None:
+    from emx_benchmarks.kernel_bench import BATCHES
+
     for layer in figures["layers"]:
         table = Table("tokens", *map(str, BATCHES), title=f"{layer['in']} → {layer['out']}, milliseconds")
         for kind, taken in layer["milliseconds"].items():
@@ -83,19 +101,19 @@ def kernels(
 
 
 @bench.command()
-def stages(
-    model: Annotated[str, typer.Option(help="Checkpoint directory or hub id; default: EMX_MODEL")] = "",
-    quantisation: Annotated[Quantisation | None, typer.Option(help="Default: EMX_QUANTISATION")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
-) -> None:
-    """Where the time of one study goes, beside what arithmetic and memory allow; and the memory that it takes."""
+def stages(model: ModelOption = "", quantisation: QuantisationOption = None, json: JsonOption = False) -> None:
+    """Measure where the time of one image goes, and the memory that it takes.
+
+    Each stage is shown beside the least time that this machine's arithmetic and memory allow.
+    """
     from emx_benchmarks.stage_bench import bench_stages
 
     with _measuring():
         figures = bench_stages(_loader(model, quantisation))
-    if json:
-        print(jsonlib.dumps(figures, indent=2))
-        return
+    _print(figures, _print_stages, json)
+
+
+def _print_stages(figures: dict[str, Any]) -> None:
     title = f"{figures['model']}, {figures['quantisation']}, {figures['threads']} threads"
     table = Table("stage", "calls", "seconds", "a call, ms", "bound, ms", "times the bound", title=title)
     for stage, row in figures["stages"].items():
@@ -106,7 +124,7 @@ def stages(
         )
     console.print(table)
     console.print(
-        f"Start {figures['start_seconds']:.1f} s, study {figures['study_seconds']:.1f} s for "
+        f"Start {figures['start_seconds']:.1f} s, image {figures['study_seconds']:.1f} s for "
         f"{figures['generated_tokens']} tokens after {figures['prompt_tokens']}; peak memory "
         f"{figures['peak_memory_gb']} GB. Bounds from {figures['gemm_gflops']:.0f} GFLOPS (fp32) and "
         f"{figures['read_gb_per_second']:.1f} GB/s."
@@ -115,25 +133,27 @@ def stages(
 
 @bench.command()
 def gateway(
-    full: Annotated[bool, typer.Option("--full", help="Minutes, for percentiles that hold")] = False,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 3, or 10")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.05, help="Of one system's turn; default: 1, or 5")] = None,
-    clients: Annotated[int, typer.Option(min=1, help="That submit at the same time")] = 16,
-    peer: Annotated[
-        list[str] | None, typer.Option(help="litserve, bentoml, ray; again for several; default: all")
+    full: Annotated[bool, typer.Option("--full", help="Measure for minutes, for reliable percentiles")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 3, or 10 with --full")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.05, help="Of one system's turn; default: 1, or 5 with --full")
     ] = None,
-    alone: Annotated[bool, typer.Option("--alone", help="No peers")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
+    clients: Annotated[int, typer.Option(min=1, help="Clients that submit at the same time")] = 16,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="litserve, bentoml or ray; repeat for several; default: all")
+    ] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Measure our gateway without peers")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Submit and poll, without a model: our gateway beside LitServe, BentoML and Ray Serve.
+    """Measure submitting and polling, without a model: our gateway beside LitServe, BentoML and Ray Serve.
 
-    On first use the peers are installed, 0.6 GB, into an environment of their own in the cache folder.
+    On first use the peers (0.6 GB) are installed into an environment of their own in the cache folder.
     """
-    from emx_benchmarks.gateway.gateway_bench import FULL, NOTES, Sizes, bench_gateway
+    from emx_benchmarks.gateway.gateway_bench import FULL, GatewayBenchSizes, bench_gateway
     from emx_benchmarks.gateway.served_process import NotServing
     from explainmyxray.supervisor import CannotStart
 
-    usual = FULL if full else Sizes()
+    usual = FULL if full else GatewayBenchSizes()
     sizes = replace(
         usual,
         rounds=rounds or usual.rounds,
@@ -144,15 +164,16 @@ def gateway(
         figures = bench_gateway(sizes, [] if alone else peer, lambda line: errors.print(line, markup=False))
     except (NotServing, CannotStart) as error:
         raise refused(error) from None
-    if json:
-        print(jsonlib.dumps(figures, indent=2))
-        return
+    _print(figures, _print_gateway, json)
+
+
+def _print_gateway(figures: dict[str, Any]) -> None:
     columns = {
         "submits/s": "submits_per_second", "p50": "submit_p50_ms", "p95": "submit_p95_ms", "p99": "submit_p99_ms",
         "done p50": "done_p50_ms", "done p95": "done_p95_ms",
     }  # fmt: skip
-    title = f"{figures['image_bytes'] / 1e3:.0f} kB, {clients} clients, {figures['cores']} cores; milliseconds"
-    table = Table("", *columns, "durable", title=title)
+    load = f"{figures['image_bytes'] / 1e3:.0f} kB, {figures['clients']} clients, {figures['cores']} cores"
+    table = Table("", *columns, "durable", title=f"{load}; milliseconds")
     for name, row in {"ours": figures["ours"], **figures["peers"]}.items():
         if "absent" in row:
             errors.print(f"{name} is absent: {escape(row['absent'])}")
@@ -165,11 +186,18 @@ def gateway(
             f"{figures['submit_throughput_vs_best_peer']:.2f} × the submissions of the best peer, with "
             f"{figures['submit_p95_vs_best_peer']:.2f} × the p95 of the best."
         )
-    console.print(NOTES)
+    console.print(figures["notes"])
+
+
+def _print(figures: dict[str, Any], table: Callable[[dict[str, Any]], None], json: bool) -> None:
+    if json:
+        print(jsonlib.dumps(figures, indent=2))
+    else:
+        table(figures)
 
 
 def _loader(model: str, quantisation: Quantisation | None) -> "Callable[[], LoadedModel]":
-    """Loads what was asked for, or else what the settings say."""
+    """Return a function that loads the requested model, or else the one that the settings name."""
     from transformers.utils import logging
 
     from emx_shared.settings import settings

@@ -1,4 +1,4 @@
-"""4-bit kernels beside each other, at the shapes of MedGemma-4B's decoder."""
+"""Measures 4-bit kernels beside each other, at the shapes of MedGemma-4B's decoder."""
 
 import copy
 import statistics
@@ -18,9 +18,16 @@ BATCHES = (1, 4, 16, 64, 300)
 
 
 def bench_kernels(rounds: int = 5, shapes: tuple[tuple[int, int], ...] = SHAPES[:1]) -> dict[str, Any]:
-    """Milliseconds of a layer for each kind of weights and number of tokens, and the error of the 4-bit ones.
+    """Measure a layer for each kind of weights and number of tokens, and the error of the 4-bit kinds.
 
-    The kinds take turns within each round; figures are medians.
+    The kinds take turns within each round.
+
+    Args:
+        rounds: to measure, after a round that isn't counted.
+        shapes: (in, out) of the layers.
+
+    Returns:
+        The figures: medians in milliseconds, and relative errors.
     """
     return {
         "device": "cpu",
@@ -79,7 +86,7 @@ def _nf4(dense: nn.Linear) -> Callable[[Tensor], Tensor]:
 
 
 def _timed(layer: Callable[[Tensor], Tensor], hidden: Tensor) -> float:
-    """Seconds of one call, by as many as take 20 ms or more."""
+    """Return the seconds of one call, averaged over at least 20 ms."""
     calls, began = 0, time.perf_counter()
     while not calls or time.perf_counter() - began < 0.02:
         layer(hidden)
@@ -88,5 +95,5 @@ def _timed(layer: Callable[[Tensor], Tensor], hidden: Tensor) -> float:
 
 
 def _error(near: Tensor, exact: Tensor) -> float:
-    """Root mean square of the difference, as a share of that of the exact values."""
+    """Return the root mean square of the difference, relative to that of the exact values."""
     return float((near.float() - exact).norm() / exact.norm())

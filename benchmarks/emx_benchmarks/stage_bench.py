@@ -1,4 +1,4 @@
-"""Where the time of one study goes, beside the least that this machine's arithmetic and memory allow."""
+"""Measures where the time of one image goes, beside the least that this machine's arithmetic and memory allow."""
 
 import statistics
 import time
@@ -14,33 +14,33 @@ from torch import nn
 
 from emx_training.evaluate.phantom_reader import study_of
 from emx_training.phantoms import held_out_seeds, render
-from emx_worker.engine.encoder import Encoder
+from emx_worker.engine.decoder_runner import DecoderRunner
+from emx_worker.engine.encoder import ImageEncoder
 from emx_worker.engine.engine import Engine
-from emx_worker.engine.head import Head
-from emx_worker.engine.runner import Runner
+from emx_worker.engine.head import GreedyHead
+from emx_worker.image_task import Generation
 from emx_worker.model.architectures import image_patches
 from emx_worker.model.int4.quantisation import Int4Linear
 from emx_worker.model.loading import LoadedModel
-from emx_worker.report_builder import Reading
 
 _STEPS: dict[str, tuple[type, str]] = {
-    "vision": (Encoder, "encode"),
-    "prefill": (Runner, "begin"),
-    "decode": (Runner, "go_on"),
-    "head": (Head, "choose"),
+    "vision": (ImageEncoder, "encode"),
+    "prefill": (DecoderRunner, "prefill"),
+    "decode": (DecoderRunner, "decode_step"),
+    "head": (GreedyHead, "choose"),
 }
 _GEMM, _READ = 2048, 2**28
 
 
 @dataclass
-class Clock:
-    """Seconds of each call, by stage."""
+class StageClock:
+    """Times the engine's stages: the seconds of each call."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in _STEPS})
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Time the engine's calls."""
+        """Time the calls of every engine in this process meanwhile."""
         plain = {stage: getattr(owner, name) for stage, (owner, name) in _STEPS.items()}
         for stage, (owner, name) in _STEPS.items():
             setattr(owner, name, self._timed(stage, plain[stage]))
@@ -61,27 +61,28 @@ class Clock:
 
 
 def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
-    """One study, alone, after a start: seconds of each stage, its bound, and the process's largest memory.
+    """Measure one image, read alone after a start: seconds of each stage, its bound, and the peak memory.
 
-    Bounds: floating-point operations of the matrix products, divided by what a large product of fp32 matrices
-    reaches here; bytes of the weights that a token needs, divided by the speed at which memory is read here.
+    Bounds: the floating-point operations of the matrix products, divided by the rate that a large product of fp32
+    matrices reaches here; the bytes of the weights that a token needs, divided by the rate at which memory is read
+    here.
     """
     began = time.perf_counter()
     loaded = load()
     engine = Engine(loaded, max_batch=1)
     ready = time.perf_counter() - began
     size = loaded.model.config.vision_config.image_size
-    study = study_of("0", Image.fromarray(render(held_out_seeds(1)[0], size).image))
-    clock = Clock()
+    task = study_of("0", Image.fromarray(render(held_out_seeds(1)[0], size).image))
+    clock = StageClock()
     with clock.watching():
         began = time.perf_counter()
-        (reading,) = engine.write([study])
+        (generation,) = engine.generate([task])
         total = time.perf_counter() - began
-    if not isinstance(reading, Reading):
-        raise RuntimeError(f"the study was not read: {reading.message}")
+    if not isinstance(generation, Generation):
+        raise RuntimeError(f"the image was not read: {generation.message}")
     memory = peak_memory()
     peak, bandwidth = gemm_peak(), read_bandwidth()
-    work = _work(loaded, reading.prompt_tokens)
+    work = _work(loaded, generation.prompt_tokens)
     bounds = {
         "vision": work["vision_flop"] / peak,
         "prefill": work["prefill_flop"] / peak,
@@ -94,8 +95,8 @@ def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "start_seconds": round(ready, 1),
         "study_seconds": round(total, 2),
-        "prompt_tokens": reading.prompt_tokens,
-        "generated_tokens": len(reading.tokens),
+        "prompt_tokens": generation.prompt_tokens,
+        "generated_tokens": len(generation.tokens),
         "gemm_gflops": round(peak / 1e9, 1),
         "read_gb_per_second": round(bandwidth / 1e9, 1),
         "stages": {
@@ -113,13 +114,13 @@ def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
 
 
 def gemm_peak() -> float:
-    """Floating-point operations per second of a large product of fp32 matrices: the best of some."""
+    """Measure the floating-point operations per second of a large product of fp32 matrices: the best of seven."""
     left, right = torch.randn(_GEMM, _GEMM), torch.randn(_GEMM, _GEMM)
     return 2 * _GEMM**3 / _best(lambda: left @ right)
 
 
 def read_bandwidth() -> float:
-    """Bytes per second at which a tensor too large for caches is read: the best of some."""
+    """Measure the bytes per second at which a tensor too large for caches is read: the best of seven."""
     values = torch.ones(_READ)
     return values.numel() * values.itemsize / _best(values.sum)
 
@@ -155,7 +156,7 @@ def _bytes(layer: nn.Module) -> int:
 
 
 def peak_memory() -> float | None:
-    """The largest resident memory of this process so far, in GB (10⁹ bytes); None where Linux isn't."""
+    """Return the largest resident memory of this process so far, in GB (10⁹ bytes); None except on Linux."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:

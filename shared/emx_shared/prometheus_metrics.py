@@ -19,7 +19,7 @@ WORKERS = Gauge("emx_workers", "Workers with a loaded model")
 DELIVERIES = Counter(
     "emx_webhook_deliveries_total", "Tries to deliver a webhook, by what came of them", ["status"]
 )
-STUDIES_IN_HAND = Gauge("emx_studies_in_hand", "Studies that this worker holds")
+IMAGES_IN_HAND = Gauge("emx_images_in_hand", "Images that this worker is reading")
 TOKENS = Counter("emx_generated_tokens_total", "Tokens that this worker has written")
 ACCELERATOR_MEMORY = Gauge(
     "emx_accelerator_memory_bytes",

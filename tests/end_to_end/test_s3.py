@@ -11,7 +11,7 @@ from emx_shared.store.s3 import S3Store
 from emx_training.pretrain.demo_architecture import (
     build_processor,
     demo_config,
-    phantom_manifest,
+    phantom_model_spec,
     random_model,
     save_checkpoint,
 )
@@ -20,8 +20,8 @@ from explainmyxray.supervisor import System, free_port
 
 def test_a_study_goes_through_s3(seaweed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = demo_config()
-    manifest = phantom_manifest("random", "0")
-    save_checkpoint(random_model(0, config), build_processor(config), manifest, tmp_path / "model")
+    spec = phantom_model_spec("random", "0")
+    save_checkpoint(random_model(0, config), build_processor(config), spec, tmp_path / "model")
     monkeypatch.setenv("EMX_MODEL", str(tmp_path / "model"))
     monkeypatch.setenv("EMX_STORE", f"s3+http://{seaweed}/ready")
     monkeypatch.setenv("EMX_S3_ACCESS_KEY", "any")

@@ -13,7 +13,7 @@ import torch
 from transformers.utils import logging
 
 from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
-from emx_worker.model.checkpoint import Manifest
+from emx_worker.model.checkpoint import ModelSpec
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weight.mul_(8)  # so that a report depends on the image
         for token in (".", "Ċ"):  # so that findings end, and locations follow
             model.get_input_embeddings().weight[processor.tokenizer.convert_tokens_to_ids(token)] *= 3
-    save_checkpoint(model, processor, Manifest(name="tiny", revision="0", demo=True, max_new_tokens=120), folder)
+    save_checkpoint(model, processor, ModelSpec(name="tiny", revision="0", demo=True, max_new_tokens=120), folder)
     return folder
 
 

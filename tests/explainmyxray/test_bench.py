@@ -1,4 +1,4 @@
-"""``emx bench``: what it prints, and that the tokens agree."""
+"""The figures that ``emx bench`` prints, and that the engine's tokens agree."""
 
 import json
 from pathlib import Path

@@ -10,7 +10,7 @@ from emx_shared.grammar import (
     LOC,
     LOC_BINS,
     Box2dNotation,
-    Frame,
+    ImageFrame,
     LocatedFinding,
     LocBox,
     MalformedReport,
@@ -71,13 +71,13 @@ def test_bins_and_fractions_agree(box: LocBox) -> None:
 
 
 @st.composite
-def frames(draw: st.DrawFn) -> Frame:
-    """Of images of any shape, very thin ones among them."""
-    return Frame.padded(draw(st.integers(1, 5000)), draw(st.integers(1, 5000)))
+def frames(draw: st.DrawFn) -> ImageFrame:
+    """Draw frames of images of any shape, very thin images among them."""
+    return ImageFrame.padded(draw(st.integers(1, 5000)), draw(st.integers(1, 5000)))
 
 
 @st.composite
-def reports_in_json(draw: st.DrawFn) -> tuple[Frame, str]:
+def reports_in_json(draw: st.DrawFn) -> tuple[ImageFrame, str]:
     frame, listed = draw(frames()), []
     for _ in range(draw(st.integers(0, 4))):
         edges = [draw(st.sampled_from(frame.numbers(axis)[:-1])) for axis in (0, 1)]
@@ -87,7 +87,7 @@ def reports_in_json(draw: st.DrawFn) -> tuple[Frame, str]:
 
 
 @given(reports_in_json())
-def test_locations_in_json_are_json_and_lie_on_the_image(written: tuple[Frame, str]) -> None:
+def test_locations_in_json_are_json_and_are_on_the_image(written: tuple[ImageFrame, str]) -> None:
     frame, text = written
     report = Box2dNotation(frame).parse(text)
     listed = json.loads(text.partition("LOCATIONS: ")[2].partition("\n")[0])
@@ -108,13 +108,13 @@ def test_locations_in_json_are_json_and_lie_on_the_image(written: tuple[Frame, s
 
 @given(reports_in_json(), st.data())
 def test_a_report_in_json_can_be_ended_after_any_character(
-    written: tuple[Frame, str], data: st.DataObject
+    written: tuple[ImageFrame, str], data: st.DataObject
 ) -> None:
     frame, text = written
     notation = Box2dNotation(frame)
     partial = text[: data.draw(st.integers(0, len(text)))]
     ended = notation.parse(partial + notation.shortest_ending(partial))
-    whole = notation.whole(partial)
+    whole = notation.complete_locations(partial)
     assert ended.locations[:whole] == notation.parse(text).locations[:whole]
     assert len(ended.locations) - whole in (0, 1)
 
@@ -123,9 +123,9 @@ def test_a_report_in_json_can_be_ended_after_any_character(
     "box",
     ["10, 10, 10, 20", "10, 20, 30, 20", "1000, 0, 1000, 5", "0, 0, 10, 199", "0, 801, 10, 900", "01, 2, 3, 4"],
 )
-def test_numbers_that_are_no_box_on_the_image_are_refused(box: str) -> None:
-    """Of an image of 120 × 200, which lies from 200 to 800 in the square."""
-    notation = Box2dNotation(Frame.padded(120, 200))
+def test_numbers_that_are_no_valid_box_on_the_image_are_refused(box: str) -> None:
+    """An image of 120 × 200 pixels is from 200 to 800 on the x axis of the square."""
+    notation = Box2dNotation(ImageFrame.padded(120, 200))
     entry = '{"box_2d": [%s], "label": "mass left"}'
     text = "FINDINGS: A.\nLOCATIONS: [%s]\nIMPRESSION: B."
     with pytest.raises(MalformedReport):

@@ -23,7 +23,7 @@ from emx_training.data.phantom_reports import report_of
 from emx_training.pretrain.demo_architecture import (
     build_processor,
     demo_config,
-    phantom_manifest,
+    phantom_model_spec,
     random_model,
     save_checkpoint,
     tiny_config,
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     config = tiny_config()
     save_checkpoint(
-        random_model(3, config), build_processor(config, TOKENIZER), phantom_manifest("tiny", "seed-3"), folder
+        random_model(3, config), build_processor(config, TOKENIZER), phantom_model_spec("tiny", "seed-3"), folder
     )
     return folder
 

@@ -30,11 +30,18 @@ from emx_training.finetune_phase1 import main as phase1
 from emx_training.finetune_phase2 import main as phase2
 from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model.architectures import architecture_of
-from emx_worker.model.checkpoint import MANIFEST, Base, ModelError, read_config, read_manifest, read_processor
+from emx_worker.model.checkpoint import (
+    MODEL_SPEC_FILE,
+    BaseCheckpoint,
+    ModelError,
+    read_config,
+    read_model_spec,
+    read_processor,
+)
 from emx_worker.model.loading import load_model
 from emx_worker.model.weights import read_weights
-from emx_worker.report_builder import Reading, Study
 from support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -116,9 +123,9 @@ def test_the_worker_reads_with_what_was_trained(
 ) -> None:
     loaded = load_model(either, adapter=trained[1], quantisation=quantisation)
     facts = ImageFacts(width=40, height=40, media_type="image/png", sha256="0" * 64)
-    study = Study(id="1", image=Image.open(data / "0.png"), facts=facts)
-    (reading,) = Engine(loaded).write([study])
-    assert isinstance(reading, Reading)
+    study = ImageTask(id="1", image=Image.open(data / "0.png"), facts=facts)
+    (reading,) = Engine(loaded).generate([study])
+    assert isinstance(reading, Generation)
     parse(reading.text)
 
 
@@ -141,8 +148,8 @@ def test_an_adapter_names_its_base_and_no_path_of_this_machine(
 ) -> None:
     weights = hashlib.sha256((either / "model.safetensors").read_bytes()).hexdigest()
     for folder in trained:
-        base = read_manifest(folder).base
-        assert base == Base(name=either.name, sha256=weights)
+        base = read_model_spec(folder).base
+        assert base == BaseCheckpoint(name=either.name, sha256=weights)
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == either.name
         for file in folder.iterdir():
             content = file.read_bytes()
@@ -361,7 +368,7 @@ def test_an_adapter_that_says_nothing_of_its_base_must_fit(
     either: Path, trained: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
     before = shutil.copytree(trained[0], tmp_path / "before")
-    (before / MANIFEST).unlink()
+    (before / MODEL_SPEC_FILE).unlink()
     weights = load_file(before / WEIGHTS)
     options = phase2_options(either, data, tmp_path / "out", before)
     for change in (

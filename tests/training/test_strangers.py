@@ -7,12 +7,12 @@ from emx_training.ood.abstention import decline
 from emx_training.ood.ood_images import Stranger, strangers
 from emx_training.pretrain.demo_architecture import (
     build_processor,
-    phantom_manifest,
+    phantom_model_spec,
     random_model,
     save_checkpoint,
     tiny_config,
 )
-from emx_worker.model.ood_guard import Guard, features
+from emx_worker.model.ood_guard import OodGuard, features
 from support.paths import RADIOGRAPHS
 
 
@@ -48,13 +48,13 @@ def test_the_same_noise_is_shown_each_time(shown: list[Stranger]) -> None:
 
 def test_what_a_guard_declines_is_counted(tmp_path: Path) -> None:
     config = tiny_config()
-    manifest = phantom_manifest("tiny", "0").model_copy(update={"max_new_tokens": 40})
-    save_checkpoint(random_model(0, config), build_processor(config), manifest, tmp_path)
+    spec = phantom_model_spec("tiny", "0").model_copy(update={"max_new_tokens": 40})
+    save_checkpoint(random_model(0, config), build_processor(config), spec, tmp_path)
     seen = torch.randn(20, 16, 64)
-    Guard.fit(features(seen), threshold=0.0).save(tmp_path)
+    OodGuard.fit(features(seen), threshold=0.0).save(tmp_path)
     everything = decline(tmp_path, None)
     assert everything.rate == 1.0 and not everything.read
-    Guard.fit(features(seen), threshold=float("inf")).save(tmp_path)
+    OodGuard.fit(features(seen), threshold=float("inf")).save(tmp_path)
     nothing = decline(tmp_path, None)
     assert nothing.rate == 0.0
     assert len(nothing.read) == nothing.shown.total() == everything.declined.total()

@@ -32,15 +32,18 @@ def plainly(loaded: LoadedModel, image: Image.Image, truth: str) -> ForcedTokens
         return_dict=True,
         return_tensors="pt",
     )
-    answer = [*loaded.dialect.encode(truth), loaded.processor.tokenizer.convert_tokens_to_ids("<end_of_turn>")]
+    answer = [
+        *loaded.box_decoding.encode(truth),
+        loaded.processor.tokenizer.convert_tokens_to_ids("<end_of_turn>"),
+    ]
     ids = torch.cat([prompt["input_ids"], torch.tensor([answer])], dim=1)
     kinds = torch.cat([prompt["token_type_ids"], torch.zeros(1, len(answer), dtype=torch.long)], dim=1)
     logits = loaded.model(input_ids=ids, token_type_ids=kinds, pixel_values=prompt["pixel_values"]).logits[0]
     guessed = logits[-len(answer) - 1 : -1].argmax(dim=-1).tolist()
     places = [
-        (place, loaded.dialect.bin(guess))
+        (place, loaded.box_decoding.bin(guess))
         for true, guess in zip(answer, guessed, strict=True)
-        if (place := loaded.dialect.bin(true)) is not None
+        if (place := loaded.box_decoding.bin(true)) is not None
     ]
     right = [true == guess for true, guess in zip(answer, guessed, strict=True)]
     right_places = sum(true == guess for true, guess in places)

@@ -1,4 +1,4 @@
-"""Checkpoints of each architecture at its smallest, and studies to read."""
+"""The smallest checkpoint of each architecture, and images to read."""
 
 import json
 from collections.abc import Callable
@@ -14,31 +14,34 @@ from transformers.utils import logging
 from emx_shared.contracts.report import ImageFacts
 from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import ImageTask
 from emx_worker.model.architectures import Model
-from emx_worker.model.checkpoint import Manifest, read_config, read_processor
+from emx_worker.model.checkpoint import ModelSpec, read_config, read_processor
 from emx_worker.model.loading import LoadedModel, load_model
 from emx_worker.model.weights import read_weights
-from emx_worker.report_builder import Study
 
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    """Models so small gain nothing from threads, and lose much where other processes compute."""
+    """Use one thread: such small models gain nothing from more, and lose much while other processes compute."""
     torch.set_num_threads(1)
     logging.disable_progress_bar()
 
 
 @torch.no_grad()
 def _with_opinions(model: Model, tokenizer: Any, ends: list[str], weight_of_ends: float) -> Model:
-    """Random weights prefer their last token again, by little. Larger ones look at image and past, and differ; and
-    so that reports end, and at different lengths, full stops, line breaks and ends weigh more."""
+    """Enlarge random weights, so that reports differ and end at different lengths.
+
+    As they are, random weights slightly prefer to repeat the last token. Larger weights respond to image and past,
+    and larger embeddings of full stops, line breaks and ends let reports end.
+    """
     for name, weight in model.named_parameters():
         if ("language_model.layers" in name and "proj" in name) or "multi_modal_projector" in name:
             weight.mul_(8)
         elif "position_embedding" in name:
-            # Sines as large as these would drown what is seen; as SigLIP starts, they don't.
+            # Sines as large as these would drown the image; SigLIP's initial values don't.
             weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / 8)
     for token in [".", "Ċ", *ends]:
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)] *= weight_of_ends
@@ -47,23 +50,23 @@ def _with_opinions(model: Model, tokenizer: Any, ends: list[str], weight_of_ends
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that writes reports of many lengths, and whose sliding window is shorter than its prompt."""
+    """Save a model that writes reports of many lengths, with a sliding window that is shorter than its prompt."""
     folder, config = tmp_path_factory.mktemp("model") / "tiny", tiny_config()
     config.text_config.sliding_window = 16
-    manifest = Manifest(name="tiny", revision="0", demo=True, max_new_tokens=140)
+    spec = ModelSpec(name="tiny", revision="0", demo=True, max_new_tokens=140)
     processor = build_processor(config)
     model = _with_opinions(random_model(0, config), processor.tokenizer, ["<end_of_turn>"], 3)
-    save_checkpoint(model, processor, manifest, folder)
+    save_checkpoint(model, processor, spec, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def json_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of a model whose tokenizer has no location tokens, as MedGemma's."""
+    """Save such a model whose tokenizer has no location tokens, like MedGemma's."""
     folder, config = tmp_path_factory.mktemp("model") / "json", tiny_config()
     processor = build_processor(config)
     model = _with_opinions(random_model(1, config), processor.tokenizer, ["<end_of_turn>", "{", '"'], 4)
-    save_checkpoint(model, processor, Manifest(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
+    save_checkpoint(model, processor, ModelSpec(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     for token in tokenizer["added_tokens"]:
         token["content"] = token["content"].replace("<loc", "<none")
@@ -73,25 +76,25 @@ def json_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=["paligemma", "paligemma2"])
 def paligemma_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of PaliGemma 1 and 2."""
+    """Save such a model of PaliGemma 1 and of PaliGemma 2."""
     random: Path = request.getfixturevalue(request.param)
     config = read_config(random)
     model, processor = read_weights(random, config, dtype=torch.float32), read_processor(random, config)
     folder = tmp_path_factory.mktemp("model") / random.name
-    manifest = Manifest(name=random.name, revision="0", max_new_tokens=140)
-    save_checkpoint(_with_opinions(model, processor.tokenizer, ["<eos>"], 5), processor, manifest, folder)
+    spec = ModelSpec(name=random.name, revision="0", max_new_tokens=140)
+    save_checkpoint(_with_opinions(model, processor.tokenizer, ["<eos>"], 5), processor, spec, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def dense(checkpoint: Path) -> LoadedModel:
-    """In fp32."""
+    """Load the checkpoint in fp32."""
     return load_model(checkpoint, quantisation="none")
 
 
 @pytest.fixture(scope="session", params=["none", "int4", "nf4"])
 def loaded(request: pytest.FixtureRequest, checkpoint: Path) -> LoadedModel:
-    """With each kind of weights in turn."""
+    """Load the checkpoint with each kind of weights."""
     return load_model(checkpoint, quantisation=request.param)
 
 
@@ -101,14 +104,14 @@ def engine(dense: LoadedModel) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def studies() -> Studies:
-    """The first so many of a row of studies, 200 × 120 pixels, each of another pattern."""
+def tasks() -> Tasks:
+    """Make the first ``count`` of a fixed row of images, 200 × 120 pixels, each with another pattern."""
 
-    def first(count: int) -> list[Study]:
+    def first(count: int) -> list[ImageTask]:
         random = np.random.default_rng(0)
         facts = ImageFacts(width=200, height=120, media_type="image/png", sha256="0" * 64)
         patterns = [random.integers(0, 255, (n + 2, n + 3), dtype=np.uint8) for n in range(count)]
         images = [Image.fromarray(pattern).resize((200, 120)) for pattern in patterns]
-        return [Study(id=str(n), image=image, facts=facts) for n, image in enumerate(images)]
+        return [ImageTask(id=str(n), image=image, facts=facts) for n, image in enumerate(images)]
 
     return first

@@ -1,4 +1,4 @@
-"""The heartbeat and a real Redis: leases are kept, lost and made anew."""
+"""The heartbeat with a real Redis: leases are kept, lost and renewed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ LEASE, HANG = 1.0, 0.8
 
 
 class Steps:
-    """An engine's progress, which goes on by itself until it is told to hang."""
+    """An engine's progress, which increases until ``hanging`` is set."""
 
     hanging = False
 
@@ -57,7 +57,7 @@ def test_a_lease_is_kept_as_long_as_it_is_held(redis_state: RedisState, heartbea
         time.sleep(0.1)
         assert redis_state.connection.client.get("lease:job") == "mine"
     assert not cancelled.is_set()
-    heartbeat.let_go("mine")
+    heartbeat.release("mine")
     assert soon(lambda: not redis_state.leases.is_held("job"))
 
 
@@ -123,7 +123,7 @@ def test_a_job_taken_twice_by_one_worker_has_two_holds(redis_state: RedisState, 
     redis_state.connection.client.set("lease:job", "mine too")
     second = heartbeat.hold("job", "mine too")
     assert soon(first.is_set)
-    heartbeat.let_go("mine")
+    heartbeat.release("mine")
     time.sleep(LEASE * 1.5)
     assert redis_state.connection.client.get("lease:job") == "mine too"
     assert not second.is_set()

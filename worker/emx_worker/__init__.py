@@ -1,1 +1,1 @@
-"""The worker: model loading, 4-bit weights, location dialects and the engine. Importing it costs nothing."""
+"""The worker: model loading, 4-bit weights, box decoding and the engine. Importing the package costs nothing."""

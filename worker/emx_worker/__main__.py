@@ -1,4 +1,4 @@
-"""``python -P -m emx_worker``: load the model, then read images until stopped."""
+"""Runs the worker: ``python -P -m emx_worker`` loads the model, then reads images until it is stopped."""
 
 from emx_shared.messaging import run_celery_worker
 from emx_shared.settings import settings

@@ -1,6 +1,6 @@
-"""The Celery side of a worker: ``python -P -m emx_worker``.
+"""The worker's Celery application: ``python -P -m emx_worker`` runs it.
 
-One process holds one model. Each of the pool's threads takes one job and waits for the engine.
+One process holds one model. Each thread of the pool takes one job and waits for the backend.
 """
 
 import logging
@@ -17,8 +17,8 @@ from emx_shared.messaging import READ_QUEUES, READ_TASK, celery_app
 from emx_shared.prometheus_metrics import serve_metrics
 from emx_shared.settings import settings
 from emx_shared.store import StoreError
-from emx_worker.job_runner import Desk
-from emx_worker.model.loading import ModelError
+from emx_worker.job_runner import JobRunner
+from emx_worker.model.checkpoint import ModelError
 
 log = logging.getLogger("emx.worker")
 
@@ -28,7 +28,7 @@ app.conf.update(
     worker_pool="threads",
     worker_concurrency=settings().slots,
 )
-_desk: Desk | None = None
+_runner: JobRunner | None = None
 
 
 @celeryd_init.connect
@@ -38,13 +38,13 @@ def _name(instance: Any = None, **_: Any) -> None:
 
 @celeryd_after_setup.connect
 def _load(**_: Any) -> None:
-    """Load the model once, after logging was set up, and before the first message is taken.
+    """Load the model once, after logging is set up and before the first message is taken.
 
-    Celery logs what a signal's receiver raises, and goes on; a worker without a model must not.
+    Celery only logs what a signal's receiver raises, and continues; a worker without a model must not.
     """
-    global _desk
+    global _runner
     try:
-        _desk = Desk.open(settings())
+        _runner = JobRunner.open(settings())
         serve_metrics(settings().metrics_host, settings().metrics_port)
     except (ModelError, StoreError) as error:
         log.critical("The worker can't start. %s", error)
@@ -55,22 +55,22 @@ def _load(**_: Any) -> None:
 
 
 @worker_shutting_down.connect
-def _shut(**_: Any) -> None:
-    if _desk:
-        _desk.close()
+def _drain(**_: Any) -> None:
+    if _runner:
+        _runner.drain()
 
 
 @worker_shutdown.connect
-def _leave(**_: Any) -> None:
-    if _desk:
-        _desk.leave()
+def _close(**_: Any) -> None:
+    if _runner:
+        _runner.close()
 
 
 @app.task(name=READ_TASK)
 def read(job: str, queue: str) -> None:
-    """Read the study of this queue whose turn it is, or else this one, and write its outcome."""
-    assert _desk is not None, "the model is loaded before any message is taken"
-    _desk.read(job, queue)
+    """Run the job whose turn it is in the queue, or this job if the turns are unknown."""
+    assert _runner is not None, "the model is loaded before any message is taken"
+    _runner.read(job, queue)
 
 
 __all__ = ["app", "read"]

@@ -1,4 +1,4 @@
-"""Keeps the leases of the jobs in hand, as long as the engine gets on, and learns of cancellations."""
+"""Keeps the leases of the jobs in hand while the backend makes progress, and learns of cancellations."""
 
 import logging
 import math
@@ -13,27 +13,31 @@ log = logging.getLogger("emx.worker")
 
 
 @dataclass(frozen=True)
-class _Hold:
+class _HeldLease:
     job: str
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class Heartbeat:
-    """One thread, which also shows that this worker is alive.
+    """A thread that extends the leases of the jobs in hand, and shows that this worker is alive.
 
-    Parameters:
-        lease: seconds; it beats five times in each.
-        hang: seconds. When ``progress`` stands still for so long with jobs in hand, their leases are left to
-            lapse, so that another worker takes them.
-        progress: counts the engine's steps.
-        name: of this worker.
+    When the backend hangs, it does neither, so that the leases lapse and another worker takes the jobs.
     """
 
     def __init__(
         self, redis_state: RedisState, lease: float, hang: float, progress: Callable[[], int], name: str
     ) -> None:
+        """Start the thread.
+
+        Args:
+            index: where leases are kept.
+            lease: duration of a lease in seconds; the thread beats five times in each.
+            hang: seconds without progress, with jobs in hand, after which the backend counts as hung.
+            progress: counts the backend's steps.
+            name: of this worker.
+        """
         self._redis, self._lease, self._hang, self._progress, self._name = redis_state, lease, hang, progress, name
-        self._holds: dict[str, _Hold] = {}
+        self._held: dict[str, _HeldLease] = {}
         self._lock = threading.Lock()
         self._seen, self._seen_at = progress(), time.monotonic()
         self._stop = threading.Event()
@@ -41,18 +45,23 @@ class Heartbeat:
         self._thread.start()
 
     def hold(self, job: str, token: str) -> threading.Event:
-        """Keep this lease from now on. The event is set when the job is cancelled or the lease is lost."""
-        hold = _Hold(job)
-        with self._lock:
-            self._holds[token] = hold
-        return hold.cancelled
+        """Keep a job's lease from now on.
 
-    def let_go(self, token: str) -> None:
+        Returns:
+            An event that is set when the job is cancelled or the lease is lost.
+        """
+        lease = _HeldLease(job)
         with self._lock:
-            self._holds.pop(token, None)
+            self._held[token] = lease
+        return lease.cancelled
+
+    def release(self, token: str) -> None:
+        """Stop keeping the lease with this token."""
+        with self._lock:
+            self._held.pop(token, None)
 
     def close(self) -> None:
-        """Returns when the thread has ended."""
+        """Stop the thread, and wait for its end."""
         self._stop.set()
         self._thread.join()
 
@@ -60,21 +69,21 @@ class Heartbeat:
         while True:
             try:
                 self._beat()
-            except Exception:  # without a heartbeat, every job in hand would be taken for dead
+            except Exception:  # without a heartbeat, other workers would take every job in hand
                 log.exception("a heartbeat failed")
             if self._stop.wait(self._lease / 5):
                 return
 
     def _beat(self) -> None:
         with self._lock:
-            holds = dict(self._holds)
-        if self._hung(bool(holds)):
+            held = dict(self._held)
+        if self._hung(bool(held)):
             return
         self._redis.workers.announce(self._name, math.ceil(self._lease))
-        cancelled = self._redis.cancellations.requested_among([hold.job for hold in holds.values()])
-        for token, hold in holds.items():
-            if hold.job in cancelled or not self._redis.leases.extend(hold.job, token):
-                hold.cancelled.set()
+        cancelled = self._redis.cancellations.requested_among([lease.job for lease in held.values()])
+        for token, lease in held.items():
+            if lease.job in cancelled or not self._redis.leases.extend(lease.job, token):
+                lease.cancelled.set()
 
     def _hung(self, busy: bool) -> bool:
         progress, now = self._progress(), time.monotonic()

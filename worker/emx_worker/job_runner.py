@@ -1,4 +1,4 @@
-"""From a message to an outcome: start, decode, read, finish."""
+"""Takes a job from its message to its outcome: start, decode, read, finish."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from redis.exceptions import RedisError
@@ -18,130 +18,124 @@ from emx_shared.imaging import BadImage, decode
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Failure, Outcome
-from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, STAGE_SECONDS, STUDIES_IN_HAND, TOKENS
+from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, STAGE_SECONDS, IMAGES_IN_HAND, TOKENS
 from emx_shared.settings import Settings
 from emx_shared.store import NoSuchObject, StoreError
 from emx_worker.backends.engine_thread import EngineThread
-from emx_worker.backends.openai_server import ModelServer
+from emx_worker.backends.openai_server import OpenAIServerBackend
+from emx_worker.backends.report_backend import ReportBackend
 from emx_worker.engine.engine import Engine
 from emx_worker.heartbeat import Heartbeat
+from emx_worker.image_task import ImageTask
 from emx_worker.model.loading import load_model
-from emx_worker.report_builder import Study, StudyFault
-from emx_worker.text_publisher import Teller
+from emx_worker.text_publisher import TextPublisher
 
 log = logging.getLogger("emx.worker")
 T = TypeVar("T")
 
-_PATIENCE = 600.0
-"""Seconds for which a job in hand waits while the store or Redis is away."""
-
-
-class Reader(Protocol):
-    """Whatever runs the model: an engine in this process (``EngineThread``), or a ``ModelServer``."""
-
-    @property
-    def progress(self) -> int:
-        """Grows with the work that is done; it stands still when idle, and when a forward hangs."""
-
-    def written(self) -> dict[str, str]:
-        """What has been written so far of each study that is being read, by its id."""
-
-    def read(self, study: Study, alone: bool = False) -> Report | StudyFault:
-        """Wait for a study's report. ``alone``: without batch-mates."""
-
-    def close(self) -> None:
-        """Take no more studies."""
+_RETRY_SECONDS = 600.0
+"""How long a job in hand waits while the store or Redis is unavailable."""
 
 
 @dataclass
-class Desk:
-    """The ledger on one side, the model on the other."""
+class JobRunner:
+    """Runs jobs of the ledger on a backend.
+
+    A job in hand keeps its lease until its outcome is stored, and is given up quietly when another worker has it.
+
+    Attributes:
+        ledger: where jobs come from and outcomes go to.
+        backend: runs the model.
+        heartbeat: keeps the leases of the jobs in hand.
+        draining: whether the worker is shutting down, and hands new jobs back.
+        text_publisher: publishes reports while they are written.
+    """
 
     ledger: Ledger
-    engine: Reader
+    backend: ReportBackend
     heartbeat: Heartbeat
-    closing: bool = False
-    teller: Teller = field(init=False)
+    draining: bool = False
+    text_publisher: TextPublisher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.teller = Teller(self.ledger.redis, self.engine.written)
+        self.text_publisher = TextPublisher(self.ledger.redis, self.backend.partial_texts)
 
     @classmethod
-    def open(cls, settings: Settings) -> "Desk":
+    def open(cls, settings: Settings) -> "JobRunner":
+        """Open the ledger, and load the model or connect to its server.
+
+        Raises:
+            ModelError: if the model can't be loaded, or the server doesn't have it.
+            StoreError: if the store is unavailable.
+        """
         ledger = open_ledger(settings, "worker")
-        engine = ModelServer.open(settings) if settings.server else EngineThread(lambda: _engine(settings))
+        backend = _open_backend(settings)
         name = uuid.uuid4().hex[:8]
-        heartbeat = Heartbeat(ledger.redis, settings.lease, settings.hang, lambda: engine.progress, name)
-        return cls(ledger, engine, heartbeat)
+        heartbeat = Heartbeat(ledger.redis, settings.lease, settings.hang, lambda: backend.progress, name)
+        return cls(ledger, backend, heartbeat)
+
+    def drain(self) -> None:
+        """Hand back every job that comes from now on. Jobs in hand are still read."""
+        self.draining = True
 
     def close(self) -> None:
-        """Take no more jobs in hand; those in hand are read."""
-        self.closing = True
-
-    def leave(self) -> None:
-        """End the threads, once no job is in hand."""
-        self.teller.close()
-        self.engine.close()
+        """End the threads. No job may be in hand any more."""
+        self.text_publisher.close()
+        self.backend.close()
         self.heartbeat.close()
 
     def read(self, job: str, queue: str) -> None:
-        """Take in hand the job of this queue whose turn it is, or else this one, and bring it to its outcome.
+        """Run the job whose turn it is in a queue.
 
-        Whoever else has it, or had it, wins quietly.
+        Args:
+            job: id of the job to run if the queue's turns are unknown.
+            queue: one of ``READ_QUEUES``.
         """
         started = self._take(job, queue)
         if started is None:
             return
-        job = started.job.id
-        if self.closing:
+        if self.draining:
             hand_back(self.ledger, started)
             return
-        cancelled = self.heartbeat.hold(job, started.token)
-        STUDIES_IN_HAND.inc()
-        try:
-            outcome = self._outcome(started, cancelled)
-            if outcome:
-                self._patiently(lambda: finish(self.ledger, job, outcome))
-                _observe(started, outcome)
-        finally:
-            STUDIES_IN_HAND.dec()
-            self.heartbeat.let_go(started.token)
-            self.ledger.redis.leases.release(job, started.token)
+        self._run(started)
 
     def _take(self, job: str, queue: str) -> Started | None:
         while (turn := self.ledger.redis.turns.take(queue)) is not None:
-            if started := self._patiently(partial(self._start, turn)):
+            if started := _retry_until_available(partial(self._start, turn)):
                 return started
-        return self._patiently(partial(self._start, job))
+        return _retry_until_available(partial(self._start, job))
 
     def _start(self, job: str) -> Started | None:
         token = uuid.uuid4().hex
         try:
             return start(self.ledger, job, token)
         except Exception:
-            self.ledger.redis.leases.release(job, token)  # else trying again would find the job taken
+            self.ledger.redis.leases.release(job, token)  # else the next try would find the job taken
             raise
 
-    def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:
-        """None when the job was cancelled, or its lease lost: its outcome is somebody else's affair."""
-        began = time.perf_counter()
-        settings = self.ledger.settings
+    def _run(self, started: Started) -> None:
+        job = started.job.id
+        cancelled = self.heartbeat.hold(job, started.token)
+        IMAGES_IN_HAND.inc()
         try:
-            data = self._patiently(lambda: self.ledger.input(started.job))
-            decoded = decode(data, settings.max_upload_bytes, settings.max_pixels)
+            outcome = self._outcome(started, cancelled)
+            if outcome:
+                _retry_until_available(lambda: finish(self.ledger, job, outcome))
+                _observe(started, outcome)
+        finally:
+            IMAGES_IN_HAND.dec()
+            self.heartbeat.release(started.token)
+            self.ledger.redis.leases.release(job, started.token)
+
+    def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:
+        """Read the job's image. None if the job was cancelled or its lease lost: others write its outcome then."""
+        try:
+            task = self._image_task(started, cancelled)
         except BadImage as error:
             return self._failure(started, "bad-image", str(error))
         except NoSuchObject:
             return self._failure(started, "no-input", "The image is no longer in the store.")
-        study = Study(
-            id=started.job.id,
-            image=decoded.image,
-            facts=decoded.facts,
-            decode_seconds=time.perf_counter() - began,
-            indication=started.job.indication,
-            cancelled=cancelled,
-        )
-        answer = self.engine.read(study, alone=started.alone)
+        answer = self.backend.read(task, alone=started.alone)
         if isinstance(answer, Report):
             return Outcome(
                 state=JobState.SUCCEEDED,
@@ -150,9 +144,21 @@ class Desk:
                 attempts=started.attempts,
                 finished_at=self.ledger.store.now(),
             )
-        if isinstance(answer, StudyFault) and answer.code == "cancelled":
-            return None
-        return self._failure(started, answer.code, answer.message)
+        return None if answer.code == "cancelled" else self._failure(started, answer.code, answer.message)
+
+    def _image_task(self, started: Started, cancelled: threading.Event) -> ImageTask:
+        began = time.perf_counter()
+        settings = self.ledger.settings
+        data = _retry_until_available(lambda: self.ledger.input(started.job))
+        decoded = decode(data, settings.max_upload_bytes, settings.max_pixels)
+        return ImageTask(
+            id=started.job.id,
+            image=decoded.image,
+            facts=decoded.facts,
+            decode_seconds=time.perf_counter() - began,
+            indication=started.job.indication,
+            cancelled=cancelled,
+        )
 
     def _failure(self, started: Started, code: str, message: str) -> Outcome:
         return Outcome(
@@ -163,21 +169,33 @@ class Desk:
             finished_at=self.ledger.store.now(),
         )
 
-    def _patiently(self, operation: Callable[[], T]) -> T:
-        """A report that was paid for is worth some waiting, and a message not taken now would be missed."""
-        give_up, pause = time.monotonic() + _PATIENCE, 0.2
-        while True:
-            try:
-                return operation()
-            except (StoreError, RedisError) as error:
-                if time.monotonic() > give_up:
-                    raise
-                log.warning("the store or Redis is away (%s); trying again in %.1f s", type(error).__name__, pause)
-                time.sleep(pause)
-                pause = min(pause * 2, 10)
+
+def _retry_until_available(operation: Callable[[], T]) -> T:
+    """Repeat an operation while the store or Redis is unavailable, for ``_RETRY_SECONDS`` at most.
+
+    A finished report is worth the wait, and a message that isn't taken now would be missed.
+    """
+    give_up, pause = time.monotonic() + _RETRY_SECONDS, 0.2
+    while True:
+        try:
+            return operation()
+        except (StoreError, RedisError) as error:
+            if time.monotonic() > give_up:
+                raise
+            log.warning(
+                "the store or Redis is unavailable (%s); trying again in %.1f s", type(error).__name__, pause
+            )
+            time.sleep(pause)
+            pause = min(pause * 2, 10)
 
 
-def _engine(settings: Settings) -> Engine:
+def _open_backend(settings: Settings) -> ReportBackend:
+    if settings.server:
+        return OpenAIServerBackend.open(settings)
+    return EngineThread(lambda: _load_engine(settings))
+
+
+def _load_engine(settings: Settings) -> Engine:
     began = time.perf_counter()
     loaded = load_model(
         settings.model, adapter=settings.adapter, device=settings.device, quantisation=settings.quantisation

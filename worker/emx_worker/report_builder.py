@@ -1,10 +1,6 @@
-"""A study, what the model wrote of it, and the report that this makes."""
+"""Builds the report of an image from what the model generated."""
 
-import threading
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-from PIL import Image
 
 from emx_shared.contracts.report import (
     DEMO_WARNING,
@@ -18,93 +14,33 @@ from emx_shared.contracts.report import (
     TokenCounts,
 )
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText
+from emx_worker.image_task import Generation, ImageTask
 
 CUT_SHORT_WARNING = (
     "The report was cut short at its token limit: its text is unfinished, and abnormalities may be missing."
 )
-
-
 UNUSED_INDICATION_WARNING = "The indication was not used: this model was not trained to take one."
 
 NOT_READ = ReportText("This image was not read.", (), "No impression.")
-"""What stands in the place of a report that the model declined to write."""
+"""The text of a report that the model declined to write."""
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """One radiograph to read.
+def decline_reason(distance: float, threshold: float) -> str:
+    """Explain to people why an image was not read.
 
-    Attributes:
-        image: upright, in any mode that converts to RGB.
-        facts: of the original, whose pixels the boxes refer to.
-        decode_seconds: what the decoding of the image's bytes took.
-        indication: clinical context, for models that take it.
-        cancelled: once set, the engine drops the study at its next step.
+    Args:
+        distance: of the image from the training images (see ``OodGuard``).
+        threshold: the largest distance that is still read.
     """
-
-    id: str
-    image: Image.Image
-    facts: ImageFacts
-    decode_seconds: float = 0.0
-    indication: str | None = None
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True)
-class StudyFault:
-    """Why a study got no report, without anything of the patient.
-
-    ``code`` is ``cancelled``, ``image`` (the processor can't take it), ``not_finite`` (the model's numbers
-    overflowed), ``grammar`` (the constraint failed) or ``engine`` (anything else; the log has it).
-    """
-
-    code: str
-    message: str
-
-
-ENGINE_FAULT = StudyFault("engine", "The engine failed on this study.")
-GRAMMAR_FAULT = StudyFault("grammar", "The report could not be held to its grammar.")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the model wrote.
-
-    Attributes:
-        text: as written, byte for byte.
-        parsed: the text in parts, without locations that the model hadn't finished when it was cut short.
-        cut_short: whether the token budget ended the report before the model did.
-        prompt_tokens: length of the prompt, image tokens included.
-        tokens: the text's, and the one that ended the turn.
-        prefill_seconds, generate_seconds: of the batch in which the study was read.
-        declined: why the model abstained; None where it read the image.
-        token_probabilities: of each of ``tokens`` among those that the grammar allowed; empty where not known.
-        probabilities: of each of ``parsed.locations`` (see ``engine/confidence.py``); empty where not known.
-    """
-
-    text: str
-    parsed: ReportText
-    cut_short: bool
-    prompt_tokens: int
-    tokens: tuple[int, ...]
-    prefill_seconds: float
-    generate_seconds: float
-    declined: str | None = None
-    token_probabilities: tuple[float, ...] = ()
-    probabilities: tuple[float, ...] = ()
-
-
-def declined(distance: float, threshold: float) -> str:
-    """Why an image isn't read, for people."""
     return (
         "Not read: this image is unlike those that the model was trained on "
         f"(distance {distance:.0f}; at most {threshold:.0f} are read)."
     )
 
 
-def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Reading:
-    """A reading without findings, that says why there is none."""
-    return Reading(
+def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Generation:
+    """Build a generation without findings for an image that the model declined."""
+    return Generation(
         text=str(NOT_READ),
         parsed=NOT_READ,
         cut_short=False,
@@ -116,40 +52,51 @@ def abstention(reason: str, prompt_tokens: int, prefill_seconds: float) -> Readi
     )
 
 
-def report_of(
-    study: Study, reading: Reading, provenance: ModelProvenance, takes_indication: bool = False
+def build_report(
+    task: ImageTask, generation: Generation, provenance: ModelProvenance, takes_indication: bool = False
 ) -> Report:
-    """The report of a reading, with boxes in pixels of the original image."""
-    warnings = [DEMO_WARNING] if provenance.demo else []
-    if provenance.untrained:
-        warnings.append(UNTRAINED_WARNING)
-    if study.indication and not takes_indication:
-        warnings.append(UNUSED_INDICATION_WARNING)
-    if reading.cut_short:
-        warnings.append(CUT_SHORT_WARNING)
-    if reading.declined:
-        warnings.insert(0, reading.declined)
+    """Build the report of a generation, with boxes in pixels of the original image.
+
+    Args:
+        task: the image that was read.
+        generation: what the model wrote about it.
+        provenance: of the model.
+        takes_indication: whether the model was trained to use clinical context; if not, and the task has an
+            indication, the report warns that it was not used.
+    """
+    probabilities = generation.probabilities or [None] * len(generation.parsed.locations)
     return Report(
-        findings=reading.parsed.findings,
-        impression=reading.parsed.impression,
+        findings=generation.parsed.findings,
+        impression=generation.parsed.impression,
         locations=tuple(
-            _location(located, study.facts, probability)
-            for located, probability in zip(
-                reading.parsed.locations,
-                reading.probabilities or [None] * len(reading.parsed.locations),
-                strict=True,
-            )
+            _location(located, task.facts, probability)
+            for located, probability in zip(generation.parsed.locations, probabilities, strict=True)
         ),
-        abstained=reading.declined is not None,
-        warnings=tuple(warnings),
-        image=study.facts,
+        abstained=generation.declined is not None,
+        warnings=_warnings(task, generation, provenance, takes_indication),
+        image=task.facts,
         model=provenance,
         timings=Timings(
-            decode=study.decode_seconds, prefill=reading.prefill_seconds, generate=reading.generate_seconds
+            decode=task.decode_seconds, prefill=generation.prefill_seconds, generate=generation.generate_seconds
         ),
-        tokens=TokenCounts(prompt=reading.prompt_tokens, generated=len(reading.tokens)),
+        tokens=TokenCounts(prompt=generation.prompt_tokens, generated=len(generation.tokens)),
         created_at=datetime.now(UTC),
     )
+
+
+def _warnings(
+    task: ImageTask, generation: Generation, provenance: ModelProvenance, takes_indication: bool
+) -> tuple[str, ...]:
+    warnings = [generation.declined] if generation.declined else []
+    if provenance.demo:
+        warnings.append(DEMO_WARNING)
+    if provenance.untrained:
+        warnings.append(UNTRAINED_WARNING)
+    if task.indication and not takes_indication:
+        warnings.append(UNUSED_INDICATION_WARNING)
+    if generation.cut_short:
+        warnings.append(CUT_SHORT_WARNING)
+    return tuple(warnings)
 
 
 def _location(located: LocatedFinding, facts: ImageFacts, probability: float | None) -> Location:
@@ -162,17 +109,25 @@ def _location(located: LocatedFinding, facts: ImageFacts, probability: float | N
         box=box,
         box_normalised=normalised,
         colour=located.finding.colour,
-        # Four digits: the ones behind them depend on how large a batch the study was read in.
+        # Four decimals: further ones depend on the size of the batch that the image was read in.
         probability=None if probability is None else round(probability, 4),
     )
 
 
 def boxes_on(box: LocBox, width: int, height: int) -> tuple[Box, Box]:
-    """A box in location bins as pixels of the original (width × height) and as fractions of it.
+    """Map a box in location bins to the original image.
 
     The processors of Gemma 3 and PaliGemma stretch an image of any shape to a square, so each axis maps back by
-    its own scale; where a dialect pads the image first, its notation has taken that back. Bins end on the image's
-    edges, so that no box reaches beyond it.
+    its own scale. Where a model gets its image padded to a square, the notation has already removed the padding.
+    The first and last bin are the image's edges, so no box reaches beyond the image.
+
+    Args:
+        box: in location bins (0 to 1023) of the image.
+        width: of the original, in pixels.
+        height: of the original, in pixels.
+
+    Returns:
+        The box in pixels of the original, and as fractions (0 to 1) of its width and height.
     """
     ymin, xmin, ymax, xmax = box.fractions()
     normalised = Box(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

@@ -1,40 +1,46 @@
-"""Tells those who watch a job what is being written of its report."""
+"""Publishes the text of reports while they are written, for clients that watch a job."""
 
 import threading
 from collections.abc import Callable
 
 from emx_shared.redis_state import RedisState
 
-EVERY = 0.25
-"""Seconds between looks at the texts under way."""
+POLL_SECONDS = 0.25
+"""Pause between two looks at the texts of the jobs in hand."""
 
 
-class Teller:
-    """A thread that passes on new text, of watched jobs alone."""
+class TextPublisher:
+    """A thread that publishes each new piece of text of the jobs that somebody watches."""
 
-    def __init__(self, redis_state: RedisState, written: Callable[[], dict[str, str]]) -> None:
-        """``written`` gives the text so far of each job in hand."""
-        self._redis, self._written = redis_state, written
-        self._told: dict[str, int] = {}
+    def __init__(self, redis_state: RedisState, partial_texts: Callable[[], dict[str, str]]) -> None:
+        """Start the thread.
+
+        Args:
+            index: where the text is published.
+            partial_texts: returns the text so far of each job in hand, by the job's id.
+        """
+        self._redis, self._partial_texts = redis_state, partial_texts
+        self._published: dict[str, int] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="text-publisher", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
+        """Stop the thread, and wait for its end."""
         self._closed.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(EVERY):
-            texts = self._written()
-            self._told = {job: told for job, told in self._told.items() if job in texts}
+        while not self._closed.wait(POLL_SECONDS):
+            texts = self._partial_texts()
+            self._published = {job: length for job, length in self._published.items() if job in texts}
             for job in self._redis.live_text.watched_among(list(texts)):
-                self._tell(job, texts[job])
+                self._publish(job, texts[job])
 
-    def _tell(self, job: str, text: str) -> None:
-        told = self._told.get(job, 0)
-        if len(text) < told:
-            told = 0  # it was begun again
-        if len(text) > told:
-            self._redis.live_text.append_text(job, text[told:], told)
-            self._told[job] = len(text)
+    def _publish(self, job: str, text: str) -> None:
+        published = self._published.get(job, 0)
+        if len(text) < published:
+            published = 0  # the report was begun again
+        if len(text) > published:
+            self._redis.live_text.append_text(job, text[published:], published)
+            self._published[job] = len(text)

@@ -1,1 +1,1 @@
-"""Submit and poll: our gateway beside LitServe, BentoML and Ray Serve, in turns, on one machine."""
+"""Measures submitting and polling: our gateway beside LitServe, BentoML and Ray Serve, on one machine."""

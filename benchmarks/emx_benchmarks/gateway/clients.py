@@ -1,21 +1,21 @@
-"""The process that has the clients, as the bench sees it."""
+"""Runs the clients in a process of their own (``emx_benchmarks.gateway.load``)."""
 
 import json
 import subprocess
 import sys
 from types import TracebackType
 
-from emx_benchmarks.gateway.load import Taken, Turn
+from emx_benchmarks.gateway.load import LoadTurn, TurnTimings
 
 
-class Broken(Exception):
-    """The server broke off; the text says how."""
+class ConnectionBroke(Exception):
+    """A server broke off the connection. The text says how."""
 
 
-class Clients:
-    """Started on entering, stopped on leaving."""
+class LoadClients:
+    """The clients' process. It is started on entering the context, and stopped on leaving it."""
 
-    def __enter__(self) -> "Clients":
+    def __enter__(self) -> "LoadClients":
         self._process = subprocess.Popen(
             [sys.executable, "-m", "emx_benchmarks.gateway.load"],
             stdin=subprocess.PIPE,
@@ -24,15 +24,15 @@ class Clients:
         )
         return self
 
-    def carry_out(self, turn: Turn) -> Taken:
-        """Raises Broken."""
+    def carry_out(self, turn: LoadTurn) -> TurnTimings:
+        """Let the clients take a turn. Raises ConnectionBroke if the server breaks off."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(turn.model_dump_json() + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline() or '{"broke": "the clients stopped"}')
         if "broke" in answer:
-            raise Broken(answer["broke"])
-        return Taken.model_validate(answer)
+            raise ConnectionBroke(answer["broke"])
+        return TurnTimings.model_validate(answer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

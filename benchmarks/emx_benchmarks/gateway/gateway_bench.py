@@ -1,4 +1,4 @@
-"""``emx bench gateway``: the systems take turns, round after round."""
+"""Measures gateways for ``emx bench gateway``: the systems take turns, round after round."""
 
 import os
 import statistics
@@ -11,30 +11,38 @@ from typing import Any
 
 from PIL import Image
 
-from emx_benchmarks.gateway.clients import Broken, Clients
-from emx_benchmarks.gateway.environment import Environment, cache
-from emx_benchmarks.gateway.load import Taken, Turn
-from emx_benchmarks.gateway.ours import Ours
+from emx_benchmarks.gateway.clients import ConnectionBroke, LoadClients
+from emx_benchmarks.gateway.environment import PeerEnvironment, cache
+from emx_benchmarks.gateway.load import LoadTurn, TurnTimings
+from emx_benchmarks.gateway.ours import OurGateway
 from emx_benchmarks.gateway.peers import peers as all_peers
 from emx_benchmarks.gateway.served_process import NotServing
-from emx_benchmarks.gateway.system import Place, System
+from emx_benchmarks.gateway.system import BenchPlace, MeasuredSystem
 from emx_shared.demo_model import DEMO_IMAGE
+
+NOTES = (
+    "submit_throughput_vs_best_peer: ours divided by the best peer's, higher is better. submit_p95_vs_best_peer: "
+    "our p95 divided by the best peer's, lower is better. Clients, servers, Redis and disk share one machine. "
+    "Each system has one process that answers HTTP, as it is by default. While submissions alone are measured, "
+    "nothing reads our jobs; the peers do their no-op at once."
+)
 
 _SIDE = 584
 """Pixels: the demo's sample at this size is a PNG of 180 kB."""
 
-_STARTING = 45.0
-_WARMING = 0.3
+_STARTUP_SECONDS = 45.0
+_WARMUP_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured.
+class GatewayBenchSizes:
+    """How much the gateway benchmark measures.
 
     Attributes:
-        seconds: of each system in each round, submitting alone; and again as long, each job to its end.
-        most: submissions in one turn, at most.
-        clients: at the same time.
+        rounds: in which the systems take turns.
+        seconds: of each system's turn of submissions alone, and of its turn with each job to its end.
+        most: largest number of submissions in one turn.
+        clients: that submit at the same time.
     """
 
     rounds: int = 3
@@ -43,19 +51,27 @@ class Sizes:
     clients: int = 16
 
 
-FULL = Sizes(rounds=10, seconds=5.0)
+FULL = GatewayBenchSizes(rounds=10, seconds=5.0)
 
 
 @dataclass
-class Measured:
-    """A system and its turns; ``absent`` says why there are none."""
+class GatewayMeasurement:
+    """A system and the timings of its turns.
 
-    system: System
-    submits: list[Taken] = field(default_factory=list)
-    ends: list[Taken] = field(default_factory=list)
+    Attributes:
+        system: that is measured.
+        submits: timings of the turns of submissions alone, one for each round.
+        ends: timings of the turns with each job to its end, one for each round.
+        absent: why the system has no timings; None if it has.
+    """
+
+    system: MeasuredSystem
+    submits: list[TurnTimings] = field(default_factory=list)
+    ends: list[TurnTimings] = field(default_factory=list)
     absent: str | None = None
 
     def figures(self) -> dict[str, Any]:
+        """Return the figures as the command prints them: medians of the rounds."""
         about = {"version": self.system.version, "durable": self.system.durable, "keeps": self.system.keeps}
         if self.absent:
             return {**about, "absent": self.absent}
@@ -72,150 +88,176 @@ class Measured:
         }
 
 
-def bench_gateway(sizes: Sizes, chosen: Sequence[str] | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """Our gateway and the ``chosen`` peers (None: all) take turns, in each round in another order.
+def bench_gateway(
+    sizes: GatewayBenchSizes, chosen: Sequence[str] | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure our gateway and its peers, which take turns, in each round in another order.
 
-    All run all the time, and those whose turn it isn't are idle. Figures are medians of the rounds'; ratios are
-    medians of the rounds' ratios to the peer that is the best of all.
+    All systems run all the time, and are idle in the turns of others.
+
+    Args:
+        sizes: how much to measure.
+        chosen: names of the peers; None for all.
+        say: shows a line of progress to the user.
+
+    Returns:
+        The figures: medians of the rounds, and ratios, which are medians of the rounds' ratios to the best peer.
+
+    Raises:
+        NotServing: if our gateway doesn't start.
     """
-    ours = Ours()
     others = [peer for peer in all_peers() if chosen is None or peer.name in chosen]
-    environment = Environment(cache() / "bench-peers", say)
+    environment = PeerEnvironment(cache() / "bench-peers", say)
     absent = environment.install(others) if others else {}
     cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache()) as on_disk, _sockets() as sockets:
-        place = Place(Path(on_disk), Path(sockets), environment.python)
-        image = place.folder / "x.png"
-        sample = Image.open(DEMO_IMAGE)
-        sample.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(image)
-        measured = [Measured(system, absent=absent.get(system.name)) for system in (ours, *others)]
-        try:
-            _measure(measured, place, image, sizes, say)
-        finally:
-            for one in measured:
-                one.system.leave()
-            for one in measured:
-                one.system.stop()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache()) as on_disk, _socket_folder() as sockets:
+        place = BenchPlace(Path(on_disk), Path(sockets), environment.python)
+        image = _write_image(place.folder)
         size = image.stat().st_size
+        measurements = [
+            GatewayMeasurement(system, absent=absent.get(system.name)) for system in (OurGateway(), *others)
+        ]
+        try:
+            _measure(measurements, place, image, sizes, say)
+        finally:
+            for measurement in measurements:
+                measurement.system.terminate()
+            for measurement in measurements:
+                measurement.system.stop()
     return {
         "image_bytes": size,
         "clients": sizes.clients,
         "cores": os.cpu_count(),
         "rounds": sizes.rounds,
         "seconds_per_turn": sizes.seconds,
-        **_ratios(measured),
-        "ours": measured[0].figures(),
-        "peers": {one.system.name: one.figures() for one in measured[1:]},
+        **_ratios(measurements),
+        "ours": measurements[0].figures(),
+        "peers": {measurement.system.name: measurement.figures() for measurement in measurements[1:]},
         "notes": NOTES,
     }
 
 
-NOTES = (
-    "submit_throughput_vs_best_peer: ours divided by the best peer's, higher is better. submit_p95_vs_best_peer: "
-    "our p95 divided by the best peer's, lower is better. Clients, servers, Redis and disk share one machine. "
-    "Each has one process that answers HTTP, as it comes. While submissions alone are measured, nothing reads our "
-    "jobs; the peers do their work of none at once."
-)
-
-
-def _sockets() -> "tempfile.TemporaryDirectory[str]":
-    """Directly below the folder for what is temporary, since a socket's path has 107 bytes at most."""
+def _socket_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Make a folder directly in the system's temporary one, since a socket's path has 107 bytes at most."""
     return tempfile.TemporaryDirectory(prefix="emx", ignore_cleanup_errors=True)
 
 
+def _write_image(folder: Path) -> Path:
+    image = folder / "x.png"
+    sample = Image.open(DEMO_IMAGE)
+    sample.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(image)
+    return image
+
+
 def _measure(
-    measured: list[Measured], place: Place, image: Path, sizes: Sizes, say: Callable[[str], None]
+    measurements: list[GatewayMeasurement],
+    place: BenchPlace,
+    image: Path,
+    sizes: GatewayBenchSizes,
+    say: Callable[[str], None],
 ) -> None:
-    with Clients() as clients:
-        say("Starting " + ", ".join(one.system.name for one in measured if not one.absent))
-        _start(measured, place, image, clients)
+    with LoadClients() as clients:
+        say("Starting " + ", ".join(each.system.name for each in measurements if not each.absent))
+        _start(measurements, place, image, clients)
         for number in range(sizes.rounds + 1):
             say(f"Round {number} of {sizes.rounds}" if number else "Warming up")
-            at = number % len(measured)
-            for one in measured[at:] + measured[:at]:
-                if not one.absent:
-                    _take_turns(one, clients, image, sizes, warming=number == 0)
+            at = number % len(measurements)
+            for measurement in measurements[at:] + measurements[:at]:
+                if not measurement.absent:
+                    _take_turns(measurement, clients, image, sizes, warming_up=number == 0)
 
 
-def _start(measured: list[Measured], place: Place, image: Path, clients: Clients) -> None:
-    """All at once. Whatever of the peers doesn't start is absent; without ours there is nothing to measure."""
-    give_up = time.monotonic() + _STARTING
-    for one in measured:
-        if not one.absent:
+def _start(measurements: list[GatewayMeasurement], place: BenchPlace, image: Path, clients: LoadClients) -> None:
+    """Start all systems at once. A peer that doesn't start is absent. Raises NotServing if ours doesn't start."""
+    give_up = time.monotonic() + _STARTUP_SECONDS
+    for measurement in measurements:
+        if not measurement.absent:
             try:
-                one.system.start(place)
+                measurement.system.start(place)
             except (NotServing, OSError) as error:
-                one.absent = f"did not start: {error}"
-    for one in measured:
-        while not one.absent:
-            try:
-                one.system.check()
-                if clients.carry_out(_one(one.system, image)).submits:
-                    break
-                said = "it refuses uploads"
-            except NotServing as error:
-                one.absent = f"did not start: {error}"
-            except Broken as error:
-                said = str(error)
-            if time.monotonic() > give_up:
-                one.absent = f"did not start within {_STARTING:.0f} s: {said}"
-            time.sleep(0.2)
-    if measured[0].absent:
-        raise NotServing(measured[0].absent)
+                measurement.absent = f"did not start: {error}"
+    for measurement in measurements:
+        _wait_until_it_accepts(measurement, image, clients, give_up)
+    if measurements[0].absent:
+        raise NotServing(measurements[0].absent)
 
 
-def _one(system: System, image: Path) -> Turn:
-    return Turn(door=system.door, image=image, clients=1, seconds=1, most=1)
+def _wait_until_it_accepts(
+    measurement: GatewayMeasurement, image: Path, clients: LoadClients, give_up: float
+) -> None:
+    one_upload = LoadTurn(endpoint=measurement.system.endpoint, image=image, clients=1, seconds=1, most=1)
+    while not measurement.absent:
+        try:
+            measurement.system.check()
+            if clients.carry_out(one_upload).submits:
+                return
+            reason = "it refuses uploads"
+        except NotServing as error:
+            measurement.absent = f"did not start: {error}"
+            return
+        except ConnectionBroke as error:
+            reason = str(error)
+        if time.monotonic() > give_up:
+            measurement.absent = f"did not start within {_STARTUP_SECONDS:.0f} s: {reason}"
+        time.sleep(0.2)
 
 
-def _take_turns(one: Measured, clients: Clients, image: Path, sizes: Sizes, *, warming: bool) -> None:
-    turn = Turn(
-        door=one.system.door,
+def _take_turns(
+    measurement: GatewayMeasurement,
+    clients: LoadClients,
+    image: Path,
+    sizes: GatewayBenchSizes,
+    *,
+    warming_up: bool,
+) -> None:
+    system = measurement.system
+    turn = LoadTurn(
+        endpoint=system.endpoint,
         image=image,
         clients=sizes.clients,
-        seconds=_WARMING if warming else sizes.seconds,
+        seconds=_WARMUP_SECONDS if warming_up else sizes.seconds,
         most=sizes.most,
     )
     try:
-        one.system.read_jobs(False)
+        system.read_jobs(False)
         submits = clients.carry_out(turn)
-        one.system.clear()
-        one.system.read_jobs(True)
-        ends = Taken()
-        if turn.door.poll and not warming:
+        system.clear()
+        system.read_jobs(True)
+        ends = TurnTimings()
+        if turn.endpoint.poll and not warming_up:
             ends = clients.carry_out(turn.model_copy(update={"to_the_end": True}))
-            one.system.clear()
-    except Broken as error:
-        one.absent = f"broke off: {error}"
+            system.clear()
+    except ConnectionBroke as error:
+        measurement.absent = f"broke off: {error}"
         return
     if not submits.submits:
-        one.absent = f"accepted none of {submits.refused} submissions"
-    elif not warming:
-        one.submits.append(submits)
-        one.ends.append(ends)
+        measurement.absent = f"accepted none of {submits.refused} submissions"
+    elif not warming_up:
+        measurement.submits.append(submits)
+        measurement.ends.append(ends)
 
 
 def quantiles(seconds: Sequence[float]) -> dict[int, float]:
-    """The 50th, 95th and 99th percentile, by nearest rank."""
+    """Return the 50th, 95th and 99th percentile, by nearest rank."""
     ordered = sorted(seconds)
     return {n: ordered[min(len(ordered) * n // 100, len(ordered) - 1)] for n in (50, 95, 99)}
 
 
 def _median_ms(spread: Sequence[dict[int, float]], n: int) -> float:
-    return round(statistics.median(one[n] for one in spread) * 1e3, 1)
+    return round(statistics.median(percentiles[n] for percentiles in spread) * 1e3, 1)
 
 
-def _ratios(measured: Sequence[Measured]) -> dict[str, Any]:
-    """None where there was no peer."""
-    ours, *others = (one for one in measured if not one.absent)
+def _ratios(measurements: Sequence[GatewayMeasurement]) -> dict[str, Any]:
+    """Return our figures relative to the best peer's; None for each if there is no peer."""
+    ours, *others = (measurement for measurement in measurements if not measurement.absent)
     if not others:
         return dict.fromkeys(("submit_throughput_vs_best_peer", "submit_p95_vs_best_peer", "best_peer"))
 
-    def p95(turn: Taken) -> float:
+    def p95(turn: TurnTimings) -> float:
         return quantiles(turn.submits)[95]
 
-    fastest = max(others, key=lambda one: statistics.median(turn.rate for turn in one.submits))
-    calmest = min(others, key=lambda one: statistics.median(map(p95, one.submits)))
+    fastest = max(others, key=lambda peer: statistics.median(turn.rate for turn in peer.submits))
+    calmest = min(others, key=lambda peer: statistics.median(map(p95, peer.submits)))
     rates = [mine.rate / theirs.rate for mine, theirs in zip(ours.submits, fastest.submits, strict=True)]
     waits = [p95(mine) / p95(theirs) for mine, theirs in zip(ours.submits, calmest.submits, strict=True)]
     return {

@@ -1,6 +1,6 @@
-"""The clients, in a process of their own: ``python -m emx_benchmarks.gateway.load``.
+"""Submits and polls as many clients do, in a process of its own: ``python -m emx_benchmarks.gateway.load``.
 
-Reads a ``Turn`` from each line of its input, carries it out, and writes a line with a ``Taken``.
+Reads a ``LoadTurn`` from each line of its input, carries it out, and writes a line with its ``TurnTimings``.
 """
 
 import http.client
@@ -14,18 +14,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 _BOUNDARY = "----explainmyxray"
-_POLL_PAUSE = 0.005
-_PATIENCE = 30.0
+_POLL_SECONDS = 0.005
+_TIMEOUT_SECONDS = 30.0
 
 
-class Door(BaseModel):
-    """How a server is asked.
+class JobEndpoint(BaseModel):
+    """How jobs are submitted to a server and polled.
 
     Attributes:
+        port: of the server on this machine.
         submit: path to which a form with ``file`` is posted.
-        poll: path that tells a job's state, with ``{id}`` in it; None where there are no jobs.
-        id, state: keys of the answers' JSON.
-        ended: the states of a job that is done.
+        poll: path of a job's state, with ``{id}`` in it; None if the server has no jobs.
+        id: key of a job's id in the JSON of a submission's answer.
+        state: key of its state in the JSON of a poll's answer.
+        ended: the states of a finished job.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,18 +40,19 @@ class Door(BaseModel):
     ended: tuple[str, ...] = ()
 
 
-class Turn(BaseModel):
-    """What is asked for.
+class LoadTurn(BaseModel):
+    """The load of one system's turn.
 
     Attributes:
+        endpoint: of the system.
         image: file that each submission sends.
-        clients: that submit at the same time, each over one connection that it keeps.
-        seconds: after which none begins another submission.
-        most: submissions, at most.
-        to_the_end: poll each job until it is done, before the next.
+        clients: that submit at the same time, each over one persistent connection.
+        seconds: after which no client begins another submission.
+        most: largest number of submissions.
+        to_the_end: whether each client polls its job until it is finished before it submits the next.
     """
 
-    door: Door
+    endpoint: JobEndpoint
     image: Path
     clients: int
     seconds: float
@@ -57,14 +60,14 @@ class Turn(BaseModel):
     to_the_end: bool = False
 
 
-class Taken(BaseModel):
-    """What it took, in seconds.
+class TurnTimings(BaseModel):
+    """The times of one turn, in seconds.
 
     Attributes:
-        submits: until the answer, of each submission.
-        ends: from before the submission until a poll said that the job is done, of each.
+        submits: from the request to the answer, of each accepted submission.
+        ends: from the request until a poll says that the job is finished, of each job.
         seconds: of the whole turn.
-        refused: submissions that weren't accepted.
+        refused: how many submissions were not accepted.
     """
 
     submits: list[float] = []
@@ -74,50 +77,50 @@ class Taken(BaseModel):
 
     @property
     def rate(self) -> float:
-        """Accepted submissions per second."""
+        """Return the accepted submissions per second."""
         return len(self.submits) / self.seconds
 
 
-def carry_out(turn: Turn) -> Taken:
-    """Raises OSError and HTTPException where the server breaks off."""
-    body, turns, taken = _form(turn.image), itertools.count(), Taken()
+def carry_out(turn: LoadTurn) -> TurnTimings:
+    """Take a turn. Raises OSError or HTTPException if the server breaks off."""
+    body, turns, timings = _form(turn.image), itertools.count(), TurnTimings()
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", turn.door.port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", turn.endpoint.port, timeout=_TIMEOUT_SECONDS)
         connection.connect()
         while time.perf_counter() < until and next(turns) < turn.most:
-            _submit(connection, turn, body, taken)
+            _submit(connection, turn, body, timings)
         connection.close()
 
     with ThreadPoolExecutor(turn.clients) as pool:
         began = time.perf_counter()
         until = began + turn.seconds
         clients = [pool.submit(client) for _ in range(turn.clients)]
-        for one in clients:
-            one.result()
-    taken.seconds = time.perf_counter() - began
-    return taken
+        for finished in clients:
+            finished.result()
+    timings.seconds = time.perf_counter() - began
+    return timings
 
 
-def _submit(connection: http.client.HTTPConnection, turn: Turn, body: bytes, taken: Taken) -> None:
+def _submit(connection: http.client.HTTPConnection, turn: LoadTurn, body: bytes, timings: TurnTimings) -> None:
     began = time.perf_counter()
     headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-    connection.request("POST", turn.door.submit, body, headers)
+    connection.request("POST", turn.endpoint.submit, body, headers)
     status, answer = _answer(connection)
     if not 200 <= status < 300:
-        taken.refused += 1
+        timings.refused += 1
         return
-    taken.submits.append(time.perf_counter() - began)
-    if not turn.to_the_end or turn.door.poll is None:
+    timings.submits.append(time.perf_counter() - began)
+    if not turn.to_the_end or turn.endpoint.poll is None:
         return
-    path = turn.door.poll.format(id=json.loads(answer)[turn.door.id])
-    while time.perf_counter() - began < _PATIENCE:
+    path = turn.endpoint.poll.format(id=json.loads(answer)[turn.endpoint.id])
+    while time.perf_counter() - began < _TIMEOUT_SECONDS:
         connection.request("GET", path)
         status, answer = _answer(connection)
-        if status == 200 and json.loads(answer)[turn.door.state] in turn.door.ended:
-            taken.ends.append(time.perf_counter() - began)
+        if status == 200 and json.loads(answer)[turn.endpoint.state] in turn.endpoint.ended:
+            timings.ends.append(time.perf_counter() - began)
             return
-        time.sleep(_POLL_PAUSE)
+        time.sleep(_POLL_SECONDS)
 
 
 def _answer(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
@@ -134,9 +137,10 @@ def _form(image: Path) -> bytes:
 
 
 def main() -> None:
+    """Carry out the turns of standard input."""
     for line in sys.stdin:
         try:
-            print(carry_out(Turn.model_validate_json(line)).model_dump_json(), flush=True)
+            print(carry_out(LoadTurn.model_validate_json(line)).model_dump_json(), flush=True)
         except (OSError, http.client.HTTPException) as error:
             print(json.dumps({"broke": str(error) or type(error).__name__}), flush=True)
 

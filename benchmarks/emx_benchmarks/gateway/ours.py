@@ -1,4 +1,4 @@
-"""Our gateway: its Redis, its store in a directory, and a stand-in for the worker."""
+"""Our gateway, with its Redis, its store in a directory, and a stand-in for the worker."""
 
 import shutil
 import sys
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import redis
 
-from emx_benchmarks.gateway.load import Door
-from emx_benchmarks.gateway.served_process import Server
-from emx_benchmarks.gateway.system import Place, System
+from emx_benchmarks.gateway.load import JobEndpoint
+from emx_benchmarks.gateway.served_process import ServedProcess
+from emx_benchmarks.gateway.system import BenchPlace, MeasuredSystem
 from emx_shared.messaging import READ_QUEUES
 from explainmyxray.processes import GATEWAY
 
 _STAND_IN = ("-P", "-m", "emx_benchmarks.gateway.stand_in")
 
 
-class Ours(System):
-    """Every setting has its default, but for the limits of how much one tenant may submit."""
+class OurGateway(MeasuredSystem):
+    """Our gateway with default settings, except the limits of how much one tenant may submit."""
 
     _redis: redis.Redis
-    _worker: Server
+    _worker: ServedProcess
     _store: Path
 
     def __init__(self) -> None:
@@ -28,11 +28,13 @@ class Ours(System):
         super().__init__("explainmyxray", True, keeps, version=version("explainmyxray"))
 
     @property
-    def door(self) -> Door:
+    def endpoint(self) -> JobEndpoint:
+        """Return how jobs are submitted and polled."""
         ended = ("succeeded", "failed", "cancelled", "expired")
-        return Door(port=self.port, submit="/v1/jobs", poll="/v1/jobs/{id}", ended=ended)
+        return JobEndpoint(port=self.port, submit="/v1/jobs", poll="/v1/jobs/{id}", ended=ended)
 
-    def start(self, place: Place) -> None:
+    def start(self, place: BenchPlace) -> None:
+        """Start Redis, and then gateway and worker."""
         self._redis, self._store = self._start_redis(place), place.folder / "store"
         own = {
             "EMX_STORE": f"file:{self._store}",
@@ -42,19 +44,19 @@ class Ours(System):
             "EMX_READ_LIMIT": "1000000/second",
             "EMX_MAX_QUEUED_PER_TENANT": "1000000",
         }
-        self._serve("gateway", [sys.executable, *GATEWAY[1:]], place, own)
-        self._worker = self._serve("worker", [sys.executable, *_STAND_IN], place, own)
+        self._run("gateway", [sys.executable, *GATEWAY[1:]], place.folder, **own)
+        self._worker = self._run("worker", [sys.executable, *_STAND_IN], place.folder, **own)
 
     def read_jobs(self, wanted: bool) -> None:
-        self._worker.go_on() if wanted else self._worker.pause()
+        """Resume or pause the worker."""
+        if wanted:
+            self._worker.resume()
+        else:
+            self._worker.pause()
 
     def clear(self) -> None:
+        """Delete all jobs from queues and store."""
         hints = [key for pattern in ("pending:*", "turns:*", "unacked*") for key in self._redis.keys(pattern)]
         self._redis.delete(*READ_QUEUES, *hints)
         for folder in ("jobs", "open"):
             shutil.rmtree(self._store / folder, ignore_errors=True)
-
-    def _serve(self, name: str, command: list[str], place: Place, environment: dict[str, str]) -> Server:
-        server = Server(command, environment, place.folder / f"{self.name}-{name}.log", place.folder)
-        self.servers.append(server)
-        return server

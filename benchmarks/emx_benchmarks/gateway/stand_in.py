@@ -1,4 +1,4 @@
-"""``python -P -m emx_benchmarks.gateway.stand_in``: a worker whose every report is the same."""
+"""Stands in for the worker: ``python -P -m emx_benchmarks.gateway.stand_in`` gives every job the same report."""
 
 import uuid
 
@@ -24,7 +24,7 @@ _ledger = open_ledger(settings(), "worker")
 
 @app.task(name=READ_TASK)
 def read(job: str, queue: str) -> None:
-    """Finish the job whose turn it is, or else this one."""
+    """Finish the job whose turn it is in the queue, or this job if the turns are unknown."""
     job, token = _ledger.redis.turns.take(queue) or job, uuid.uuid4().hex
     if started := start(_ledger, job, token):
         now = _ledger.store.now()

@@ -1,8 +1,8 @@
-"""Report text: parsing, writing and ending it, all by the one grammar in ``report.lark``."""
+"""Parses, writes and ends the text of reports, all by the one grammar in ``report.lark``."""
 
-from emx_shared.grammar.box_2d import Box2dNotation, Frame
+from emx_shared.grammar.box_2d import Box2dNotation, ImageFrame
 from emx_shared.grammar.loc import LocNotation
-from emx_shared.grammar.notation import Notation, Span
+from emx_shared.grammar.notation import BoxNotation, Span
 from emx_shared.grammar.parts import LOC_BINS, LocatedFinding, LocBox, MalformedReport, ReportText
 
 LOC = LocNotation()
@@ -14,12 +14,12 @@ __all__ = [
     "LOC",
     "LOC_BINS",
     "Box2dNotation",
-    "Frame",
+    "BoxNotation",
+    "ImageFrame",
     "LocBox",
     "LocNotation",
     "LocatedFinding",
     "MalformedReport",
-    "Notation",
     "ReportText",
     "Span",
     "parse",

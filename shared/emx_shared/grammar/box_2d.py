@@ -6,18 +6,18 @@ from functools import cached_property
 from lark import Token, Tree
 
 from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar.notation import Notation, end_term, grammar, text_of
+from emx_shared.grammar.notation import BoxNotation, end_term, grammar, text_of
 from emx_shared.grammar.parts import LocatedFinding, LocBox, MalformedReport
 
 TOP = 1000
-"""What stands for the lower and right edge; 0 is the upper and left one."""
+"""The number of the square's lower and right edge; 0 is the upper and left edge."""
 
 _OBJECT, _LABEL, _END = '{"box_2d": [', '], "label": "', '"}'
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where an image lies in the square that the model sees: fractions of the square's side."""
+class ImageFrame:
+    """The place of an image in the square that the model sees, in fractions of the square's side."""
 
     ymin: float = 0.0
     xmin: float = 0.0
@@ -25,56 +25,67 @@ class Frame:
     xmax: float = 1.0
 
     @classmethod
-    def padded(cls, width: int, height: int) -> "Frame":
-        """Of an image in the middle of the smallest square that holds it."""
+    def padded(cls, width: int, height: int) -> "ImageFrame":
+        """Return the frame of an image in the middle of the smallest square that holds it.
+
+        Args:
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+        """
         side = max(width, height)
         left, top = ((side - extent) // 2 for extent in (width, height))
         return cls(top / side, left / side, (top + height) / side, (left + width) / side)
 
     def numbers(self, axis: int) -> range:
-        """What a box's edges may be on an axis (0 is y), so that it holds something of the image."""
+        """Return the numbers that a box may have on an axis (0 is y) if it is to cover some of the image."""
         low, high = (self.ymin, self.ymax) if axis == 0 else (self.xmin, self.xmax)
         first, last = int(low * TOP), -int(-high * TOP // 1)
         return range(first, max(last, first + 1) + 1)
 
     def of_image(self, ymin: int, xmin: int, ymax: int, xmax: int) -> LocBox:
-        """A box of these numbers, on the image alone and clipped to it."""
+        """Convert a box from numbers (0 to 1000 over the square) to bins of the image, clipped to the image."""
         height, width = self.ymax - self.ymin, self.xmax - self.xmin
         ylow, yhigh = ((v / TOP - self.ymin) / height for v in (ymin, ymax))
         xlow, xhigh = ((v / TOP - self.xmin) / width for v in (xmin, xmax))
         return LocBox.of_fractions(*(min(max(v, 0.0), 1.0) for v in (ylow, xlow, yhigh, xhigh)))
 
 
-class Box2dNotation(Notation):
-    """As Gemini and MedGemma 1.5 write boxes. What is read of it lies on the image, without padding."""
+class Box2dNotation(BoxNotation):
+    """The notation of Gemini and MedGemma 1.5. Boxes are read relative to the image, without its padding."""
 
     name = "box_2d"
 
-    def __init__(self, frame: Frame | None = None) -> None:
-        """``frame``: where the image lies in what the model sees; all of it by default."""
-        self._frame = frame or Frame()
+    def __init__(self, frame: ImageFrame | None = None) -> None:
+        """Write boxes relative to a square. ``frame``: the image's place in it; by default all of it."""
+        self._frame = frame or ImageFrame()
 
     @cached_property
     def lark(self) -> str:
+        """Return the grammar of report texts."""
         return grammar(self.name)
 
     def _located(self, node: Tree[Token]) -> LocatedFinding:
         box, term = (text_of(child) for child in node.children if isinstance(child, Tree))
         numbers = [int(v) for v in box.split(", ")]
         if any(value not in self._following(numbers[:place]) for place, value in enumerate(numbers)):
-            raise MalformedReport(f"not a box on the image: {box}")
+            raise MalformedReport(f"invalid box, or outside the image: {box}")
         return LocatedFinding(*TERMS[term], self._frame.of_image(*numbers))
 
-    def whole(self, text: str) -> int:
+    def complete_locations(self, text: str) -> int:
+        """Count the complete JSON objects."""
         return text.count("}")
 
     def in_box(self, text: str) -> bool:
-        """Whether a text, the beginning of a report, ends before or among the numbers of a box."""
+        """Tell whether the beginning of a report ends before or among the numbers of a box."""
         return "]" not in text[text.rfind("{") :] if "{" in text else False
 
-    def may_go_on(self, text: str, piece: str) -> bool:
-        """Whether the box that a text ends with (``in_box``) can be one that holds something of the image after
-        one more piece, which the grammar allows."""
+    def box_may_continue(self, text: str, piece: str) -> bool:
+        """Tell whether a box can still cover some of the image after one more piece of text.
+
+        Args:
+            text: the beginning of a report that ends in a box (``in_box``).
+            piece: of text, which the grammar allows.
+        """
         last = text[text.rindex("{") :]
         if len(last) + len(piece) <= len(_OBJECT):
             return True
@@ -89,7 +100,7 @@ class Box2dNotation(Notation):
         return any(_overlap(low, high, following) for low, high in _continuations(number))
 
     def _following(self, numbers: list[int]) -> range:
-        """The numbers that may follow in a box (ymin xmin ymax xmax)."""
+        """Return the numbers that may follow in a box (ymin xmin ymax xmax)."""
         all_ = self._frame.numbers(len(numbers) % 2)
         if len(numbers) < 2:
             return all_[:-1]
@@ -132,7 +143,7 @@ class Box2dNotation(Notation):
 
 
 def _continuations(digits: str) -> list[tuple[int, int]]:
-    """The numbers that begin with these digits, up to four of them, as first and last of each length."""
+    """Return the numbers that begin with these digits, as the first and last of each length up to four."""
     if not digits:
         return [(0, TOP)]
     if digits == "0":

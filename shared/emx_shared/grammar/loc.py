@@ -7,29 +7,30 @@ from functools import cached_property
 from lark import Token, Tree
 
 from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar.notation import Notation, end_term, grammar, text_of
+from emx_shared.grammar.notation import BoxNotation, end_term, grammar, text_of
 from emx_shared.grammar.parts import LOC_BINS, LocatedFinding, LocBox
 
 _LOC = re.compile(r"<loc(\d{4})>")
 _OPEN = re.compile(r"(?:<loc\d{4}>)*\Z")
 
 
-class LocNotation(Notation):
-    """Written as ``str(ReportText)`` does."""
+class LocNotation(BoxNotation):
+    """The notation with location tokens, which ``str(ReportText)`` writes."""
 
     name = "loc"
 
     @cached_property
     def lark(self) -> str:
+        """Return the grammar of report texts, with location tokens as characters."""
         return grammar(self.name, loc=r"/<loc(0[0-9]{3}|10[01][0-9]|102[0-3])>/")
 
     @cached_property
     def lark_for_decoding(self) -> str:
-        """With each location token by its name: spelt out, it would be other tokens."""
+        """Return the grammar with location tokens as single tokens; as text, the tokenizer would split them."""
         return grammar(self.name, loc=" | ".join(f"<loc{number:04d}>" for number in range(LOC_BINS)))
 
     def lark_of_tokens(self, first: int) -> str:
-        """The same by the ids of the location tokens, which begin with this one."""
+        """Return the grammar with location tokens by their ids, which are consecutive from ``first``."""
         return grammar(self.name, loc=f"<[{first}-{first + LOC_BINS - 1}]>")
 
     def _located(self, node: Tree[Token]) -> LocatedFinding:
@@ -38,7 +39,8 @@ class LocNotation(Notation):
         ymin, xmin, ymax, xmax = (int(v) for v in _LOC.findall(text))
         return LocatedFinding(finding, laterality, LocBox(ymin, xmin, ymax, xmax))
 
-    def whole(self, text: str) -> int:
+    def complete_locations(self, text: str) -> int:
+        """Count the complete boxes, four location tokens each."""
         return text.count("<loc") // 4
 
     def _end_locations(self, begun: str) -> str:
@@ -55,13 +57,13 @@ class LocNotation(Notation):
 
 
 def box_so_far(text: str) -> list[int]:
-    """The bins of a box that a text ends with, up to four."""
+    """Return the bins of the box that a text ends with, up to four."""
     found = _OPEN.search(text, max(len(text) - 4 * len("<loc0000>"), 0))
     return [int(v) for v in _LOC.findall(found.group())] if found else []
 
 
 def allowed_bins(box_so_far: Sequence[int]) -> range:
-    """The bins that may follow in a box (ymin xmin ymax xmax) so that it ends with min < max."""
+    """Return the bins that may follow in a box (ymin xmin ymax xmax) so that min < max."""
     if len(box_so_far) < 2:
         return range(LOC_BINS - 1)
     return range(box_so_far[len(box_so_far) - 2] + 1, LOC_BINS)

@@ -1,8 +1,9 @@
-"""What every way to write LOCATIONS has in common: the report around it."""
+"""The part that all ways to write LOCATIONS share: the report around it."""
 
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from lark import Lark, Token, Tree
 from lark.exceptions import LarkError
@@ -19,11 +20,11 @@ from emx_shared.grammar.parts import (
 )
 
 Span = tuple[int, int]
-"""Characters of a report's text, from the first to before the last."""
+"""A range of characters of a report's text: the first, and the one after the last."""
 
 
 def grammar(name: str, **holes: str) -> str:
-    """The grammar of a report in Lark's notation, with the LOCATIONS of ``{name}.lark``, and its holes filled."""
+    """Build the grammar of a report for Lark, with the LOCATIONS of ``{name}.lark`` and its holes filled."""
     finding = " | ".join(f'"{term}"' for term in TERMS)
     text = _file("report").replace("{finding}", finding) + "\n" + _file(name)
     for hole, filling in holes.items():
@@ -40,38 +41,51 @@ def _parser(lark: str) -> Lark:
     return Lark(lark, parser="lalr", keep_all_tokens=True, propagate_positions=True)
 
 
-class Notation(ABC):
-    """A way to write LOCATIONS, and so a report."""
+class BoxNotation(ABC):
+    """A way to write boxes, and so LOCATIONS, in a report's text.
+
+    Attributes:
+        name: of its grammar file, and of the ``BoxDecoding`` that uses it.
+    """
+
+    name: ClassVar[str]
 
     @property
     @abstractmethod
     def lark(self) -> str:
-        """The grammar of report texts."""
+        """Return the grammar of report texts."""
 
     @property
     def lark_for_decoding(self) -> str:
-        """The same for llguidance and any tokenizer that the notation suits."""
+        """Return the grammar for llguidance, for any tokenizer that suits the notation."""
         return self.lark
 
     @abstractmethod
     def _located(self, node: Tree[Token]) -> LocatedFinding:
-        """A ``location`` of the grammar. Raises MalformedReport where its numbers are no box."""
+        """Read a ``location`` of the grammar. Raises MalformedReport if its numbers are no valid box."""
 
     @abstractmethod
     def _end_locations(self, begun: str) -> str:
-        """The shortest text that ends LOCATIONS, of which this has been written."""
+        """Return the shortest text that ends LOCATIONS, of which ``begun`` is already written."""
 
     @abstractmethod
-    def whole(self, text: str) -> int:
-        """How many locations have been written to their ends, in the beginning of a report."""
+    def complete_locations(self, text: str) -> int:
+        """Count the complete locations in the beginning of a report."""
 
     def parse(self, text: str) -> ReportText:
-        """Read a report's text. Raises MalformedReport, without quoting the text, if the grammar doesn't hold."""
+        """Parse a report's text. Raises MalformedReport, without quoting the text, if it breaks the grammar."""
         findings, locations, impression = self._sections(text)
         return ReportText(text_of(findings), tuple(map(self._located, locations)), text_of(impression))
 
     def parse_usable(self, text: str) -> tuple[ReportText, int]:
-        """The same, leaving out locations whose numbers are no box; and how many these are."""
+        """Parse a report's text, leaving out locations whose numbers are no valid box.
+
+        Returns:
+            The report, and how many locations were left out.
+
+        Raises:
+            MalformedReport: if the text breaks the grammar.
+        """
         findings, locations, impression = self._sections(text)
         usable = []
         for node in locations:
@@ -81,15 +95,15 @@ class Notation(ABC):
                 continue
         return ReportText(text_of(findings), tuple(usable), text_of(impression)), len(locations) - len(usable)
 
-    def naming(self, text: str) -> list[tuple[Span, ...]]:
-        """Where a report says that one more finding is located, and which: for each location."""
+    def finding_spans(self, text: str) -> list[tuple[Span, ...]]:
+        """Find the text that decides on each location: that there is one more, and which finding it is."""
         spans: list[tuple[Span, ...]] = []
         end = 0
         for node in self._sections(text)[1]:
             term = next(child for child in node.children if isinstance(child, Tree) and child.data == "finding")
             box = next(child for child in node.children if isinstance(child, Tree) and child.data == "box")
             begin, (low, high) = end or node.meta.start_pos, (term.meta.start_pos, term.meta.end_pos)
-            # A box that stands before the term parts what says that there is one more from what says which.
+            # If the box precedes the term, it separates the text that says there is one more from the term.
             spans.append(
                 ((begin, high),) if box.meta.start_pos > low else ((begin, box.meta.start_pos), (low, high))
             )
@@ -106,9 +120,12 @@ class Notation(ABC):
         return findings, located, impression
 
     def shortest_ending(self, partial: str) -> str:
-        """The text that ends a report soonest, given what has been written of it (a prefix of a valid report).
+        """Return the shortest text that ends a report.
 
-        Sections that were never begun say that they are incomplete; a box that was begun gets its smallest end.
+        Sections that were not begun say that they are incomplete; a box that was begun gets its smallest end.
+
+        Args:
+            partial: the report so far, a prefix of a valid one.
         """
         _, marker, impression = partial.partition(IMPRESSION)
         if marker:
@@ -128,11 +145,12 @@ class Notation(ABC):
 
 
 def text_of(tree: Tree[Token]) -> str:
+    """Return the text that a part of a parsed report was read from."""
     return "".join(map(str, tree.scan_values(lambda value: isinstance(value, Token))))
 
 
 def _begun(text: str, marker: str) -> str:
-    """How much of ``marker`` the text already ends with; markers begin with a line break."""
+    """Return the part of ``marker`` that the text already ends with; markers begin with a line break."""
     at = text.rfind("\n")
     return text[at:] if at >= 0 and marker.startswith(text[at:]) else ""
 
@@ -144,6 +162,6 @@ def _end_prose(prose: str) -> str:
 
 
 def end_term(begun: str, after: str) -> str:
-    """The shortest rest of a term and of what comes after it."""
+    """Return the shortest rest of a term of which ``begun`` is written, and of the text after the term."""
     term = min((term for term in TERMS if (term + after).startswith(begun)), key=len)
     return (term + after)[len(begun) :]

@@ -1,25 +1,29 @@
-"""What a report's text consists of, however its boxes are written."""
+"""The parts of a report's text, in whatever notation its boxes are written."""
 
 from dataclasses import dataclass
 
 from emx_shared.contracts.findings import Finding, Laterality
 
 LOC_BINS = 1024
-"""Location tokens a dialect has for each axis: <loc0000> to <loc1023> (PaliGemma, Beyer et al. 2024)."""
+"""Number of location bins on each axis, <loc0000> to <loc1023> (PaliGemma, Beyer et al. 2024)."""
 
 INCOMPLETE = "Incomplete."
-"""The sentence that closes a section when the token budget ends before the model does."""
+"""The sentence that closes a section if the token budget ends before the model does."""
 
 OPENING, LOCATIONS, IMPRESSION = "FINDINGS: ", "\nLOCATIONS: ", "\nIMPRESSION: "
 
 
 class MalformedReport(ValueError):
-    """The text isn't a report of the grammar."""
+    """The text breaks the report grammar, or a box in it is invalid."""
 
 
 @dataclass(frozen=True)
 class LocBox:
-    """A box in location bins, 0 to 1023 over the image; ymin < ymax and xmin < xmax."""
+    """A box in location bins, 0 to 1023 over the image's height and width; ymin < ymax and xmin < xmax.
+
+    Raises:
+        MalformedReport: if the numbers are no such box.
+    """
 
     ymin: int
     xmin: int
@@ -28,17 +32,17 @@ class LocBox:
 
     def __post_init__(self) -> None:
         if not (0 <= self.ymin < self.ymax < LOC_BINS and 0 <= self.xmin < self.xmax < LOC_BINS):
-            raise MalformedReport(f"not a box: {self.ymin} {self.xmin} {self.ymax} {self.xmax}")
+            raise MalformedReport(f"invalid box: {self.ymin} {self.xmin} {self.ymax} {self.xmax}")
 
     @classmethod
     def of_fractions(cls, ymin: float, xmin: float, ymax: float, xmax: float) -> "LocBox":
-        """The nearest box in bins to one in fractions of the image's height and width (0 to 1)."""
+        """Return the nearest box in bins to a box in fractions of the image's height and width (0 to 1)."""
         ylow, xlow = (min(max(round(v * (LOC_BINS - 1)), 0), LOC_BINS - 2) for v in (ymin, xmin))
         yhigh, xhigh = (min(max(round(v * (LOC_BINS - 1)), 1), LOC_BINS - 1) for v in (ymax, xmax))
         return cls(ylow, xlow, max(yhigh, ylow + 1), max(xhigh, xlow + 1))
 
     def fractions(self) -> tuple[float, float, float, float]:
-        """(ymin, xmin, ymax, xmax) as fractions of the image's height and width."""
+        """Return (ymin, xmin, ymax, xmax) as fractions of the image's height and width (0 to 1)."""
         ymin, xmin, ymax, xmax = (v / (LOC_BINS - 1) for v in (self.ymin, self.xmin, self.ymax, self.xmax))
         return ymin, xmin, ymax, xmax
 
@@ -48,13 +52,15 @@ class LocBox:
 
 @dataclass(frozen=True)
 class LocatedFinding:
+    """A finding with its side, if it has one, and its box."""
+
     finding: Finding
     laterality: Laterality | None
     box: LocBox
 
     @property
     def term(self) -> str:
-        """What LOCATIONS calls it: the label, with its side where it has one."""
+        """Return what LOCATIONS calls the finding: the label, with its side if it has one."""
         return f"{self.finding.label} {self.laterality}" if self.laterality else self.finding.label
 
     def __str__(self) -> str:
@@ -63,7 +69,7 @@ class LocatedFinding:
 
 @dataclass(frozen=True)
 class ReportText:
-    """A report's text in parts. ``str()`` writes it with location tokens; ``parse`` reads that back."""
+    """A report's text in parts. ``str()`` writes it with location tokens, and ``parse`` reads that back."""
 
     findings: str
     locations: tuple[LocatedFinding, ...]

@@ -13,9 +13,9 @@ from emx_training.evaluate.predictions import ForcedTokens, Prediction
 from emx_training.evaluate.splits import Drawing
 from emx_training.evaluate.teacher_forcing import TeacherForcing, kept_image_tokens
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation, ImageFault, ImageTask
 from emx_worker.model.architectures import image_patches
 from emx_worker.model.loading import load_model
-from emx_worker.report_builder import Reading, Study, StudyFault
 
 _PATCHES = 2**15
 """Image patches that are encoded together: those of 128 studies for the demo model, of 8 for MedGemma."""
@@ -50,7 +50,7 @@ class Reader:
     def read(self, drawings: Sequence[Drawing]) -> list[Prediction]:
         """The predictions of at most ``batch`` phantoms."""
         with kept_image_tokens(self._loaded.model) as seen:
-            answers = self._engine.write(
+            answers = self._engine.generate(
                 [study_of(str(drawing.seed), Image.fromarray(drawing.image)) for drawing in drawings]
             )
         # A row for each: no phantom's image is refused, and none is cancelled.
@@ -58,17 +58,17 @@ class Reader:
         return list(map(_prediction, drawings, answers, tokens))
 
 
-def study_of(name: str, image: Image.Image) -> Study:
+def study_of(name: str, image: Image.Image) -> ImageTask:
     """A picture that came from no file, as the engine takes it."""
     digest = hashlib.sha256(image.tobytes()).hexdigest()
     facts = ImageFacts(width=image.width, height=image.height, media_type="image/png", sha256=digest)
-    return Study(id=name, image=image, facts=facts)
+    return ImageTask(id=name, image=image, facts=facts)
 
 
-def _prediction(drawing: Drawing, answer: Reading | StudyFault, tokens: ForcedTokens) -> Prediction:
+def _prediction(drawing: Drawing, answer: Generation | ImageFault, tokens: ForcedTokens) -> Prediction:
     """A study that got no report has a prediction that doesn't parse."""
     text, abstained, probabilities = "", False, list[float]()
-    if isinstance(answer, Reading):
+    if isinstance(answer, Generation):
         text, abstained = str(answer.parsed), answer.declined is not None
         probabilities = [round(probability, _DIGITS) for probability in answer.probabilities]
     return Prediction(

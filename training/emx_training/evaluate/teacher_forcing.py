@@ -31,7 +31,7 @@ class TeacherForcing:
     """Feeds true reports to the model that the worker runs, with the same weights and prompt."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._model, self._dialect, self._device = loaded.model, loaded.dialect, loaded.device
+        self._model, self._decoding, self._device = loaded.model, loaded.box_decoding, loaded.device
         self._processor, self._architecture = loaded.processor, loaded.architecture
         self._prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).to(loaded.device)
 
@@ -50,7 +50,7 @@ class TeacherForcing:
         # Neighbours in length go together, so that little is padded.
         order = sorted(range(len(answers)), key=lambda index: len(answers[index]))
         longest = max(map(len, answers), default=1)
-        at_once = max(1, min(_ROWS, _LOGITS // (longest * self._dialect.vocabulary)))
+        at_once = max(1, min(_ROWS, _LOGITS // (longest * self._decoding.vocabulary)))
         counted: dict[int, ForcedTokens] = {}
         for begun in range(0, len(order), at_once):
             rows = order[begun : begun + at_once]
@@ -76,7 +76,7 @@ class TeacherForcing:
     def _counts(self, true: list[int], guessed: list[int]) -> ForcedTokens:
         words, right_words, locations, right_locations, near = 0, 0, 0, 0, 0
         for token, guess in zip(true, guessed, strict=True):
-            bin_, guessed_bin = self._dialect.bin(token), self._dialect.bin(guess)
+            bin_, guessed_bin = self._decoding.bin(token), self._decoding.bin(guess)
             if token == _PADDED:
                 continue
             if bin_ is None:

@@ -16,16 +16,16 @@ from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Architecture, Model, Processor, architecture_of
 from emx_worker.model.box_decoding import first_location
 from emx_worker.model.checkpoint import (
-    MANIFEST,
-    Base,
+    MODEL_SPEC_FILE,
+    BaseCheckpoint,
     ModelError,
-    base_of,
-    directory,
+    describe_base,
     locate,
     read_config,
-    read_manifest,
+    read_model_spec,
     read_processor,
     require_base,
+    require_directory,
 )
 from emx_worker.model.int4.quantisation import nf4_config
 from emx_worker.model.weights import read_weights
@@ -45,7 +45,7 @@ class Foundation:
     model: Model
     processor: Processor
     architecture: Architecture
-    base: Base
+    base: BaseCheckpoint
 
     def describe(self, output: Path) -> None:
         """Write what a worker must know of the adapter that will be in ``output``: tokenizer, prompt, base.
@@ -55,11 +55,11 @@ class Foundation:
         if not PartialState().is_main_process:
             return
         self.processor.tokenizer.save_pretrained(output)
-        manifest = read_manifest(output).model_copy(update={"base": self.base, "dialect": "loc", "prompt": PROMPT})
-        part = output / f"{MANIFEST}.part"
-        text = manifest.model_dump_json(indent=2, exclude_unset=True, exclude_none=True)
+        spec = read_model_spec(output).model_copy(update={"base": self.base, "dialect": "loc", "prompt": PROMPT})
+        part = output / f"{MODEL_SPEC_FILE}.part"
+        text = spec.model_dump_json(indent=2, exclude_unset=True, exclude_none=True)
         part.write_text(text + "\n", encoding="utf-8")
-        part.replace(output / MANIFEST)
+        part.replace(output / MODEL_SPEC_FILE)
 
 
 def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ()) -> Foundation:
@@ -83,7 +83,7 @@ def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ())
         options |= {"quantization_config": nf4_config(device), "device_map": {"": device}}
     model = read_weights(folder, config, **options)
     model.requires_grad_(False)
-    base = base_of(checkpoint, folder)
+    base = describe_base(checkpoint, folder)
     model.name_or_path = model.config._name_or_path = base.name  # PEFT writes them: no path of this machine
     return Foundation(model, read_processor(folder, config), architecture_of(config), base)
 
@@ -134,7 +134,9 @@ def for_locations(foundation: Foundation, phase1: Path) -> tuple[PeftModel, int]
 
 def _phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     try:
-        return LoraConfig.from_pretrained(str(directory(folder))), load_peft_weights(str(folder), device="cpu")
+        return LoraConfig.from_pretrained(str(require_directory(folder))), load_peft_weights(
+            str(folder), device="cpu"
+        )
     except ModelError:
         raise
     except Exception as error:  # OSError, ValueError, SafetensorError, …: absent, cut short, or of another kind

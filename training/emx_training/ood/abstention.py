@@ -18,9 +18,9 @@ from rich.table import Table
 from emx_training.evaluate.phantom_reader import study_of
 from emx_training.ood.ood_images import strangers
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation
 from emx_worker.model.checkpoint import ModelError
 from emx_worker.model.loading import load_model
-from emx_worker.report_builder import Reading
 
 _BATCH = 32
 
@@ -47,9 +47,9 @@ def decline(model: Path | str, radiographs: Path | None) -> Declined:
     for at in track(range(0, len(shown), _BATCH), "Showing strangers", console=Console(stderr=True)):
         group = shown[at : at + _BATCH]
         for stranger, answer in zip(
-            group, engine.write([study_of(one.name, one.image) for one in group]), strict=True
+            group, engine.generate([study_of(one.name, one.image) for one in group]), strict=True
         ):
-            if isinstance(answer, Reading) and answer.declined:
+            if isinstance(answer, Generation) and answer.declined:
                 declined[stranger.group] += 1
             else:
                 read.append(f"{stranger.group}: {stranger.name}")

@@ -13,7 +13,7 @@ from emx_training.pretrain.demo_architecture import build_processor
 from emx_training.pretrain.phantom_batches import Lessons
 from emx_training.pretrain.phantom_cache import CachedPhantoms
 from emx_worker.model.checkpoint import read_config
-from emx_worker.model.ood_guard import Guard, features
+from emx_worker.model.ood_guard import OodGuard, features
 from emx_worker.model.weights import read_weights
 
 _BATCH = 50
@@ -22,7 +22,7 @@ _MARGIN = 1.05
 """A site that neither fit nor threshold has seen lies a little farther off than those that they have."""
 
 
-def fit_guard(checkpoint: Path, seen: CachedPhantoms, watched: Iterable[CachedPhantoms]) -> Guard:
+def fit_guard(checkpoint: Path, seen: CachedPhantoms, watched: Iterable[CachedPhantoms]) -> OodGuard:
     """A guard of the checkpoint's vision tower.
 
     Parameters:
@@ -32,7 +32,7 @@ def fit_guard(checkpoint: Path, seen: CachedPhantoms, watched: Iterable[CachedPh
     config = read_config(checkpoint)
     tower = read_weights(checkpoint, config, dtype=torch.float32).model.vision_tower
     lessons = Lessons(seen, build_processor(config))
-    guard = Guard.fit(torch.cat([_features(tower, lessons, None), _features(tower, lessons, 0)]))
+    guard = OodGuard.fit(torch.cat([_features(tower, lessons, None), _features(tower, lessons, 0)]))
     limits = []
     for phantoms in watched:
         off = (_features(tower, Lessons(phantoms, build_processor(config)), None) - guard.mean) @ guard.whitening

@@ -23,15 +23,15 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 
 from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT, SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
 from emx_worker.model.architectures import Model, Processor
-from emx_worker.model.checkpoint import MANIFEST, Manifest
+from emx_worker.model.checkpoint import MODEL_SPEC_FILE, ModelSpec
 
 _CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 
-def phantom_manifest(name: str, revision: str) -> Manifest:
-    """The manifest of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
-    return Manifest(name=name, revision=revision, dialect="loc", demo=True, prompt=PROMPT, max_new_tokens=256)
+def phantom_model_spec(name: str, revision: str) -> ModelSpec:
+    """The model spec of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
+    return ModelSpec(name=name, revision=revision, dialect="loc", demo=True, prompt=PROMPT, max_new_tokens=256)
 
 
 def demo_config() -> Gemma3Config:
@@ -98,14 +98,16 @@ def control_tokens() -> dict[str, int]:
     }
 
 
-def save_checkpoint(model: Model, processor: Processor, manifest: Manifest, folder: Path) -> None:
+def save_checkpoint(model: Model, processor: Processor, spec: ModelSpec, folder: Path) -> None:
     """Write what ``AutoProcessor`` and ``AutoModelForImageTextToText`` load, weights in bf16, and ``emx.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    (folder / MODEL_SPEC_FILE).write_text(
+        spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
+    )
 
 
 def _config(
@@ -189,8 +191,8 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="the shape for tests")
     options = parser.parse_args()
     config = tiny_config() if options.tiny else demo_config()
-    manifest = phantom_manifest("explainmyxray-random", f"seed-{options.seed}")
-    save_checkpoint(random_model(options.seed, config), build_processor(config), manifest, options.folder)
+    spec = phantom_model_spec("explainmyxray-random", f"seed-{options.seed}")
+    save_checkpoint(random_model(options.seed, config), build_processor(config), spec, options.folder)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from emx_training.phantoms import SiteName, render, training_seeds
 from emx_training.pretrain.demo_architecture import (
     build_processor,
     demo_config,
-    phantom_manifest,
+    phantom_model_spec,
     random_model,
     save_checkpoint,
 )
@@ -49,7 +49,7 @@ from emx_training.pretrain.phantom_batches import Lessons, Writer
 from emx_training.pretrain.phantom_cache import CachedPhantoms, cached_phantoms
 from emx_training.pretrain.pretraining import BATCH, Run, Stage, caption, pretrain
 from emx_training.recipes.model_card import Made, Measured, model_card
-from emx_worker.model.checkpoint import MANIFEST, revision_of
+from emx_worker.model.checkpoint import MODEL_SPEC_FILE, revision_of
 
 NAME = "explainmyxray-demo"
 
@@ -130,11 +130,11 @@ def fresh(folders: Folders, seed: int) -> None:
 
 def _write_base(run: Run, folders: Folders) -> None:
     save_checkpoint(
-        run.model, build_processor(demo_config()), phantom_manifest(NAME, "unfinished"), folders.output
+        run.model, build_processor(demo_config()), phantom_model_spec(NAME, "unfinished"), folders.output
     )
-    manifest = phantom_manifest(NAME, revision_of(folders.output)).model_copy(update={"adapter": "adapter"})
-    text = manifest.model_dump_json(indent=2, exclude_none=True)
-    (folders.output / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    spec = phantom_model_spec(NAME, revision_of(folders.output)).model_copy(update={"adapter": "adapter"})
+    text = spec.model_dump_json(indent=2, exclude_none=True)
+    (folders.output / MODEL_SPEC_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def phase1(folders: Folders, seed: int) -> None:

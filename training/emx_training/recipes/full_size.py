@@ -20,7 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from emx_training.pretrain.demo_architecture import build_processor, control_tokens, generation_config
 from emx_training.pretrain.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from emx_worker.model.checkpoint import MANIFEST, Manifest
+from emx_worker.model.checkpoint import MODEL_SPEC_FILE, ModelSpec
 
 _SHARD = 2 * 10**9
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
@@ -86,8 +86,10 @@ def write(config: Gemma3Config, folder: Path, seed: int = 0, max_new_tokens: int
     config.save_pretrained(folder)
     generation_config().save_pretrained(folder)
     build_processor(config, full_tokenizer(config.text_config.vocab_size)).save_pretrained(folder)
-    manifest = Manifest(name="random-full-size", revision=f"seed-{seed}", demo=True, max_new_tokens=max_new_tokens)
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    spec = ModelSpec(name="random-full-size", revision=f"seed-{seed}", demo=True, max_new_tokens=max_new_tokens)
+    (folder / MODEL_SPEC_FILE).write_text(
+        spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
+    )
 
 
 def full_tokenizer(size: int) -> PreTrainedTokenizerFast:

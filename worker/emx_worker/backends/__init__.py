@@ -1,0 +1,1 @@
+"""The ways to run the model: in this process, or on a server that speaks OpenAI's API."""

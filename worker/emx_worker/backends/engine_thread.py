@@ -1,4 +1,4 @@
-"""Many threads, one model: each hands in a study and waits; one thread runs the engine."""
+"""The engine as a backend: any number of threads submit an image and wait, and one thread runs the engine."""
 
 import logging
 import threading
@@ -8,38 +8,42 @@ from dataclasses import dataclass, field
 
 from emx_shared.contracts.report import Report
 from emx_worker.engine.engine import Engine
-from emx_worker.engine.sequence import Sequence
-from emx_worker.report_builder import ENGINE_FAULT, Study, StudyFault
+from emx_worker.engine.sequence import ReportSequence
+from emx_worker.image_task import ENGINE_FAULT, ImageFault, ImageTask
 
 log = logging.getLogger("emx.engine")
 
-LINGER = 0.005
-"""Seconds for which an idle engine waits for a fuller batch: threads that were woken together
-arrive together, and a prefill costs far more than this."""
+LINGER_SECONDS = 0.005
+"""How long an idle engine waits for a fuller batch. Threads that were woken together submit together, and a
+prefill costs far more than this wait."""
 
 
 class EngineClosed(RuntimeError):
-    """The engine takes no more studies."""
+    """The engine takes no more images, since the worker is shutting down."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Ticket:
-    sequence: Sequence
-    answer: "Future[Report | StudyFault]" = field(default_factory=Future)
+class _PendingRead:
+    sequence: ReportSequence
+    answer: "Future[Report | ImageFault]" = field(default_factory=Future)
 
 
 class EngineThread:
-    """Owns the thread that loads and runs the engine, and so all of torch's work.
+    """A backend that owns the thread which loads and runs the engine, and so all of torch's work.
 
-    A second thread that had worked in parallel, even if only while it loaded the weights, would keep OpenMP's
-    threads, and with more of these in a process than there are cores, OpenMP puts all to sleep between any two
-    operations: the demo model reads a quarter fewer studies then.
+    If a second thread had computed in parallel, even if only while it loaded the weights, it would keep OpenMP's
+    threads. With more of these in a process than there are cores, OpenMP puts all of them to sleep between any two
+    operations: the demo model then reads a quarter fewer images.
     """
 
     def __init__(self, load: Callable[[], Engine]) -> None:
-        """Returns when ``load`` has. Raises what it raises."""
-        self._handed_in: list[_Ticket] = []
-        self._in_hand: dict[Sequence, _Ticket] = {}
+        """Start the thread, and wait until it has loaded the engine.
+
+        Args:
+            load: returns the engine; what it raises is raised here.
+        """
+        self._submitted: list[_PendingRead] = []
+        self._in_hand: dict[ReportSequence, _PendingRead] = {}
         self._changed = threading.Condition()
         self._closed = False
         loaded: Future[Engine] = Future()
@@ -49,25 +53,33 @@ class EngineThread:
 
     @property
     def progress(self) -> int:
-        """The engine's."""
+        """Count the engine's steps so far."""
         return self._engine.progress
 
-    def read(self, study: Study, alone: bool = False) -> Report | StudyFault:
-        """Wait for a study's report. ``alone``: without batch-mates. Raises EngineClosed after ``close``."""
-        ticket = _Ticket(self._engine.sequence(study, alone))
+    def read(self, task: ImageTask, alone: bool = False) -> Report | ImageFault:
+        """Read an image, and wait for its report.
+
+        Args:
+            task: the image.
+            alone: read it without batch-mates.
+
+        Raises:
+            EngineClosed: after ``close``.
+        """
+        pending = _PendingRead(self._engine.new_sequence(task, alone))
         with self._changed:
             if self._closed:
                 raise EngineClosed("the worker is shutting down")
-            self._handed_in.append(ticket)
+            self._submitted.append(pending)
             self._changed.notify()
-        return ticket.answer.result()
+        return pending.answer.result()
 
-    def written(self) -> dict[str, str]:
-        """What has been written so far of each study under way, by its id."""
-        return {sequence.study.id: sequence.constraint.text for sequence in list(self._in_hand)}
+    def partial_texts(self) -> dict[str, str]:
+        """Return the text so far of each image that is being read, by the image's id."""
+        return {sequence.task.id: sequence.constraint.text for sequence in list(self._in_hand)}
 
     def close(self) -> None:
-        """Read what has been handed in, then stop. Returns when the thread has ended."""
+        """Read the images that were submitted, then end the thread, and wait for its end."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -84,25 +96,25 @@ class EngineThread:
             try:
                 ended = engine.step()
             except Exception:
-                log.exception("the engine failed between two forwards")
-                ended = engine.give_up(ENGINE_FAULT)
+                log.exception("the engine failed between two forward passes")
+                ended = engine.fail_all(ENGINE_FAULT)
             for sequence in ended:
                 self._answer(self._in_hand.pop(sequence))
 
     def _take_in(self, engine: Engine) -> bool:
-        """Give the engine what was handed in, waiting while it has nothing to do; False once closed and done."""
+        """Give the engine the submitted images, waiting while it is idle. False once closed and done."""
         with self._changed:
             if not self._in_hand:
-                self._changed.wait_for(lambda: self._handed_in or self._closed)
+                self._changed.wait_for(lambda: self._submitted or self._closed)
                 self._changed.wait_for(
-                    lambda: self._closed or len(self._handed_in) >= engine.slots, timeout=LINGER
+                    lambda: self._closed or len(self._submitted) >= engine.slots, timeout=LINGER_SECONDS
                 )
-            for ticket in self._handed_in:
-                self._in_hand[ticket.sequence] = ticket
-                engine.add(ticket.sequence)
-            self._handed_in.clear()
+            for pending in self._submitted:
+                self._in_hand[pending.sequence] = pending
+                engine.add(pending.sequence)
+            self._submitted.clear()
             return bool(self._in_hand)
 
-    def _answer(self, ticket: _Ticket) -> None:
-        sequence = ticket.sequence
-        ticket.answer.set_result(self._engine.answer(sequence.study, self._engine.outcome(sequence)))
+    def _answer(self, pending: _PendingRead) -> None:
+        sequence = pending.sequence
+        pending.answer.set_result(self._engine.build_answer(sequence.task, sequence.result()))

@@ -1,1 +1,1 @@
-"""The engine: studies in, reports out, by constrained greedy decoding of a whole batch at a time."""
+"""The engine: turns images into reports by constrained greedy decoding of a whole batch at a time."""

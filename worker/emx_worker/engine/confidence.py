@@ -1,4 +1,4 @@
-"""How sure the model was of each finding, from the probabilities of the tokens that name it."""
+"""Computes how sure the model was of each finding, from the probabilities of the tokens that name it."""
 
 import math
 import re
@@ -13,20 +13,23 @@ _SENTENCE = re.compile(r"[^.]*\.")
 def finding_probabilities(
     report: ReportText, terms: Sequence[tuple[Span, ...]], pieces: Sequence[str], probabilities: Sequence[float]
 ) -> tuple[float, ...]:
-    """The probability of each location of a report, in order: the product of those of the tokens that named it.
+    """Compute the probability of each location of a report: the product over the tokens that named its finding.
 
-    Greedy decoding decides on a finding where FINDINGS first names it; by the time it stands in LOCATIONS, little
-    is left to decide. So the tokens are those of the sentence that names the finding, from its first to the last
-    that is needed: all words of the label, or of one of its synonyms, and the side. What comes after them in the
-    sentence is no part of the decision. Where a term stands several times in LOCATIONS, each takes the next
-    sentence that names it, and those left over the last. A finding that no sentence names has the product over its
-    term in LOCATIONS, with the separator before it and without the box.
+    Greedy decoding decides on a finding where FINDINGS first names it; little is left to decide when LOCATIONS
+    repeats it. So the tokens are those of the sentence that names the finding, from the sentence's first token to
+    the last one needed: all words of the label, or of one of its synonyms, and the side. The rest of the sentence
+    is no part of the decision. If LOCATIONS contains a term several times, each occurrence takes the next sentence
+    that names it, and further occurrences share the last. A finding that no sentence names has the product over
+    its term in LOCATIONS, with the separator before it and without the box.
 
-    Parameters:
+    Args:
         report: the text in parts.
-        terms: where the text names each location (``Notation.naming``).
-        pieces: what each token added to the text; joined, they begin with the report's text.
-        probabilities: of each token among those that were allowed, 0 to 1; a forced token has 1.
+        terms: where the text names each location (``BoxNotation.finding_spans``).
+        pieces: the text that each token added; joined, they begin with the report's text.
+        probabilities: of each token among the tokens that were allowed, 0 to 1; 1 for a forced token.
+
+    Returns:
+        The probabilities in the order of the locations, 0 to 1.
     """
     sentences = _sentences(report)
     used: defaultdict[str, int] = defaultdict(int)
@@ -40,13 +43,13 @@ def finding_probabilities(
 
 
 def _sentences(report: ReportText) -> list[tuple[int, str]]:
-    """Each sentence of FINDINGS with its place in the text, the space before it included."""
+    """Return each sentence of FINDINGS with its position in the text; a sentence includes the space before it."""
     begin = str(report).index(report.findings)
     return [(begin + found.start(), found.group()) for found in _SENTENCE.finditer(report.findings)]
 
 
 def _naming(sentence: tuple[int, str], located: LocatedFinding) -> Span | None:
-    """From the sentence's beginning to the last word that it takes to name a finding and its side."""
+    """Return the span from the sentence's beginning to the last word needed to name the finding and its side."""
     begin, text = sentence
     side = [located.laterality] if located.laterality else []
     ends = [
@@ -58,7 +61,7 @@ def _naming(sentence: tuple[int, str], located: LocatedFinding) -> Span | None:
 
 
 def _product(spans: tuple[Span, ...], pieces: Sequence[str], probabilities: Sequence[float]) -> float:
-    """Over the tokens that have a character in one of the spans."""
+    """Multiply the probabilities of the tokens that have a character in one of the spans."""
     factors, at = [], 0
     for piece, probability in zip(pieces, probabilities, strict=True):
         if any(at < end and at + len(piece) > begin for begin, end in spans):

@@ -1,30 +1,33 @@
-"""From the decoder's output to the next token: the head, the mask, and the choice."""
+"""Chooses the next token from the decoder's output: the language-model head, the mask, and the choice."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-FEW = 4096
-"""Up to so many allowed tokens, the head is computed for them alone."""
+FEW_TOKENS = 4096
+"""Up to this many allowed tokens, the head is computed for these tokens only."""
 
 
-class Head:
-    """Greedy choice among the allowed tokens."""
+class GreedyHead:
+    """Chooses the most probable of the allowed tokens."""
 
     def __init__(self, model: Any) -> None:
         self._head = model.lm_head
         self._stored: torch.dtype = model.get_input_embeddings().weight.dtype
         self._cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        self._few = FEW if type(self._head) is nn.Linear else 0  # PEFT's have no rows to take
+        self._few = FEW_TOKENS if type(self._head) is nn.Linear else 0  # PEFT's heads have no rows to select
 
     @torch.inference_mode()
     def choose(self, hidden: Tensor, allowed: Tensor) -> tuple[list[int], list[float]]:
-        """The best allowed token of each study, and its probability among those allowed.
+        """Choose the best allowed token of each sequence.
 
         Args:
-            hidden: the decoder's last output, (studies, width).
-            allowed: bool (studies, vocabulary).
+            hidden: the decoder's last output, (sequences, width).
+            allowed: bool (sequences, vocabulary).
+
+        Returns:
+            The tokens, and the probability of each among the tokens allowed.
         """
         allowed = allowed.to(hidden.device)
         few = allowed.sum(dim=1) <= self._few

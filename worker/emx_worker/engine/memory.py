@@ -1,4 +1,4 @@
-"""How many studies fit into memory, and how to tell that it ran out."""
+"""Finds how much memory the engine may use, and whether it ran out."""
 
 from pathlib import Path
 
@@ -6,22 +6,22 @@ import psutil
 import torch
 
 _SHARE = 0.8
-"""Of what is free, what the engine may plan with: the rest is for images, messages and neighbours."""
+"""Share of the free memory that the engine may use. The rest is for images, messages and other processes."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available(device: torch.device) -> int:
-    """Bytes that the engine may plan with on a device."""
+    """Return how many bytes the engine may use on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
-    free = psutil.virtual_memory().available
+    free = int(psutil.virtual_memory().available)
     limit = _container_free()
     return int((free if limit is None else min(free, limit)) * _SHARE)
 
 
 def _container_free() -> int | None:
-    """What a container's limit leaves, if there is one (control groups, version 2)."""
+    """Return the bytes that a container's limit leaves; None without a limit (control groups, version 2)."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
@@ -32,10 +32,10 @@ def _container_free() -> int | None:
         )
     except (OSError, ValueError, StopIteration):
         return None
-    # File pages that nobody uses are given back when memory is asked for.
+    # The system frees unused file pages when memory is requested.
     return None if limit == "max" else max(int(limit) - used + inactive, 0)
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether an exception says that memory ran out. torch raises a bare RuntimeError where the CPU's does."""
+    """Tell whether an exception means that memory ran out. On the CPU torch raises a plain RuntimeError for it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

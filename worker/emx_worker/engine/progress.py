@@ -1,4 +1,4 @@
-"""How far the engine has got, for a heartbeat that watches it from another thread."""
+"""Counts the engine's work, for a heartbeat that watches it from another thread."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,22 +6,23 @@ from contextlib import contextmanager
 from torch import nn
 
 
-class Progress:
-    """Counts steps: one forward, or one layer where many tokens go through it, which on a CPU may take long.
+class EngineProgress:
+    """Counts steps: a forward pass, or each layer of one with many tokens, which may take long on a CPU.
 
     Attributes:
-        steps: so far.
+        steps: how many so far.
     """
 
     def __init__(self) -> None:
         self.steps = 0
 
     def step(self, *_: object) -> None:
+        """Count one step. The arguments are those of a forward hook, and unused."""
         self.steps += 1
 
     @contextmanager
     def layers(self, layers: Iterable[nn.Module]) -> Iterator[None]:
-        """Count each of these as it is done."""
+        """Count each of these layers as a step when it is done."""
         hooks = [layer.register_forward_hook(self.step) for layer in layers]
         try:
             yield

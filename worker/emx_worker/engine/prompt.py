@@ -1,4 +1,4 @@
-"""What a study is asked, as the decoder sees it."""
+"""The prompt: what the model is asked about an image, and how the decoder sees it."""
 
 import re
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emx_worker.engine.constraint import Constraint
+from emx_worker.engine.constraint import ReportConstraint
+from emx_worker.image_task import ImageTask
 from emx_worker.model.architectures import prompt_ids
 from emx_worker.model.loading import LoadedModel
-from emx_worker.report_builder import Study
 
 INDICATION_TOKENS = 160
-"""Of a prompt, at most, for the clinical context."""
+"""Largest number of tokens in a prompt for the clinical context."""
 
 _NO_TEXT = re.compile(r"[^\w.,;:()/+%'-]+")
-"""What an indication can do without: line breaks, and whatever a control token might be written with."""
+"""Characters that an indication doesn't need: line breaks, and any that a control token could be written with."""
 
 
-def question(loaded: LoadedModel, study: Study) -> str:
-    """The model's prompt, with the study's indication, as far as there is room, where the model takes one."""
+def question(loaded: LoadedModel, task: ImageTask) -> str:
+    """Return the model's question, with as much of the indication as fits if the model takes one."""
     if not loaded.takes_indication:
         return loaded.prompt
-    indication = plain(study.indication)
+    indication = plain(task.indication)
     while indication and _length(loaded, indication) > INDICATION_TOKENS:
         words = indication.split()
         indication = " ".join(words[: len(words) - max(len(words) // 8, 1)])
@@ -30,18 +30,18 @@ def question(loaded: LoadedModel, study: Study) -> str:
 
 
 def with_indication(prompt: str, indication: str | None) -> str:
-    """A prompt that tells clinical context, if there is any."""
+    """Append the clinical context to a question, if there is any."""
     words = plain(indication)
     return f"{prompt}\nIndication: {words}" if words else prompt
 
 
 def plain(indication: str | None) -> str:
-    """An indication in one line, and without what could be taken for more than words."""
+    """Reduce an indication to one line of words, without anything that could be read as a control token."""
     return " ".join(_NO_TEXT.sub(" ", indication or "").split())
 
 
 def room_for_prompt(loaded: LoadedModel) -> int:
-    """Tokens that the longest prompt may have."""
+    """Return the length of the longest possible prompt, in tokens."""
     plain = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).shape[1]
     return plain + (INDICATION_TOKENS if loaded.takes_indication else 0)
 
@@ -51,14 +51,16 @@ def _length(loaded: LoadedModel, indication: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Prompt:
-    """A question and the opening that every report has, with a place for the image.
+class EmbeddedPrompt:
+    """A question, and the opening that every report has, with room for the image's features.
 
     Attributes:
         embedded: (1, tokens, width).
-        tokens: of the prompt, image tokens included and the opening not.
-        prefix: tokens before the image; ``image_end``: those up to its last.
-        full, sliding: what each token sees, bool (tokens, tokens), in layers that see all and in those that don't.
+        tokens: length of the prompt, with the image's tokens and without the opening.
+        prefix: number of tokens before the image.
+        image_end: number of tokens up to and including the image's last.
+        full: which tokens each token sees in layers with full attention, bool (tokens, tokens).
+        sliding: the same in layers with a sliding window.
     """
 
     embedded: Tensor
@@ -69,15 +71,23 @@ class Prompt:
     sliding: Tensor
 
     @classmethod
-    def of(cls, loaded: LoadedModel, question: str, window: int | None, dtype: torch.dtype) -> "Prompt":
-        """``window``: tokens that a sliding layer sees; ``dtype``: that the decoder computes in."""
+    def of(cls, loaded: LoadedModel, question: str, window: int | None, dtype: torch.dtype) -> "EmbeddedPrompt":
+        """Embed a question.
+
+        Args:
+            loaded: the model.
+            question: may include an indication.
+            window: tokens that a sliding layer sees; None if the decoder has no such layers.
+            dtype: that the decoder computes in.
+        """
         asked = prompt_ids(loaded.architecture, loaded.processor, question)
-        opening = Constraint(loaded.dialect, loaded.max_new_tokens, loaded.dialect.notation()).opening
+        decoding = loaded.box_decoding
+        opening = ReportConstraint(decoding, loaded.max_new_tokens, decoding.notation()).opening
         ids = torch.cat([asked, torch.tensor([opening], dtype=torch.long)], dim=1)
         image = (ids[0] == loaded.architecture.image_token(loaded.processor)).nonzero()[:, 0]
         types = loaded.architecture.token_types(loaded.processor, ids, prompt=asked.shape[1])
         full, sliding = loaded.architecture.visible(types[0], window)
-        # An image token's id may lie beyond the vocabulary, and its embedding isn't used.
+        # An image token's id may be outside the vocabulary, and its embedding isn't used.
         known = ids.masked_fill(ids == ids[0, image[0]], 0)
         with torch.inference_mode():
             embedded = loaded.model.get_input_embeddings()(known.to(loaded.device)).to(dtype)

@@ -1,4 +1,4 @@
-"""What the engine must equal: transformers' own ``generate``, held to the same grammar."""
+"""The reference that the engine must equal: transformers' own ``generate``, held to the same grammar."""
 
 import time
 from collections import deque
@@ -11,36 +11,37 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PaliGemmaProcessor
 
-from emx_worker.engine.constraint import Constraint
+from emx_worker.engine.constraint import ReportConstraint
 from emx_worker.engine.prompt import question
+from emx_worker.image_task import ImageTask
 from emx_worker.model.loading import LoadedModel
-from emx_worker.report_builder import Study
 
 NEAR_TIE = 1e-4
-"""Below this gap between the best two logits, either token is right."""
+"""Gap between the best two logits below which either token is right."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """What ``generate`` wrote of a study.
+class ReferenceGeneration:
+    """The tokens that ``generate`` wrote for one image.
 
     Attributes:
-        gaps: for each token, by how much its logit led that of the next best; inf where it was forced.
-        constraint: as it was left.
-        first_seconds: until the batch's first token was asked for.
+        tokens: of the report, the end-of-turn token included.
+        gaps: for each token, the difference of its logit to the next best one's; inf for forced tokens.
+        constraint: in its final state.
+        first_seconds: from the start until the batch's first token was requested.
     """
 
     tokens: tuple[int, ...]
     gaps: tuple[float, ...]
-    constraint: Constraint
+    constraint: ReportConstraint
     first_seconds: float
 
     def agrees(self, tokens: Sequence[int]) -> bool:
-        """Whether these are the same, up to the first near tie that was broken the other way."""
+        """Tell whether other tokens are the same, up to the first near tie that was broken the other way."""
         return self._differs(tokens) is None or self.near_tie(tokens)
 
     def near_tie(self, tokens: Sequence[int]) -> bool:
-        """Whether the first difference to these comes after a near tie."""
+        """Tell whether the first difference to other tokens comes at a near tie."""
         at = self._differs(tokens)
         return at is not None and at < len(self.gaps) and self.gaps[at] < NEAR_TIE
 
@@ -49,19 +50,21 @@ class Written:
         return next((at for at, (mine, other) in pairs if mine != other), None)
 
 
-class Held(LogitsProcessor):
+class GrammarLogitsProcessor(LogitsProcessor):
     """Holds each row of ``generate`` to the grammar, forced tokens too, and notes how clear each choice was."""
 
-    def __init__(self, loaded: LoadedModel, studies: Sequence[Study]) -> None:
-        self._end, rows = min(loaded.dialect.eos), len(studies)
-        notations = [loaded.dialect.notation(*study.image.size) for study in studies]
-        self.constraints = [Constraint(loaded.dialect, loaded.max_new_tokens, each) for each in notations]
+    def __init__(self, loaded: LoadedModel, tasks: Sequence[ImageTask]) -> None:
+        decoding = loaded.box_decoding
+        self._end, rows = min(decoding.eos), len(tasks)
+        notations = [decoding.notation(*task.image.size) for task in tasks]
+        self.constraints = [ReportConstraint(decoding, loaded.max_new_tokens, each) for each in notations]
         self._forced = [deque(constraint.opening) for constraint in self.constraints]
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.gaps: list[list[float]] = [[] for _ in range(rows)]
         self.first_at: float | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores, (rows, vocabulary), that leave one token for each row."""
         self.first_at = self.first_at or time.perf_counter()
         chosen = [self._next(row, scores[row]) for row in range(len(scores))]
         only = torch.full_like(scores, float("-inf"))
@@ -81,33 +84,33 @@ class Held(LogitsProcessor):
         return self.tokens[row][-1]
 
 
-def generated(loaded: LoadedModel, studies: Sequence[Study]) -> list[Written]:
-    """The studies, which run as one static batch."""
+def generate_reference(loaded: LoadedModel, tasks: Sequence[ImageTask]) -> list[ReferenceGeneration]:
+    """Read images with ``generate`` as one static batch."""
     began = time.perf_counter()
-    each = [prepared(loaded, study) for study in studies]
-    inputs = {name: torch.cat([one[name] for one in each]).to(loaded.device) for name in each[0]}
-    held = Held(loaded, studies)
+    prepared = [prepare_inputs(loaded, task) for task in tasks]
+    inputs = {name: torch.cat([one[name] for one in prepared]).to(loaded.device) for name in prepared[0]}
+    grammar = GrammarLogitsProcessor(loaded, tasks)
     loaded.model.generate(
         **inputs,
-        logits_processor=LogitsProcessorList([held]),
+        logits_processor=LogitsProcessorList([grammar]),
         max_new_tokens=loaded.max_new_tokens,
         do_sample=False,
     )
-    assert held.first_at is not None
+    assert grammar.first_at is not None
     return [
-        Written(tuple(tokens), tuple(gaps), constraint, held.first_at - began)
-        for tokens, gaps, constraint in zip(held.tokens, held.gaps, held.constraints, strict=True)
+        ReferenceGeneration(tuple(tokens), tuple(gaps), constraint, grammar.first_at - began)
+        for tokens, gaps, constraint in zip(grammar.tokens, grammar.gaps, grammar.constraints, strict=True)
     ]
 
 
-def prepared(loaded: LoadedModel, study: Study) -> Any:
-    """A study as its architecture's own processor puts it to the model."""
-    image = loaded.dialect.view(study.image)
+def prepare_inputs(loaded: LoadedModel, task: ImageTask) -> Any:
+    """Prepare an image and its question with the architecture's own processor, as ``generate`` takes them."""
+    image = loaded.box_decoding.view(task.image)
     if isinstance(loaded.processor, PaliGemmaProcessor):
-        inputs = loaded.processor(images=image, text=f"<image>{question(loaded, study)}", return_tensors="pt")
-        del inputs["labels"]  # it adds them always
+        inputs = loaded.processor(images=image, text=f"<image>{question(loaded, task)}", return_tensors="pt")
+        del inputs["labels"]  # the processor always adds them
         return inputs
-    content = [{"type": "image", "image": image}, {"type": "text", "text": question(loaded, study)}]
+    content = [{"type": "image", "image": image}, {"type": "text", "text": question(loaded, task)}]
     return loaded.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,

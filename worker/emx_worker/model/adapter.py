@@ -1,4 +1,4 @@
-"""A PEFT adapter on top of a checkpoint, as QLoRA training leaves it."""
+"""Puts a PEFT adapter, as QLoRA training saves it, on a checkpoint."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -7,47 +7,65 @@ from typing import Any
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 
-from emx_worker.model.adapter_merging import Merge
+from emx_worker.model.adapter_merging import AdapterMerge
 from emx_worker.model.architectures import Model, Processor
 from emx_worker.model.checkpoint import ModelError
 
 _WEIGHTS = "adapter_model.safetensors"
 _EMBEDDING = ("embed_tokens.weight", "embed_tokens.base_layer.weight")
-"""How the names of a whole saved embedding end."""
+"""Endings of the name of an embedding that was saved as a whole."""
 _ROWS = "embed_tokens.token_adapter.trainable_tokens_delta"
-"""How the name of single saved rows of it ends."""
+"""Ending of the name of an embedding's rows that were saved alone."""
 
 
-def adapted(model: Model, processor: Processor, adapter: Path, *, merge: bool) -> Model:
-    """The model with the adapter's weights, and the processor, in place, with its tokenizer where it has one.
+def apply_adapter(model: Model, processor: Processor, adapter: Path, *, merge: bool) -> Model:
+    """Return a model with an adapter's weights.
 
-    ``merge``: add the adapter to the weights, instead of computing it beside them. Raises ModelError.
+    Args:
+        model: of the checkpoint.
+        processor: gets the adapter's tokenizer, if it has one, in place.
+        adapter: its directory.
+        merge: add the adapter to the weights, instead of computing it beside them.
+
+    Raises:
+        ModelError: if the adapter is damaged, or belongs to another model.
     """
-    make_room(model, processor, adapter)
+    resize_embeddings(model, processor, adapter)
     wrapped = _wrapped(model, adapter)
     return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
 
 
-def adapted_while_read(read: Callable[[Merge], Model], processor: Processor, adapter: Path) -> Model | None:
-    """The model that ``read`` makes with what it is given to merge; None where only ``adapted`` can do that.
+def read_with_adapter_merged(
+    read: Callable[[AdapterMerge], Model], processor: Processor, adapter: Path
+) -> Model | None:
+    """Read a checkpoint's weights with an adapter merged into them.
 
-    The processor gets, in place, the adapter's tokenizer. Raises ModelError.
+    Args:
+        read: reads the weights, and merges the adapter that it gets.
+        processor: gets the adapter's tokenizer, if it has one, in place.
+        adapter: its directory.
+
+    Returns:
+        The model; None if only ``apply_adapter`` can merge this adapter.
+
+    Raises:
+        ModelError: if the adapter is damaged, or belongs to another model.
     """
     try:
-        merge = Merge.of(adapter)
+        merge = AdapterMerge.read(adapter)
     except Exception as error:  # OSError, ValueError, SafetensorError: absent, damaged, or unknown to PEFT
         raise ModelError(f"The adapter in {adapter} can't be read ({error}): save it again.") from error
     if merge is None:
         return None
     model = read(merge)
-    make_room(model, processor, adapter)
+    resize_embeddings(model, processor, adapter)
     merge.put_rows(model)
-    _refuse_astray(adapter, merge.astray)
+    _refuse_unmatched(adapter, merge.unmatched)
     return model
 
 
-def make_room(model: Model, processor: Processor, adapter: Path) -> None:
-    """Give the processor the adapter's tokenizer, and the model embeddings for it. Raises ModelError."""
+def resize_embeddings(model: Model, processor: Processor, adapter: Path) -> None:
+    """Give the processor the adapter's tokenizer, and the model embeddings for its tokens. Raises ModelError."""
     shapes = _shapes(adapter)
     known_tokens = len(processor.tokenizer)
     take_tokenizer(processor, adapter)
@@ -55,7 +73,7 @@ def make_room(model: Model, processor: Processor, adapter: Path) -> None:
     embedding = next((shape for name, shape in shapes.items() if name.endswith(_EMBEDDING)), None)
     if tokens > known_tokens and embedding is None and not any(name.endswith(_ROWS) for name in shapes):
         raise ModelError(
-            f"The adapter in {adapter} adds {tokens - known_tokens} tokens and has no embedding for them: save it "
+            f"The adapter in {adapter} adds {tokens - known_tokens} tokens without embeddings for them: save it "
             "with trainable_token_indices, or with embed_tokens and lm_head in modules_to_save."
         )
     rows = embedding[0] if embedding else max(tokens, model.get_input_embeddings().num_embeddings)
@@ -64,7 +82,7 @@ def make_room(model: Model, processor: Processor, adapter: Path) -> None:
 
 
 def take_tokenizer(processor: Processor, adapter: Path) -> None:
-    """Give the processor, in place, the adapter's tokenizer where it has one. Raises ModelError."""
+    """Give the processor the adapter's tokenizer, if it has one, in place. Raises ModelError."""
     if (adapter / "tokenizer.json").is_file():
         processor.tokenizer = _tokenizer(type(processor.tokenizer), adapter)
 
@@ -90,21 +108,21 @@ def _wrapped(model: Model, adapter: Path) -> PeftModel:
     try:
         config = PeftConfig.from_pretrained(str(adapter))
         config.inference_mode = True
-        # The type of the base weights will do: of a whole embedding, an fp32 copy takes gigabytes.
+        # The dtype of the base weights suffices: an fp32 copy of a whole embedding takes gigabytes.
         wrapped = PeftModel(model, config, autocast_adapter_dtype=False)
         result = wrapped.load_adapter(str(adapter), "default", autocast_adapter_dtype=False)
     except Exception as error:  # OSError, ValueError, RuntimeError: absent, unknown or of another shape
         raise ModelError(
             f"The adapter in {adapter} doesn't fit this model ({error}): give the checkpoint it was trained on."
         ) from error
-    # PEFT leaves out what it finds no place for, and starts what it finds no weights for at nothing.
-    _refuse_astray(adapter, [*result.missing_keys, *result.unexpected_keys])
+    # PEFT ignores weights that it finds no place for, and leaves layers without weights as they are initialised.
+    _refuse_unmatched(adapter, [*result.missing_keys, *result.unexpected_keys])
     return wrapped
 
 
-def _refuse_astray(adapter: Path, astray: Collection[str]) -> None:
-    if astray:
+def _refuse_unmatched(adapter: Path, unmatched: Collection[str]) -> None:
+    if unmatched:
         raise ModelError(
-            f"The adapter in {adapter} was made for a model with other layers ({len(astray)} tensors differ, "
-            f"first {min(astray)}): give the checkpoint it was trained on."
+            f"The adapter in {adapter} was made for a model with other layers ({len(unmatched)} tensors differ, "
+            f"first {min(unmatched)}): give the checkpoint it was trained on."
         )

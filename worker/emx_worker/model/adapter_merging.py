@@ -1,6 +1,6 @@
-"""A LoRA adapter's weights, added to a checkpoint's one by one while these are read.
+"""Merges a LoRA adapter into a checkpoint's weights, one by one while these are read.
 
-What PEFT does with a model that lies in memory as a whole; for MedGemma-4B in bf16 that alone takes 9 GB.
+PEFT can do this only with a whole model in memory; for MedGemma-4B in bf16 that alone takes 9 GB.
 """
 
 from pathlib import Path
@@ -15,28 +15,38 @@ _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _A, _B, _ROWS = ".lora_A.weight", ".lora_B.weight", ".token_adapter.trainable_tokens_delta"
 _PLAIN = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
-"""What the formula below takes for granted."""
+"""Options of a LoRA adapter that the formula below assumes."""
 
 
-class Merge:
-    """What an adapter adds to weights, or puts in their place.
+class AdapterMerge:
+    """The weights that an adapter adds to those of a checkpoint, or replaces.
 
     Attributes:
-        astray: weights that it changes and that weren't met yet, or have another shape.
+        unmatched: weights that the adapter changes, but that were not merged yet or have another shape.
     """
 
     def __init__(self, config: LoraConfig, tensors: dict[str, Tensor]) -> None:
+        """Prepare the merge.
+
+        Args:
+            config: of the adapter.
+            tensors: of the adapter, by name without PEFT's prefix.
+        """
         rank = config.r
         self._scale = config.lora_alpha / (rank**0.5 if config.use_rslora else rank)
         self._tensors, self._rows = tensors, _rows(config)
-        self.astray = set(map(_target, tensors))
+        self.unmatched = set(map(_target, tensors))
         self._changed = frozenset(_target(name) for name in tensors if not name.endswith(_ROWS))
 
     @classmethod
-    def of(cls, adapter: Path) -> "Merge | None":
-        """The adapter's, or None where it is of a kind that is left to PEFT.
+    def read(cls, adapter: Path) -> "AdapterMerge | None":
+        """Read an adapter from its directory.
 
-        Raises OSError, ValueError or SafetensorError where it can't be read.
+        Returns:
+            Its merge; None for a kind of adapter that only PEFT can merge.
+
+        Raises:
+            OSError, ValueError, SafetensorError: if the adapter can't be read.
         """
         config = PeftConfig.from_pretrained(str(adapter))
         if not isinstance(config, LoraConfig) or any(
@@ -44,7 +54,7 @@ class Merge:
         ):
             return None
         if {"embed_tokens", "lm_head"} & set(config.modules_to_save or []):
-            return None  # head and embedding may then part
+            return None  # head and embedding may then differ
         with safe_open(adapter / _WEIGHTS, framework="pt") as file:
             tensors = {name.removeprefix(_PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if any("lora_" in name and not name.endswith((_A, _B)) for name in tensors):
@@ -52,11 +62,11 @@ class Merge:
         return cls(config, tensors)
 
     def changes(self, name: str) -> bool:
-        """Whether ``merged`` has anything to do for a weight."""
+        """Tell whether the adapter changes the weight with this name."""
         return name in self._changed
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
-        """A weight of the checkpoint, in fp32, with what the adapter has for it."""
+        """Merge the adapter into one weight of the checkpoint, and return it in fp32."""
         path = name.removesuffix(".weight")
         low, high = self._tensors.get(path + _A), self._tensors.get(path + _B)
         if low is not None and high is not None:
@@ -67,22 +77,22 @@ class Merge:
             if self._tensors[name].shape != weight.shape:
                 return weight.float()
             weight = self._tensors[name]
-        self.astray.discard(name)
+        self.unmatched.discard(name)
         return weight.float()
 
     @torch.no_grad()
     def put_rows(self, model: Any) -> None:
-        """Put the embeddings that were trained alone into those of a model that has room for them."""
+        """Write the rows of the embedding that were trained alone into a model that has room for them."""
         for name in [name for name in self._tensors if name.endswith(_ROWS)]:
             path = name.removesuffix(_ROWS)
-            self.astray.discard(f"{path}.weight")
+            self.unmatched.discard(f"{path}.weight")
             weight = model.get_submodule(path).weight
             rows = torch.tensor(self._rows[path.rpartition(".")[2]], device=weight.device)
             weight.index_copy_(0, rows, self._tensors[name].to(weight))
 
 
 def _target(name: str) -> str:
-    """The weight that a tensor of the adapter's is for."""
+    """Return the name of the weight that a tensor of the adapter changes."""
     ending = next((ending for ending in (_A, _B, _ROWS) if name.endswith(ending)), None)
     return name if ending is None else name.removesuffix(ending) + ".weight"
 

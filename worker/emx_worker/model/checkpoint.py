@@ -1,4 +1,4 @@
-"""What is read of a checkpoint before its weights: where it lies, its manifest, its shape, its processor."""
+"""Reads what precedes the weights of a checkpoint: its place, its model spec, its shape, its processor."""
 
 import hashlib
 import re
@@ -12,18 +12,18 @@ from transformers import AutoConfig
 from emx_shared.errors import ExplainMyXrayError
 from emx_worker.model.architectures import Config, Processor, architecture_of
 
-MANIFEST = "emx.json"
+MODEL_SPEC_FILE = "emx.json"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 
 
 class ModelError(ExplainMyXrayError, RuntimeError):
-    """The model can't be loaded or run; the text says what to do about it."""
+    """The model can't be loaded or run. The text says what to do about it."""
 
 
-class Base(BaseModel):
-    """The checkpoint that an adapter belongs to, known by its weights wherever they lie.
+class BaseCheckpoint(BaseModel):
+    """The checkpoint that an adapter belongs to, identified by its weights wherever they are stored.
 
     Attributes:
         name: hub id, or what the checkpoint calls itself.
@@ -41,23 +41,24 @@ class Base(BaseModel):
         return f"{self.name} ({f'commit {self.commit}' if self.commit else f'weights {self.sha256[:12]}'})"
 
 
-class Manifest(BaseModel):
-    """What a worker must know of a model beside its weights: the file ``emx.json``, in which all is optional.
+class ModelSpec(BaseModel):
+    """What a worker must know of a model beside its weights: the file ``emx.json``, where all is optional.
 
     Attributes:
-        base: in an adapter's directory, what it was trained on.
-        name, revision: for the reports; by default the checkpoint's name and the digest of its weights.
-        dialect: how the model writes boxes; by default what its tokenizer was made for.
-        demo: whether it knows nothing but phantoms.
-        prompt: the question it was trained on; by default the dialect's.
+        base: in an adapter's directory, the checkpoint that it was trained on.
+        name: for reports; by default the checkpoint's name.
+        revision: for reports; by default the digest of the weights.
+        dialect: how the model writes boxes (``BoxDecoding.name``); by default what its tokenizer was made for.
+        demo: whether the model knows nothing but phantoms.
+        prompt: the question that it was trained on; by default the box decoding's.
         max_new_tokens: budget of one report, its end-of-turn token included.
-        takes_indication: whether it was trained to be told clinical context after the question.
-        adapter: directory below the checkpoint's of the adapter that belongs to it, taken unless another is given.
+        takes_indication: whether it was trained to get clinical context after the question.
+        adapter: directory below the checkpoint's with its adapter, which is used unless another one is given.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    base: Base | None = None
+    base: BaseCheckpoint | None = None
     name: str | None = None
     revision: str | None = None
     dialect: str | None = None
@@ -69,57 +70,79 @@ class Manifest(BaseModel):
 
 
 def locate(checkpoint: Path | str, revision: str | None) -> Path:
-    """The checkpoint's directory; a hub id is downloaded, or found in the local cache. Raises ModelError."""
+    """Find a checkpoint's directory. A hub id is downloaded, or found in the local cache.
+
+    Args:
+        checkpoint: directory or hub id.
+        revision: commit, branch or tag on the hub; None for the default branch.
+
+    Raises:
+        ModelError: if there is no such directory, or the hub is unavailable.
+    """
     path = Path(checkpoint)
     if path.is_dir() or isinstance(checkpoint, Path) or not _HUB_ID.fullmatch(checkpoint):
-        return directory(path)
+        return require_directory(path)
     try:
         return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the system's errors
         raise ModelError(
-            f"{checkpoint} is neither a directory here nor could it be had from the hub "
-            f"({type(error).__name__}): check the name, the network, and your access to the model."
+            f"{checkpoint} is no directory here, and can't be downloaded from the hub ({type(error).__name__}): "
+            "check the name, the network, and your access to the model."
         ) from error
 
 
-def directory(path: Path) -> Path:
-    """Raises ModelError if there is none."""
+def require_directory(path: Path) -> Path:
+    """Return the absolute path of a directory. Raises ModelError if it doesn't exist."""
     if not path.is_dir():
         raise ModelError(f"There is no directory {path}: give a checkpoint's directory or a hub id.")
     return path.resolve()
 
 
-def read_manifest(*folders: Path) -> Manifest:
-    """What the manifests say; later folders overrule earlier ones. Raises ModelError."""
+def read_model_spec(*folders: Path) -> ModelSpec:
+    """Read the model specs of some directories; what a later one says overrules earlier ones.
+
+    Raises:
+        ModelError: if an ``emx.json`` is invalid.
+    """
     merged: dict[str, Any] = {}
-    for file in (folder / MANIFEST for folder in folders):
+    for file in (folder / MODEL_SPEC_FILE for folder in folders):
         if file.is_file():
             try:
-                merged |= Manifest.model_validate_json(file.read_bytes()).model_dump(exclude_unset=True)
+                merged |= ModelSpec.model_validate_json(file.read_bytes()).model_dump(exclude_unset=True)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = "".join(f"{part}: " for part in first["loc"])
-                raise ModelError(f"{file} is no manifest ({where}{first['msg']}): correct it.") from None
-    return Manifest.model_validate(merged)
+                raise ModelError(f"{file} is invalid ({where}{first['msg']}): correct it.") from None
+    return ModelSpec.model_validate(merged)
 
 
-def name_of(checkpoint: Path | str, folder: Path, manifest: Manifest) -> str:
-    """What a checkpoint that was asked for as ``checkpoint`` is called: never a path of this machine."""
-    return manifest.name or (folder.name if Path(checkpoint).is_dir() else str(checkpoint))
+def name_of(checkpoint: Path | str, folder: Path, spec: ModelSpec) -> str:
+    """Return what a checkpoint is called in reports; never a path of this machine.
+
+    Args:
+        checkpoint: directory or hub id, as it was requested.
+        folder: where it was found.
+        spec: of the checkpoint.
+    """
+    return spec.name or (folder.name if Path(checkpoint).is_dir() else str(checkpoint))
 
 
-def base_of(checkpoint: Path | str, folder: Path) -> Base:
-    """What an adapter that is trained on this checkpoint should say of it. Reads all weights."""
-    name = name_of(checkpoint, folder, read_manifest(folder))
-    return Base(name=name, commit=_commit(folder), sha256=_digest(folder))
+def describe_base(checkpoint: Path | str, folder: Path) -> BaseCheckpoint:
+    """Describe a checkpoint for the adapter that is trained on it. Reads all weights."""
+    name = name_of(checkpoint, folder, read_model_spec(folder))
+    return BaseCheckpoint(name=name, commit=_commit(folder), sha256=_digest(folder))
 
 
 def require_base(adapter: Path, checkpoint: Path | str, folder: Path) -> None:
-    """Raises ModelError if an adapter says that it was trained on other weights than the checkpoint's."""
-    wanted = read_manifest(adapter).base
+    """Check that an adapter was trained on a checkpoint's weights, if it says what it was trained on.
+
+    Raises:
+        ModelError: if it was trained on other weights.
+    """
+    wanted = read_model_spec(adapter).base
     if wanted is None or (wanted.commit is not None and wanted.commit == _commit(folder)):
         return
-    found = base_of(checkpoint, folder)
+    found = describe_base(checkpoint, folder)
     if found.sha256 != wanted.sha256:
         raise ModelError(
             f"The adapter in {adapter} was trained on {wanted}, and this is {found}: "
@@ -128,7 +151,11 @@ def require_base(adapter: Path, checkpoint: Path | str, folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Config:
-    """Raises ModelError for any architecture but Gemma 3 with images and PaliGemma."""
+    """Read a checkpoint's configuration.
+
+    Raises:
+        ModelError: if it is damaged, or of any architecture but Gemma 3 with images and PaliGemma.
+    """
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, … for a damaged file
@@ -146,13 +173,13 @@ def read_config(folder: Path) -> Config:
 
 
 def read_processor(folder: Path, config: Config) -> Processor:
-    """Raises ModelError."""
+    """Read a checkpoint's tokenizer and image processor. Raises ModelError if they can't be loaded."""
     architecture = architecture_of(config)
     try:
-        # The backend is named, since transformers takes torchvision's wherever that is installed, and the two
+        # The backend is named because transformers uses torchvision's wherever that is installed, and the two
         # resize an image to slightly different pixels.
         processor = architecture.processor.from_pretrained(folder, backend="pil")
-        architecture.prompt(processor, "")  # it may lack its chat template
+        architecture.prompt(processor, "")  # the chat template may be missing
         return processor
     except Exception as error:  # as above
         raise ModelError(
@@ -161,7 +188,7 @@ def read_processor(folder: Path, config: Config) -> Processor:
 
 
 def revision_of(folder: Path) -> str:
-    """The commit of a hub snapshot, else the SHA-256 of the weights."""
+    """Return the commit of a hub snapshot, else the SHA-256 of the weights."""
     return _commit(folder) or _digest(folder)
 
 

@@ -1,4 +1,4 @@
-"""What a model needs: disk to download it, memory to run it."""
+"""Computes what a model needs: disk to download it, memory to run it."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,22 @@ from emx_worker.model.architectures import Config, architecture_of
 from emx_worker.model.int4.quantisation import DENSE_MODULES, GROUP, LARGE_TOWER, LARGEST_IN_FP32, can_be_int4
 
 _NF4_BITS = 4.127
-"""Of a weight in NF4 with double quantisation (Dettmers et al. 2023)."""
+"""Bits of a weight in NF4 with double quantisation (Dettmers et al. 2023)."""
 
 _WORKING = 5 * 10**8
-"""Bytes for Python, torch and a study's activations."""
+"""Bytes for Python, torch and the activations of one image."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes.
+    """The size of a model, in bytes but for ``parameters``.
 
     Attributes:
         parameters: how many numbers the model has.
         stored: its weights in bf16, as they are downloaded.
-        int4, nf4, full: memory to run it with int4 weights on a CPU, with NF4 and bf16 on CUDA, in fp32.
+        int4: memory to run it with int4 weights on a CPU.
+        nf4: memory to run it with NF4 and bf16 on CUDA.
+        full: memory to run it in fp32.
     """
 
     parameters: int
@@ -33,7 +35,7 @@ class Footprint:
 
 
 def footprint(config: Config) -> Footprint:
-    """From a model's shape alone; nothing is loaded."""
+    """Compute a model's footprint from its configuration. No weights are loaded."""
     with torch.device("meta"):
         model = architecture_of(config).model(config)
     packed = {
@@ -60,7 +62,7 @@ def footprint(config: Config) -> Footprint:
 
 
 def _int4(weight: nn.Parameter, packed: bool, halved: bool) -> int:
-    """Half a byte, and 4 for each group; else fp32, or bf16 for a large tower's and whatever is too large."""
+    """Return the bytes of a weight: if packed, half a byte a number and 4 bytes a group; else fp32 or bf16."""
     numbers = weight.numel()
     if packed:
         return numbers // 2 + 4 * numbers // GROUP

@@ -1,4 +1,4 @@
-"""From a checkpoint, on disk or on the hub, to a model that the engine can run."""
+"""Loads a checkpoint, from disk or from the hub, as a model that the engine can run."""
 
 import gc
 from dataclasses import dataclass
@@ -10,58 +10,64 @@ import torch
 from emx_shared.contracts.report import ModelProvenance
 from emx_worker.model.architectures import Architecture, Config, Model, Processor, architecture_of
 from emx_worker.model.box_decoding import (
-    DIALECTS,
-    Box2dDialect,
-    Dialect,
-    LocDialect,
-    UnknownDialect,
+    BOX_DECODINGS,
+    Box2dDecoding,
+    BoxDecoding,
+    LocDecoding,
+    UnsuitableTokenizer,
     first_location,
 )
 from emx_worker.model.checkpoint import (
-    MANIFEST,
+    MODEL_SPEC_FILE,
     ModelError,
-    directory,
     locate,
     name_of,
     read_config,
-    read_manifest,
+    read_model_spec,
     read_processor,
     require_base,
+    require_directory,
     revision_of,
 )
 from emx_worker.model.int4 import cache
 from emx_worker.model.int4.quantisation import Quantisation, halve_tower, nf4_config, rest_to_fp32, to_int4
-from emx_worker.model.int4.streaming import Int4Config, give_back
-from emx_worker.model.ood_guard import Guard
+from emx_worker.model.int4.streaming import Int4Config, return_freed_memory
+from emx_worker.model.ood_guard import OodGuard
 from emx_worker.model.weights import read_as_stored, read_generation_config, read_weights
 
 if TYPE_CHECKING:
-    from emx_worker.model.adapter_merging import Merge
+    from emx_worker.model.adapter_merging import AdapterMerge
 
 ENGINE = "continuous-batching"
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One model, ready to run, and everything that a report says of it.
+    """One model, ready to run, and everything that a report says about it.
 
     Attributes:
         model: in evaluation mode, on ``device``.
+        processor: its tokenizer and image processor.
+        architecture: its family.
+        box_decoding: how it writes boxes.
+        provenance: what reports say about it.
+        prompt: the question that it is asked.
         max_new_tokens: the budget of one report, its end-of-turn token included.
-        takes_indication: whether it may be told clinical context.
-        guard: what declines images unlike those of training; None reads everything.
+        device: where it runs.
+        takes_indication: whether it gets clinical context after the question.
+        guard: declines images that are unlike those of training; None to read everything.
     """
 
     model: Model
     processor: Processor
     architecture: Architecture
-    dialect: Dialect
+    box_decoding: BoxDecoding
     provenance: ModelProvenance
     prompt: str
     max_new_tokens: int
     device: torch.device
     takes_indication: bool = False
-    guard: Guard | None = None
+    guard: OodGuard | None = None
 
 
 def load_model(
@@ -74,18 +80,19 @@ def load_model(
 ) -> LoadedModel:
     """Load a checkpoint of Gemma 3 with images, or of PaliGemma, with its processor.
 
-    Parameters:
+    Args:
         checkpoint: a directory, or a hub id such as ``google/medgemma-4b-it``, which is downloaded on first use
             and taken from the local cache when offline.
-        adapter: directory written by PEFT; by default the one that the checkpoint's ``emx.json`` names. Where it
-            holds a tokenizer or an ``emx.json``, these replace the checkpoint's. Where that says what the adapter
-            was trained on, the checkpoint must be it.
+        adapter: directory written by PEFT; by default the one that the checkpoint's ``emx.json`` names. If it has
+            a tokenizer or an ``emx.json``, these replace the checkpoint's. If its ``emx.json`` says what the
+            adapter was trained on, the checkpoint must be that.
         revision: commit, branch or tag on the hub.
-        device: ``auto`` (CUDA if there is one), or what ``torch.device`` takes.
+        device: ``auto`` (CUDA if available, else the CPU), or what ``torch.device`` takes.
         quantisation: ``int4`` (torch's CPU kernels), ``nf4`` (bitsandbytes), ``none`` (fp32), or ``auto``: nf4 on
             CUDA, int4 on the CPU, none elsewhere.
 
-    Raises ModelError.
+    Raises:
+        ModelError: if the model can't be loaded; the text says what to do.
     """
     target = _device(device)
     kind = _quantisation(quantisation, target)
@@ -93,7 +100,7 @@ def load_model(
     adapter_folder = _adapter(folder, adapter)
     if adapter_folder is not None:
         require_base(adapter_folder, checkpoint, folder)
-    manifest = read_manifest(folder, *([adapter_folder] if adapter_folder else []))
+    spec = read_model_spec(folder, *([adapter_folder] if adapter_folder else []))
     config = read_config(folder)
     processor = read_processor(folder, config)
     if kind == "int4-torch":
@@ -104,36 +111,36 @@ def load_model(
             # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
             model = _adapted(model, processor, adapter_folder, merge=kind == "none")
     model = model.eval().requires_grad_(False).to(target)
-    untrained = adapter_folder is None and not (folder / MANIFEST).is_file()
-    dialect = _dialect(manifest.dialect, processor, model)
+    untrained = adapter_folder is None and not (folder / MODEL_SPEC_FILE).is_file()
+    decoding = _box_decoding(spec.dialect, processor, model)
     return LoadedModel(
         model=model,
         processor=processor,
         architecture=architecture_of(config),
-        dialect=dialect,
+        box_decoding=decoding,
         provenance=ModelProvenance(
-            name=name_of(checkpoint, folder, manifest),
-            revision=manifest.revision or revision_of(folder),
+            name=name_of(checkpoint, folder, spec),
+            revision=spec.revision or revision_of(folder),
             adapter=f"{adapter_folder.name}@{revision_of(adapter_folder)[:12]}" if adapter_folder else None,
             quantisation=kind,
             engine=ENGINE,
-            dialect=dialect.name,
-            demo=manifest.demo,
+            dialect=decoding.name,
+            demo=spec.demo,
             untrained=untrained,
         ),
-        prompt=manifest.prompt or dialect.question,
-        max_new_tokens=manifest.max_new_tokens,
-        takes_indication=manifest.takes_indication or untrained,
+        prompt=spec.prompt or decoding.question,
+        max_new_tokens=spec.max_new_tokens,
+        takes_indication=spec.takes_indication or untrained,
         device=target,
-        guard=Guard.load(folder),
+        guard=OodGuard.load(folder),
     )
 
 
 def _adapter(folder: Path, chosen: Path | str | None) -> Path | None:
     if chosen is not None:
-        return directory(Path(chosen))
-    own = read_manifest(folder).adapter
-    return directory(folder / own) if own else None
+        return require_directory(Path(chosen))
+    own = read_model_spec(folder).adapter
+    return require_directory(folder / own) if own else None
 
 
 def _device(name: str) -> torch.device:
@@ -172,16 +179,16 @@ def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.dev
 
 
 def _int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
-    """From the cache, or made anew and kept there. An adapter is merged first."""
-    kept = cache.place(folder, adapter)
-    model = cache.load(kept, config) if kept else None
+    """Load int4 weights from the cache, or quantise them and cache them. An adapter is merged first."""
+    cached = cache.cache_file(folder, adapter)
+    model = cache.load(cached, config) if cached else None
     if model is None:
-        model = _made_int4(folder, adapter, config, processor)
-        if kept and cache.keep(model, kept):
-            del model  # what lies on disk needs no memory of its own
+        model = _quantised_int4(folder, adapter, config, processor)
+        if cached and cache.save(model, cached):
+            del model  # mapped from disk, the weights need no memory of their own
             gc.collect()
-            give_back()
-            model = cache.load(kept, config) or _made_int4(folder, adapter, config, processor)
+            return_freed_memory()
+            model = cache.load(cached, config) or _quantised_int4(folder, adapter, config, processor)
     elif adapter is not None:
         from emx_worker.model.adapter import take_tokenizer
 
@@ -190,17 +197,17 @@ def _int4(folder: Path, adapter: Path | None, config: Config, processor: Process
     return model
 
 
-def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
-    def read(merge: "Merge | None" = None) -> Model:
+def _quantised_int4(folder: Path, adapter: Path | None, config: Config, processor: Processor) -> Model:
+    def read(merge: "AdapterMerge | None" = None) -> Model:
         return read_as_stored(folder, config, dtype=torch.bfloat16, quantization_config=Int4Config(merge))
 
     if adapter is None:
         return read()
-    from emx_worker.model.adapter import adapted_while_read
+    from emx_worker.model.adapter import read_with_adapter_merged
 
-    if (merged := adapted_while_read(read, processor, adapter)) is not None:
+    if (merged := read_with_adapter_merged(read, processor, adapter)) is not None:
         return merged
-    # As stored, in bf16: the whole of a 4B model in fp32 wouldn't fit into 16 GB of memory.
+    # In bf16, as stored: a whole 4B model in fp32 wouldn't fit into 16 GB of memory.
     model = _adapted(read_weights(folder, config, dtype="auto"), processor, adapter, merge=True)
     to_int4(model.model.language_model)
     halve_tower(model)
@@ -209,19 +216,19 @@ def _made_int4(folder: Path, adapter: Path | None, config: Config, processor: Pr
 
 
 def _adapted(model: Model, processor: Processor, adapter: Path, merge: bool) -> Model:
-    from emx_worker.model.adapter import adapted
+    from emx_worker.model.adapter import apply_adapter
 
-    return adapted(model, processor, adapter, merge=merge)
+    return apply_adapter(model, processor, adapter, merge=merge)
 
 
-def _dialect(name: str | None, processor: Processor, model: Model) -> Dialect:
-    """By name, or what the tokenizer was made for: ``loc`` where it has the location tokens, else ``box_2d``."""
+def _box_decoding(name: str | None, processor: Processor, model: Model) -> BoxDecoding:
+    """Choose by name, or by the tokenizer: ``loc`` if it has the location tokens, else ``box_2d``."""
     if name is None:
-        name = Box2dDialect.name if first_location(processor.tokenizer) is None else LocDialect.name
-    kinds = {kind.name: kind for kind in DIALECTS}
+        name = Box2dDecoding.name if first_location(processor.tokenizer) is None else LocDecoding.name
+    kinds = {kind.name: kind for kind in BOX_DECODINGS}
     if name not in kinds:
         raise ModelError(
-            f"This model writes boxes in the dialect {name!r}, and this version knows only "
+            f"This model writes boxes in the dialect {name!r}, but this version supports only "
             f"{' and '.join(kinds)}: correct its emx.json, or use a newer version."
         )
     eos = model.generation_config.eos_token_id
@@ -232,7 +239,7 @@ def _dialect(name: str | None, processor: Processor, model: Model) -> Dialect:
             eos=frozenset(eos if isinstance(eos, list) else [eos]),
             vocabulary=model.get_input_embeddings().weight.shape[0],
         )
-    except UnknownDialect as error:
+    except UnsuitableTokenizer as error:
         raise ModelError(
             f"This model can't write boxes in the dialect {name!r} ({error}): correct its emx.json, or give an "
             "adapter trained with <loc0000> to <loc1023>."

@@ -1,4 +1,4 @@
-"""A checkpoint's weights, into the model they belong to."""
+"""Reads a checkpoint's weights into the model that they belong to."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from emx_worker.model.int4.stored_tensors import stored_tensors
 
 
 def read_weights(folder: Path, config: Config, **options: Any) -> Model:
-    """The model, whole; ``options`` are those of ``from_pretrained``. Raises ModelError."""
+    """Read the whole model. ``options`` are those of ``from_pretrained``. Raises ModelError."""
     return _read(folder, config, as_stored=False, options=options)
 
 
 def read_as_stored(folder: Path, config: Config, **options: Any) -> Model:
-    """The same, but each tensor is read when it is needed, and isn't kept; without the generation's configuration.
+    """Read the model tensor by tensor, without keeping any of them, and without its generation configuration.
 
-    Raises ModelError.
+    ``options`` are those of ``from_pretrained``. Raises ModelError.
     """
     return _read(folder, config, as_stored=True, options=options)
 
@@ -41,7 +41,7 @@ def _read(folder: Path, config: Config, as_stored: bool, options: dict[str, Any]
 
 
 def read_generation_config(folder: Path, model: Model) -> GenerationConfig:
-    """The checkpoint's, or what follows from its configuration."""
+    """Read a checkpoint's generation configuration; without one, return what follows from the model's."""
     if not (folder / "generation_config.json").is_file():
         return model.generation_config
     return GenerationConfig.from_pretrained(folder)

@@ -1,1 +1,1 @@
-"""The peers' programs. They run in the environment that has the peers, where nothing of ours can be imported."""
+"""The peers' programs. They run in the peers' environment, where none of our packages can be imported."""

@@ -1,4 +1,4 @@
-"""BentoML's task endpoint: ``bentoml serve bentoml_service:NoOp``."""
+"""Serves BentoML's task endpoint: ``bentoml serve bentoml_service:BentoNoOp``."""
 
 from pathlib import Path
 
@@ -6,7 +6,10 @@ import bentoml
 
 
 @bentoml.service
-class NoOp:
+class BentoNoOp:
+    """A service whose task does no work."""
+
     @bentoml.task
     def read(self, file: Path) -> int:
+        """Return the size of the upload in bytes."""
         return file.stat().st_size

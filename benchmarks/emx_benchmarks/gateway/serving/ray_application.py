@@ -1,4 +1,4 @@
-"""Ray Serve's asynchronous inference over Celery: ``python ray_application.py PORT REDIS FOLDER``."""
+"""Serves Ray Serve's asynchronous inference over Celery: ``python ray_application.py PORT REDIS FOLDER``."""
 
 import signal
 import sys
@@ -19,24 +19,31 @@ web = FastAPI()
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 @task_consumer(task_processor_config=config)
-class Reader:
+class ReadConsumer:
+    """Takes jobs from the queue, and does no work."""
+
     @task_handler(name="read")
     def read(self, data: bytes) -> int:
+        """Return the size of the upload in bytes."""
         return len(data)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 @serve.ingress(web)
-class Door:
+class JobIngress:
+    """Takes uploads over HTTP, and tells the state of jobs."""
+
     def __init__(self, reader: Any) -> None:
         self.adapter = instantiate_adapter_from_config(config)
 
     @web.post("/jobs", status_code=202)
     def submit(self, file: UploadFile) -> dict[str, str]:
+        """Enqueue an upload, and return the job's id."""
         return {"id": self.adapter.enqueue_task_sync("read", args=[file.file.read()]).id}
 
     @web.get("/jobs/{id}")
     def show(self, id: str) -> dict[str, str]:
+        """Return a job's state."""
         return {"state": self.adapter.get_task_status_sync(id).status}
 
 
@@ -49,6 +56,6 @@ if __name__ == "__main__":
         _temp_dir=folder,
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Door.bind(Reader.bind()))  # type: ignore[attr-defined]
+    serve.run(JobIngress.bind(ReadConsumer.bind()))  # type: ignore[attr-defined]
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     ray.shutdown()

@@ -1,6 +1,6 @@
-"""int4 weights kept on disk, so that only a first start makes them.
+"""Caches int4 weights on disk, so that only the first start has to quantise.
 
-They lie in ``$XDG_CACHE_HOME/explainmyxray`` (``~/.cache/explainmyxray``), which may be deleted at any time.
+The cache is in ``$XDG_CACHE_HOME/explainmyxray`` (``~/.cache/explainmyxray``), which may be deleted at any time.
 """
 
 import copy
@@ -21,17 +21,20 @@ log = logging.getLogger("emx.worker")
 
 _FORMAT = 2
 _WORTHWHILE = 2**28
-"""Bytes of weights from which on reading them from here is quicker than making them."""
+"""Bytes of weights above which loading them from the cache is faster than quantising."""
 
 _EMBEDDING = "model.language_model.embed_tokens.weight"
 
 
-def place(folder: Path, adapter: Path | None) -> Path | None:
-    """The file for the int4 weights of a checkpoint with an adapter; None for one too small to bother.
+def cache_file(folder: Path, adapter: Path | None) -> Path | None:
+    """Return the cache file for the int4 weights of a checkpoint with an adapter.
 
-    Its name is a hash of what they depend on: the files' names, sizes, times and first 64 KB (a safetensors file's
-    header, and more), and this CPU's and torch's way of packing. Reading gigabytes only to hash them would cost as
-    much as it saves.
+    Its name is a hash of what the weights depend on: the files' names, sizes, times and first 64 KB (a safetensors
+    file's header, and more), and how this CPU and torch pack. Reading gigabytes to hash them would cost as much
+    time as the cache saves.
+
+    Returns:
+        The file, whether or not it exists; None if the checkpoint is too small to be worth it.
     """
     files = [file for part in (folder, adapter) if part for file in sorted(part.glob("*.safetensors"))]
     if sum(file.stat().st_size for file in files) < _WORTHWHILE:
@@ -48,7 +51,7 @@ def place(folder: Path, adapter: Path | None) -> Path | None:
 
 
 def load(file: Path, config: Config) -> Model | None:
-    """The model from its kept weights, which stay on disk until they are used; None if they can't be read."""
+    """Load a model from a cache file; its weights stay on disk until they are used. None if it can't be read."""
     if not file.is_file():
         return None
     try:
@@ -62,14 +65,14 @@ def load(file: Path, config: Config) -> Model | None:
         if lacking := info["missing_keys"]:
             raise ValueError(f"{len(lacking)} tensors are missing")
     except Exception as error:  # whatever safetensors and transformers raise for a damaged file
-        log.warning("the int4 weights kept in %s can't be used (%s): they are made anew", file.name, error)
+        log.warning("the cached int4 weights in %s can't be used (%s): quantising again", file.name, error)
         return None
     made: Model = model
     return made
 
 
-def keep(model: Model, file: Path) -> bool:
-    """Write int4 weights, whole or not at all. Where there is no room, says so in the log and returns False."""
+def save(model: Model, file: Path) -> bool:
+    """Write a model's int4 weights to a cache file, whole or not at all. Log and return False if that fails."""
     tensors = {
         name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
     }
@@ -83,7 +86,7 @@ def keep(model: Model, file: Path) -> bool:
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        log.warning("the int4 weights weren't kept for the next start: %s", error)
+        log.warning("the int4 weights can't be cached for the next start: %s", error)
         return False
-    log.info("kept %.1f GB of int4 weights for the next start", size / 1e9)
+    log.info("cached %.1f GB of int4 weights for the next start", size / 1e9)
     return True

@@ -1,4 +1,4 @@
-"""4-bit weights: torch's int4 kernels for the CPU, bitsandbytes NF4 for CUDA."""
+"""Quantises to 4 bits: for torch's int4 kernels on the CPU, for bitsandbytes' NF4 on CUDA."""
 
 from functools import cache
 from typing import Any, Literal
@@ -10,43 +10,43 @@ from transformers import BitsAndBytesConfig
 Quantisation = Literal["int4-torch", "nf4-bitsandbytes", "none"]
 
 GROUP = 64
-"""Input weights that share a scale and a zero: a size torch's kernels know, the finest but one."""
+"""Input weights that share a scale and a zero: the second finest size that torch's kernels support."""
 
 ROWS = 16
-"""torch's int4 packing takes output widths that are multiples of this."""
+"""torch's int4 packing requires output widths that are multiples of this."""
 
 _AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 BF16_UNITS = _AVX512 and torch.cpu._is_avx512_bf16_supported()
-"""Whether this CPU multiplies in bf16 (three times as fast as in fp32 here; a CPU that emulates it is slower)."""
+"""Whether this CPU has units for bf16 products (three times as fast as fp32; emulation would be slower)."""
 
 DENSE_TOKENS = 1024 if _AVX512 and not BF16_UNITS else 160
-"""From this many tokens of one study on, a layer is dequantised and multiplied densely: in bf16 where there are
+"""Number of tokens of one image from which on a layer is dequantised and multiplied densely: in bf16 if there are
 units for it, else in fp32.
 
-Of one study, not of the batch: the two ways round differently, and a report may not depend on its batch-mates.
+Of one image, not of the batch: the two ways round differently, and a report may not depend on its batch-mates.
 Measured for 2560 → 10240 on two cores, milliseconds for int4 | dequantised to fp32: with AVX2 107 | 120 for 128
-tokens and 425 | 261 for 512; with AVX-512 186 | 281 for 512 and 658 | 477 for 1,000. Decoding stays below either
-number, and a prompt of MedGemma's, which holds an image of 256 tokens, above the first.
+tokens and 425 | 261 for 512; with AVX-512 186 | 281 for 512 and 658 | 477 for 1,000. Decoding is below either
+threshold, and a MedGemma prompt, with an image of 256 tokens, above the first.
 """
 
 LARGEST_IN_FP32 = 2**27
-"""A weight with more numbers than this stays in bf16, in which a checkpoint has it: MedGemma's embedding, which is
-its head too, takes 1.3 GB so, and would take 2.7."""
+"""A weight with more numbers than this stays in bf16, as in the checkpoint: MedGemma's embedding, which is also
+its head, takes 1.3 GB in bf16 and would take 2.7 GB in fp32."""
 
 LARGE_TOWER = 768
-"""Width of a vision tower from which on its weights stay in bf16, and it computes in that on a CPU with units for
-it. A small one takes no time or memory to speak of, and is in fp32 on every CPU."""
+"""Width of a vision tower from which on its weights stay in bf16, and it computes in bf16 on a CPU with units for
+it. A smaller tower takes little time and memory, and is in fp32 on every CPU."""
 
 DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
-"""Parts of a model that stay unquantised: they run once a study, or decide between neighbouring locations."""
+"""Parts of a model that stay unquantised: they run once for an image, or decide between neighbouring locations."""
 
 
 class Int4Linear(nn.Module):
     """A linear layer with 4-bit weights, each group of 64 inputs with its own scale and zero (asymmetric).
 
-    Takes and gives any floating dtype, shape (..., tokens, in_features) → (..., tokens, out_features). Few tokens
-    go through torch's int4 kernel in bf16; ``DENSE_TOKENS`` and more through a dense product.
+    Any floating dtype, shape (..., tokens, in_features) → (..., tokens, out_features). Few tokens go through
+    torch's int4 kernel in bf16; ``DENSE_TOKENS`` and more through a dense product.
 
     Attributes:
         packed: uint8 (out_features, in_features / 2), in the order of this CPU's kernel.
@@ -59,7 +59,7 @@ class Int4Linear(nn.Module):
     _is_hf_initialized: bool = False
 
     def __init__(self, linear: nn.Linear) -> None:
-        """In the place of a layer that ``can_be_int4``; one without weights (on ``meta``) is filled later."""
+        """Replace a layer that ``can_be_int4``. A layer without weights (on ``meta``) is filled later."""
         super().__init__()
         self.out_features, self.in_features = outputs, inputs = linear.weight.shape
         device = linear.weight.device
@@ -72,11 +72,12 @@ class Int4Linear(nn.Module):
             self.fill(linear.weight.detach())
 
     def fill(self, weight: Tensor) -> None:
-        """Quantise these weights, of any floating dtype."""
+        """Quantise weights of any floating dtype, (out_features, in_features), into this layer."""
         codes, self.scales_and_zeros = quantise(weight.float())
         self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Multiply (..., tokens, in_features) with the weights."""
         rows = hidden.reshape(-1, self.in_features)
         if hidden.shape[-2] >= DENSE_TOKENS and packed_order_is_known():
             dtype = torch.bfloat16 if BF16_UNITS else torch.float32
@@ -90,7 +91,7 @@ class Int4Linear(nn.Module):
         return out.to(hidden.dtype).view(*hidden.shape[:-1], self.out_features)
 
     def weights(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weights, (out_features, in_features)."""
+        """Dequantise the weights, (out_features, in_features)."""
         grouped = unpack(self.packed).view(self.out_features, -1, GROUP)
         scale, zero = self.scales_and_zeros.to(dtype).transpose(0, 1).unsqueeze(-1).unbind(-2)
         weights = grouped.to(dtype).sub_(8).mul_(scale).add_(zero)
@@ -98,26 +99,30 @@ class Int4Linear(nn.Module):
 
 
 class HalfLinear(nn.Linear):
-    """A linear layer whose weights are kept in bf16, and multiplied in the dtype of what comes in.
+    """A linear layer whose weights are stored in bf16, and multiplied in the dtype of its input.
 
-    Where that is fp32, each use makes an fp32 copy: little work beside the product with thousands of tokens.
+    For fp32 input, each call makes an fp32 copy: little work beside the product with thousands of tokens.
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Multiply (..., in_features) with the weights."""
         bias = None if self.bias is None else self.bias.to(hidden.dtype)
         return nn.functional.linear(hidden, self.weight.to(hidden.dtype), bias)
 
 
 def can_be_int4(linear: nn.Linear) -> bool:
-    """Whether torch's kernels take a layer of these widths."""
+    """Tell whether torch's kernels support a layer of these widths."""
     return linear.in_features % GROUP == 0 and linear.out_features % ROWS == 0
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes (int32, 0 to 15, shape of ``weight``) and scales and zeros (see ``Int4Linear``) of fp32 weights.
+    """Quantise fp32 weights.
 
-    Each group spans its smallest to its largest weight. The codes are found for the scale and zero as bf16
-    holds them, so that their rounding is not added to the codes'.
+    Each group spans its smallest to its largest weight. The codes are computed for scale and zero after these are
+    rounded to bf16, so that their rounding is not added to the codes'.
+
+    Returns:
+        Codes (int32, 0 to 15, shape of ``weight``), and scales and zeros (see ``Int4Linear``).
     """
     grouped = weight.view(len(weight), -1, GROUP)
     low, high = grouped.aminmax(dim=-1)
@@ -129,7 +134,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """Codes (uint8) from torch's packed order, (rows, columns / 2) → (rows, columns).
+    """Unpack codes (uint8) from torch's packed order, (rows, columns / 2) → (rows, columns).
 
     The order is that of ``weight_to_int4pack_kernel`` in ATen/native/cpu/int4mm_kernel.cpp: blocks of four
     vectors of rows (64 with AVX-512, 32 otherwise), column by column, the later half of the rows in the high
@@ -150,19 +155,19 @@ def unpack(packed: Tensor) -> Tensor:
 
 @cache
 def packed_order_is_known() -> bool:
-    """Whether ``unpack`` reads what this CPU's kernel packs.
+    """Tell whether ``unpack`` reads what this CPU's kernel packs.
 
-    The order is the kernel's own affair: where it isn't the one known here, as may happen on another
-    architecture, every batch goes through the kernel.
+    The order is internal to the kernel. If it is unknown here, as may happen on another architecture, every batch
+    goes through the kernel.
     """
     codes = torch.arange(112 * GROUP, dtype=torch.int32).view(112, GROUP) * 7 % 16
     return torch.equal(unpack(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)), codes)
 
 
 def to_int4(decoder: nn.Module) -> None:
-    """Make the linear layers of a part of a model int4 in place; those of unsuitable width stay as they are.
+    """Make a decoder's linear layers int4 in place; layers of unsupported width stay as they are.
 
-    Layer by layer, so that the memory needed is that of the weights as they were loaded, not of all in fp32.
+    This goes layer by layer, so that it needs the memory of the weights as loaded, not of all of them in fp32.
     """
     for parent in list(decoder.modules()):
         for name, child in list(parent.named_children()):
@@ -171,7 +176,7 @@ def to_int4(decoder: nn.Module) -> None:
 
 
 def halve_tower(model: Any) -> None:
-    """Make the linear layers of a large vision tower ``HalfLinear`` in place, weights and all."""
+    """Make the linear layers of a large vision tower ``HalfLinear`` in place; they keep their weights."""
     if not _has_large_tower(model):
         return
     for parent in list(model.model.vision_tower.modules()):
@@ -183,17 +188,17 @@ def halve_tower(model: Any) -> None:
 
 
 def rest_to_fp32(model: Any) -> None:
-    """All but the int4 layers computes in fp32 from now on, but for what ``stays_bf16``."""
+    """Convert everything but the int4 layers to fp32 in place, except weights that ``stays_bf16``."""
     for name, weights in model.named_parameters():
         if not stays_bf16(model, name, weights):
             weights.data = weights.data.float()
 
 
 def stays_bf16(model: Any, name: str, weights: Tensor) -> bool:
-    """Whether a weight that isn't int4 stays as a checkpoint has it.
+    """Tell whether a weight that isn't int4 stays in bf16, as in the checkpoint.
 
-    So do one too large for fp32, those of ``HalfLinear``, and, on a CPU with units for it, all of a large vision
-    tower and of its projector.
+    This holds for weights that are too large for fp32, for those of ``HalfLinear``, and, on a CPU with units for
+    bf16, for all of a large vision tower and its projector.
     """
     of_images = name.startswith(("model.vision_tower", "model.multi_modal_projector"))
     if weights.numel() > LARGEST_IN_FP32 or (BF16_UNITS and _has_large_tower(model) and of_images):
@@ -208,7 +213,7 @@ def _has_large_tower(model: Any) -> bool:
 
 
 def nf4_config(device: str) -> BitsAndBytesConfig:
-    """NF4 with double quantisation (Dettmers et al., QLoRA, 2023); bf16 arithmetic where the device has it."""
+    """Configure NF4 with double quantisation (Dettmers et al., QLoRA, 2023); bf16 arithmetic except on the CPU."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

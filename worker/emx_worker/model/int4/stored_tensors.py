@@ -1,7 +1,7 @@
-"""A checkpoint's tensors, each read from its file when it is asked for, and not kept.
+"""Reads a checkpoint's tensors one at a time, each when it is needed, without keeping it.
 
 safetensors itself maps files into memory, where every page that was read counts as the process's own until the
-system needs it: for MedGemma 8.6 GB.
+system needs it: 8.6 GB for MedGemma.
 """
 
 import json
@@ -20,8 +20,16 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor on disk; ``stored[...]`` reads it."""
+class StoredTensor:
+    """A tensor on disk; ``stored[...]`` reads it.
+
+    Attributes:
+        file: that holds it.
+        start: offset of its first byte in the file.
+        size: in bytes.
+        shape: of the tensor.
+        dtype: of the tensor.
+    """
 
     file: Path
     start: int
@@ -34,10 +42,11 @@ class Stored:
         return torch.from_numpy(values).view(self.dtype).view(self.shape)
 
 
-def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """All tensors of a checkpoint's safetensors files, by name.
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Find all tensors of a checkpoint's safetensors files, by name.
 
-    Raises OSError, safetensors.SafetensorError or ValueError for files that are missing or damaged.
+    Raises:
+        OSError, SafetensorError, ValueError: if a file is missing or damaged.
     """
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     files = (
@@ -48,19 +57,19 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
     return {name: tensor for file in files for name, tensor in _tensors(folder / file).items()}
 
 
-def _tensors(file: Path) -> dict[str, Stored]:
-    """By the format's description (github.com/huggingface/safetensors): length of header, header, tensors."""
+def _tensors(file: Path) -> dict[str, StoredTensor]:
+    """Find a file's tensors. Format (github.com/huggingface/safetensors): header length, header, tensors."""
     with safe_open(file, framework="pt"):
-        pass  # it checks header and size
+        pass  # opening checks header and size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(length))
     header.pop("__metadata__", None)
     strange = {entry["dtype"] for entry in header.values()} - set(_DTYPES)
     if strange:
-        raise ValueError(f"{file.name} holds numbers of type {sorted(strange)}, and weights are floating-point")
+        raise ValueError(f"{file.name} has tensors of type {sorted(strange)}, but weights must be floating-point")
     return {
-        name: Stored(
+        name: StoredTensor(
             file,
             8 + length + entry["data_offsets"][0],
             entry["data_offsets"][1] - entry["data_offsets"][0],

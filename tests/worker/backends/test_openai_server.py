@@ -1,4 +1,4 @@
-"""A model at an OpenAI-compatible server: transformers' own, with the demo model, and one that misbehaves."""
+"""A model on an OpenAI-compatible server: transformers' own with the demo model, and a server that misbehaves."""
 
 import json
 import os
@@ -18,19 +18,19 @@ from llguidance.hf import from_tokenizer
 from PIL import Image
 
 from emx_shared.contracts.report import UNTRAINED_WARNING, ImageFacts, Report
-from emx_shared.grammar import Notation, parse
+from emx_shared.grammar import BoxNotation, parse
 from emx_shared.imaging import decode
 from emx_shared.ledger import Ledger, NewJob, submit
 from emx_training.pretrain.tokenizer import build_tokenizer
 from emx_worker import job_runner
 from emx_worker.backends import openai_server
-from emx_worker.backends.openai_server import ModelServer
+from emx_worker.backends.openai_server import OpenAIServerBackend
 from emx_worker.engine.engine import Engine
-from emx_worker.job_runner import Desk
-from emx_worker.model.box_decoding import DIALECTS
-from emx_worker.model.checkpoint import Manifest, ModelError, read_manifest
+from emx_worker.image_task import ImageFault, ImageTask
+from emx_worker.job_runner import JobRunner
+from emx_worker.model.box_decoding import BOX_DECODINGS
+from emx_worker.model.checkpoint import ModelError, ModelSpec, read_model_spec
 from emx_worker.model.loading import load_model
-from emx_worker.report_builder import Study, StudyFault
 from explainmyxray.local import DEMO_MODEL
 from explainmyxray.supervisor import free_port
 
@@ -40,13 +40,13 @@ TEXT = "FINDINGS: A mass.\nLOCATIONS: mass left <loc0100><loc0200><loc0300><loc0
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """transformers' server with the demo model, its adapter merged: its URL, and the model's name there."""
+    """Run transformers' server with the demo model, its adapter merged; yield its URL and the model's name."""
     folder = tmp_path_factory.mktemp("served") / "demo"
     loaded = load_model(DEMO_MODEL, quantisation="none")
     loaded.model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)
-    manifest = read_manifest(DEMO_MODEL).model_copy(update={"adapter": None})
-    (folder / "emx.json").write_text(manifest.model_dump_json(exclude_none=True))
+    spec = read_model_spec(DEMO_MODEL).model_copy(update={"adapter": None})
+    (folder / "emx.json").write_text(spec.model_dump_json(exclude_none=True))
     port = free_port()
     command = [Path(sysconfig.get_path("scripts")) / "transformers", "serve", folder, "--device", "cpu"]
     with (folder.parent / "log").open("wb") as log:
@@ -70,42 +70,50 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     process.wait(20)
 
 
-def sample() -> Study:
+def sample() -> ImageTask:
     decoded = decode(SAMPLE.read_bytes())
-    return Study(id="sample", image=decoded.image, facts=decoded.facts)
+    return ImageTask(id="sample", image=decoded.image, facts=decoded.facts)
 
 
 def test_a_real_server_gives_the_engines_report(served: tuple[str, Path]) -> None:
     url, model = served
-    remote = ModelServer(url, str(model), read_manifest(model), key=None, grammar=False, hang=60)
-    told = remote.read(sample())
-    (own,) = Engine(load_model(DEMO_MODEL, quantisation="none"), max_batch=1).read([sample()])
-    assert isinstance(told, Report) and isinstance(own, Report)
-    assert (told.findings, told.impression) == (own.findings, own.impression)
-    assert [(found.label, found.box) for found in told.locations] == [(f.label, f.box) for f in own.locations]
-    assert told.locations
-    assert told.tokens == own.tokens
-    assert (told.model.engine, told.model.dialect, told.model.demo) == ("openai-server", "loc", True)
+    remote = OpenAIServerBackend(url, str(model), read_model_spec(model), key=None, grammar=False, hang=60)
+    remote_report = remote.read(sample())
+    (local_report,) = Engine(load_model(DEMO_MODEL, quantisation="none"), max_batch=1).read([sample()])
+    assert isinstance(remote_report, Report) and isinstance(local_report, Report)
+    assert (remote_report.findings, remote_report.impression) == (local_report.findings, local_report.impression)
+    assert [(found.label, found.box) for found in remote_report.locations] == [
+        (f.label, f.box) for f in local_report.locations
+    ]
+    assert remote_report.locations
+    assert remote_report.tokens == local_report.tokens
+    assert (remote_report.model.engine, remote_report.model.dialect, remote_report.model.demo) == (
+        "openai-server",
+        "loc",
+        True,
+    )
     assert remote.progress > 10
 
 
-def test_a_worker_reads_its_jobs_there(
+def test_a_worker_reads_its_jobs_on_a_server(
     ledger: Ledger, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, model = served
     monkeypatch.setattr(job_runner, "open_ledger", lambda *_: ledger)
     changes = {"server": url, "model": str(model), "server_grammar": "none"}
-    desk = Desk.open(ledger.settings.model_copy(update=changes))
+    runner = JobRunner.open(ledger.settings.model_copy(update=changes))
     job = submit(ledger, NewJob(SAMPLE.read_bytes(), "image/png"))[0].id
-    desk.read(job, "routine")
-    desk.leave()
+    runner.read(job, "routine")
+    runner.close()
     outcome = ledger.outcome(job)
     assert outcome and outcome.report and outcome.report.model.engine == "openai-server"
 
 
-@pytest.mark.parametrize("notation", [kind.notation() for kind in DIALECTS], ids=lambda notation: notation.name)
-def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: Notation) -> None:
-    """vLLM's guidance backend gives it to llguidance, as is done here."""
+@pytest.mark.parametrize(
+    "notation", [kind.notation() for kind in BOX_DECODINGS], ids=lambda notation: notation.name
+)
+def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: BoxNotation) -> None:
+    """vLLM's guidance backend passes it to llguidance, as this test does."""
     tokenizer = from_tokenizer(build_tokenizer())
     matcher = LLMatcher(tokenizer, notation.lark_for_decoding)
     text = TEXT if notation.name == "loc" else TEXT.partition("LOC")[0] + "LOCATIONS: []\nIMPRESSION: A mass."
@@ -115,7 +123,7 @@ def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: Notat
 
 
 class Stand:
-    """A server on loopback that answers chat completions as it is told to, and keeps what it was sent."""
+    """A server on loopback that gives prepared answers to chat completions, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
@@ -176,19 +184,19 @@ def stand() -> Iterator[Stand]:
     made.close()
 
 
-def server(stand: Stand, manifest: Manifest | None = None, hang: float = 5) -> ModelServer:
-    known = Manifest(dialect="loc", prompt="Report.", name="n", revision="r")
-    return ModelServer(stand.url, "m", manifest or known, key="k", grammar=True, hang=hang)
+def server(stand: Stand, spec: ModelSpec | None = None, hang: float = 5) -> OpenAIServerBackend:
+    known = ModelSpec(dialect="loc", prompt="Report.", name="n", revision="r")
+    return OpenAIServerBackend(stand.url, "m", spec or known, key="k", grammar=True, hang=hang)
 
 
-def study(width: int = 200, height: int = 120) -> Study:
+def task(width: int = 200, height: int = 120) -> ImageTask:
     facts = ImageFacts(width=width, height=height, media_type="image/png", sha256="0" * 64)
-    return Study(id="s", image=Image.new("L", (width, height)), facts=facts)
+    return ImageTask(id="s", image=Image.new("L", (width, height)), facts=facts)
 
 
 def test_image_prompt_and_grammar_are_sent(stand: Stand) -> None:
     stand.answers = [streamed(TEXT[:30], TEXT[30:])]
-    report = server(stand).read(study())
+    report = server(stand).read(task())
     assert isinstance(report, Report)
     assert (report.findings, len(report.locations), report.warnings) == ("A mass.", 1, ())
     assert (report.tokens.prompt, report.tokens.generated) == (7, 5)
@@ -204,10 +212,10 @@ def test_a_published_model_is_asked_for_json_on_a_square_and_the_report_says_so(
     entry = '{"box_2d": %s, "label": "mass left"}'
     locations = f"[{entry % [300, 0, 400, 500]}, {entry % [0, 0, 90, 90]}]"
     stand.answers = [streamed(f"FINDINGS: A mass.\nLOCATIONS: {locations}\nIMPRESSION: A mass.\n")]
-    report = server(stand, Manifest()).read(study(200, 100))
+    report = server(stand, ModelSpec()).read(task(200, 100))
     assert isinstance(report, Report)
     assert UNTRAINED_WARNING in report.warnings
-    (found,) = report.locations  # the other lies on the padding
+    (found,) = report.locations  # the other box is on the padding
     assert any("left out: 1" in warning for warning in report.warnings)
     # The square has 50 rows of padding above the image's 100.
     box = (found.box.xmin, found.box.ymin, found.box.xmax, found.box.ymax)
@@ -216,7 +224,7 @@ def test_a_published_model_is_asked_for_json_on_a_square_and_the_report_says_so(
 
 def test_an_answer_that_was_cut_short_is_ended_and_says_so(stand: Stand) -> None:
     stand.answers = [streamed(TEXT[: TEXT.index("IMP") - 1] + "; mass", finish="length")]
-    report = server(stand).read(study())
+    report = server(stand).read(task())
     assert isinstance(report, Report)
     assert [found.label for found in report.locations] == ["mass"]
     assert any("cut short" in warning for warning in report.warnings)
@@ -225,42 +233,42 @@ def test_an_answer_that_was_cut_short_is_ended_and_says_so(stand: Stand) -> None
 @pytest.mark.parametrize(
     ("text", "finish"), [("I see a mass.", "stop"), ("I see a mass.", "length"), ("", "stop"), (TEXT[:-1], "stop")]
 )
-def test_what_is_no_report_fails_the_study(stand: Stand, text: str, finish: str) -> None:
+def test_an_answer_that_is_no_report_fails_the_image(stand: Stand, text: str, finish: str) -> None:
     stand.answers = [streamed(text, finish=finish)]
-    answer = server(stand).read(study())
-    assert isinstance(answer, StudyFault) and answer.code == "grammar"
+    answer = server(stand).read(task())
+    assert isinstance(answer, ImageFault) and answer.code == "grammar"
 
 
 def test_a_busy_server_and_a_broken_stream_are_asked_again(stand: Stand) -> None:
     stand.answers = [status(503), streamed(TEXT[:20], finish=None), status(429), streamed(TEXT)]
-    assert isinstance(server(stand).read(study()), Report)
+    assert isinstance(server(stand).read(task()), Report)
     assert len(stand.bodies) == 4
 
 
-def test_a_request_that_is_refused_fails_the_study_at_once(stand: Stand) -> None:
+def test_a_request_that_is_refused_fails_the_image_at_once(stand: Stand) -> None:
     stand.answers = [status(400)]
-    answer = server(stand).read(study())
-    assert isinstance(answer, StudyFault) and answer.code == "engine"
+    answer = server(stand).read(task())
+    assert isinstance(answer, ImageFault) and answer.code == "engine"
     assert len(stand.bodies) == 1
 
 
-def test_a_server_that_stays_away_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_server, "PATIENCE", 0.2)
+def test_a_server_that_stays_unavailable_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_server, "RETRY_SECONDS", 0.2)
     stand.answers = [status(500)] * 9
-    answer = server(stand).read(study())
-    assert isinstance(answer, StudyFault) and "reached" in answer.message
+    answer = server(stand).read(task())
+    assert isinstance(answer, ImageFault) and "reached" in answer.message
 
 
 def test_a_server_that_hangs_is_given_up(stand: Stand) -> None:
     stand.answers = [lambda _: time.sleep(2)]
     began = time.monotonic()
-    answer = server(stand, hang=0.3).read(study())
-    assert isinstance(answer, StudyFault) and answer.code == "engine"
+    answer = server(stand, hang=0.3).read(task())
+    assert isinstance(answer, ImageFault) and answer.code == "engine"
     assert time.monotonic() - began < 2
 
 
-def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
-    one, more = study(), threading.Event()
+def test_a_cancelled_image_closes_the_stream(stand: Stand) -> None:
+    one, more = task(), threading.Event()
 
     def slowly(handler: BaseHTTPRequestHandler) -> None:
         streamed("FIND", finish=None)(handler)
@@ -272,7 +280,7 @@ def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
     stand.answers = [slowly]
     answer = server(stand).read(one)
     more.set()
-    assert isinstance(answer, StudyFault) and answer.code == "cancelled"
+    assert isinstance(answer, ImageFault) and answer.code == "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -283,13 +291,13 @@ def test_a_cancelled_study_leaves_the_stream(stand: Stand) -> None:
         ((200, ["?"]), "no OpenAI-compatible server"),
     ],
 )
-def test_a_wrong_server_is_told_at_start(stand: Stand, models: tuple[int, Any], said: str) -> None:
+def test_a_wrong_server_is_refused_at_start(stand: Stand, models: tuple[int, Any], said: str) -> None:
     stand.models = models
     with pytest.raises(ModelError, match=said):
         server(stand)
 
 
-def test_an_absent_server_is_told_at_start(stand: Stand) -> None:
+def test_an_unavailable_server_is_refused_at_start(stand: Stand) -> None:
     stand.close()
     with pytest.raises(ModelError, match="can't be reached"):
         server(stand)

@@ -20,17 +20,17 @@ from emx_worker import job_runner
 from emx_worker.backends.engine_thread import EngineThread
 from emx_worker.engine.engine import Engine
 from emx_worker.heartbeat import Heartbeat
-from emx_worker.job_runner import Desk
+from emx_worker.image_task import ImageFault, ImageTask
+from emx_worker.job_runner import JobRunner
 from emx_worker.model.loading import LoadedModel
-from emx_worker.report_builder import Study, StudyFault
 
 
 @pytest.fixture
-def desk(ledger: Ledger, engine: Engine) -> Iterator[Desk]:
+def runner(ledger: Ledger, engine: Engine) -> Iterator[JobRunner]:
     heartbeat = Heartbeat(ledger.redis, ledger.settings.lease, 60, lambda: engine.progress, "w1")
-    made = Desk(ledger, EngineThread(lambda: engine), heartbeat)
+    made = JobRunner(ledger, EngineThread(lambda: engine), heartbeat)
     yield made
-    made.leave()
+    made.close()
 
 
 def png(width: int = 90, height: int = 60) -> bytes:
@@ -50,13 +50,13 @@ def outcome(ledger: Ledger, job: str) -> Outcome:
 
 
 def settled(ledger: Ledger, job: str) -> bool:
-    """Nothing is left to do for it, and nobody holds it."""
+    """Tell whether nothing is left to do for a job, and nobody has its lease."""
     return not list(ledger.store.list(f"open/{job}")) and not ledger.redis.leases.is_held(job)
 
 
-def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
+def test_a_job_ends_with_a_report(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     found = outcome(ledger, job)
     assert found.report
     assert found.started_at and found.started_at <= found.finished_at
@@ -65,71 +65,71 @@ def test_a_job_ends_with_a_report(ledger: Ledger, desk: Desk) -> None:
     assert settled(ledger, job)
 
 
-def test_many_jobs_end_with_the_reports_that_they_would_have_alone(ledger: Ledger, desk: Desk) -> None:
+def test_many_jobs_end_with_the_reports_that_they_would_have_alone(ledger: Ledger, runner: JobRunner) -> None:
     jobs = [submitted(ledger, png(90 + 10 * n, 60)) for n in range(6)]
-    threads = [threading.Thread(target=desk.read, args=(job, "routine")) for job in jobs]
+    threads = [threading.Thread(target=runner.read, args=(job, "routine")) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for n, job in enumerate(jobs):
         again = submitted(ledger, png(90 + 10 * n, 60))
-        desk.read(again, "routine")
+        runner.read(again, "routine")
         one, other = outcome(ledger, job).report, outcome(ledger, again).report
         assert one and other
         assert (one.findings, one.locations, one.image) == (other.findings, other.locations, other.image)
 
 
-def test_a_broken_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: Desk) -> None:
+def test_a_broken_image_ends_in_a_failure_with_a_code(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger, png()[:300])
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and failure.code == "bad-image"
     assert settled(ledger, job)
 
 
-def test_a_vanished_image_ends_in_a_failure_with_a_code(ledger: Ledger, desk: Desk) -> None:
+def test_a_vanished_image_ends_in_a_failure_with_a_code(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger)
     for entry in list(ledger.store.list(f"jobs/{job}/input-")):
         ledger.store.delete(entry.key)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and failure.code == "no-input"
 
 
-def test_a_study_that_the_model_cannot_read_ends_in_a_failure(
-    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_an_image_that_the_model_cannot_read_ends_in_a_failure(
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EngineThread, "read", lambda *_, **__: StudyFault("not_finite", "Overflow."))
+    monkeypatch.setattr(EngineThread, "read", lambda *_, **__: ImageFault("not_finite", "Overflow."))
     job = submitted(ledger)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     failure = outcome(ledger, job).failure
     assert failure and (failure.code, failure.message) == ("not_finite", "Overflow.")
 
 
-def test_a_job_that_another_worker_leads_is_left_alone(ledger: Ledger, desk: Desk) -> None:
+def test_a_job_that_another_worker_leads_is_left_alone(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger)
     ledger.redis.leases.take(job, "theirs")
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     assert ledger.outcome(job) is None
     assert ledger.redis.connection.client.get(f"lease:{job}") == "theirs"
 
 
 def test_a_job_that_has_ended_is_not_read_again(
-    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(ledger)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     first = outcome(ledger, job)
     monkeypatch.setattr(EngineThread, "read", lambda *_, **__: pytest.fail("read again"))
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     assert outcome(ledger, job) == first
 
 
-def test_a_closing_desk_hands_the_job_back_without_counting_a_death(ledger: Ledger, desk: Desk) -> None:
+def test_a_draining_runner_hands_the_job_back_without_counting_a_death(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger)
-    desk.close()
-    desk.read(job, "routine")
+    runner.drain()
+    runner.read(job, "routine")
     assert ledger.outcome(job) is None
     assert not ledger.redis.leases.is_held(job)
     assert ledger.queue.sent == [("read", job), ("read", job)]  # type: ignore[attr-defined]
@@ -138,10 +138,10 @@ def test_a_closing_desk_hands_the_job_back_without_counting_a_death(ledger: Ledg
 
 
 def test_a_cancelled_job_stops_and_stays_cancelled(
-    ledger: Ledger, desk: Desk, loaded_slowly: threading.Event
+    ledger: Ledger, runner: JobRunner, loaded_slowly: threading.Event
 ) -> None:
     job = submitted(ledger)
-    thread = threading.Thread(target=desk.read, args=(job, "routine"))
+    thread = threading.Thread(target=runner.read, args=(job, "routine"))
     thread.start()
     assert loaded_slowly.wait(10)
     cancel(ledger, job)
@@ -153,15 +153,15 @@ def test_a_cancelled_job_stops_and_stays_cancelled(
 
 @pytest.fixture
 def loaded_slowly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Makes each step take long; set at the first."""
-    begun, run = threading.Event(), engine._runner.go_on
+    """Make each step slow, and return an event that is set at the first."""
+    begun, run = threading.Event(), engine._runner.decode_step
 
     def slow(batch: Any) -> Any:
         begun.set()
         time.sleep(0.1)
         return run(batch)
 
-    monkeypatch.setattr(engine._runner, "go_on", slow)
+    monkeypatch.setattr(engine._runner, "decode_step", slow)
     return begun
 
 
@@ -169,16 +169,16 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
     ledger: Ledger, dense: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung, well = Engine(dense), Engine(dense)
-    begun, go_on, forward = threading.Event(), threading.Event(), hung._runner.go_on
+    begun, proceed, forward = threading.Event(), threading.Event(), hung._runner.decode_step
 
     def hangs(batch: Any) -> Any:
         begun.set()
-        assert go_on.wait(60)
+        assert proceed.wait(60)
         return forward(batch)
 
-    monkeypatch.setattr(hung._runner, "go_on", hangs)
-    desks = [
-        Desk(
+    monkeypatch.setattr(hung._runner, "decode_step", hangs)
+    runners = [
+        JobRunner(
             ledger,
             EngineThread(partial(lambda engine: engine, engine)),
             Heartbeat(ledger.redis, ledger.settings.lease, 0.5, partial(getattr, engine, "progress"), name),
@@ -186,7 +186,7 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         for name, engine in (("hung", hung), ("well", well))
     ]
     job = submitted(ledger)
-    thread = threading.Thread(target=desks[0].read, args=(job, "routine"))
+    thread = threading.Thread(target=runners[0].read, args=(job, "routine"))
     thread.start()
     assert begun.wait(10)
     sent = ledger.queue.sent  # type: ignore[attr-defined]
@@ -197,36 +197,36 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         time.sleep(0.1)
     assert ("read", job) in sent
     assert len(ledger.open_marker(job).deaths) == 1
-    desks[1].read(job, "routine")
+    runners[1].read(job, "routine")
     first = outcome(ledger, job)
     assert first.report
-    go_on.set()
+    proceed.set()
     thread.join(20)
     assert not thread.is_alive()
     assert outcome(ledger, job) == first
     assert settled(ledger, job)
-    for desk in desks:
-        desk.leave()
+    for runner in runners:
+        runner.close()
 
 
-def test_a_suspect_is_read_alone(ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspect_is_read_alone(ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submitted(ledger)
     ledger.store.put(f"open/{job}", OpenMarker(deaths=("somebody",)).dump())
-    read, alone = desk.engine.read, []
+    read, alone = runner.backend.read, []
 
-    def noted(study: Study, **how: bool) -> Any:
+    def noted(task: ImageTask, **how: bool) -> Any:
         alone.append(how)
-        return read(study, **how)
+        return read(task, **how)
 
-    monkeypatch.setattr(desk.engine, "read", noted)
-    desk.read(job, "routine")
+    monkeypatch.setattr(runner.backend, "read", noted)
+    runner.read(job, "routine")
     assert alone == [{"alone": True}]
     assert outcome(ledger, job).report
 
 
 @pytest.fixture
 def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the next so many reads and conditional writes of the store fail."""
+    """Return a function that makes the next reads and conditional writes of the store fail."""
     left = [0]
 
     def failing(operation: Callable[..., Any], *arguments: Any) -> Any:
@@ -245,9 +245,9 @@ def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Non
     [(job_runner, "start"), (Ledger, "input"), (job_runner, "finish")],
     ids=["start", "input", "finish"],
 )
-def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
+def test_a_store_that_is_unavailable_for_a_moment_costs_nothing_but_time(
     ledger: Ledger,
-    desk: Desk,
+    runner: JobRunner,
     away: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
     place: Any,
@@ -260,14 +260,14 @@ def test_a_store_that_is_away_for_a_moment_costs_nothing_but_time(
         return operation(*arguments)
 
     monkeypatch.setattr(place, name, interrupted)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     assert outcome(ledger, job).report
     assert ledger.open_marker(job).deaths == ()
     assert settled(ledger, job)
 
 
-def test_a_redis_that_is_away_for_a_moment_loses_no_message(
-    ledger: Ledger, desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_a_redis_that_is_unavailable_for_a_moment_loses_no_message(
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, take, failing = submitted(ledger), ledger.redis.leases.take, [2]
 
@@ -278,18 +278,18 @@ def test_a_redis_that_is_away_for_a_moment_loses_no_message(
         return take(job, token)
 
     monkeypatch.setattr(ledger.redis.leases, "take", interrupted)
-    desk.read(job, "routine")
+    runner.read(job, "routine")
     assert outcome(ledger, job).report
 
 
-def test_a_store_that_stays_away_is_given_up_in_the_end(
-    ledger: Ledger, desk: Desk, away: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_stays_unavailable_is_given_up_in_the_end(
+    ledger: Ledger, runner: JobRunner, away: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(ledger)
     away(10**6)
-    monkeypatch.setattr(job_runner, "_PATIENCE", 0.3)
+    monkeypatch.setattr(job_runner, "_RETRY_SECONDS", 0.3)
     with pytest.raises(StoreError):
-        desk.read(job, "routine")
+        runner.read(job, "routine")
     assert not ledger.redis.leases.is_held(job)
 
 
@@ -298,10 +298,10 @@ def test_opening_loads_the_model_that_the_settings_name(
 ) -> None:
     monkeypatch.setattr(job_runner, "open_ledger", lambda *_: ledger)
     changes = {"model": str(checkpoint), "quantisation": "none"}
-    desk = Desk.open(ledger.settings.model_copy(update=changes))
+    runner = JobRunner.open(ledger.settings.model_copy(update=changes))
     job = submitted(ledger)
-    desk.read(job, "routine")
-    desk.leave()
+    runner.read(job, "routine")
+    runner.close()
     report = outcome(ledger, job).report
     assert report and (report.model.name, report.model.quantisation) == ("tiny", "none")
     assert ledger.redis.workers.count() == 1

@@ -11,7 +11,8 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.contracts.report import ImageFacts, ModelProvenance
 from emx_shared.grammar import LOC_BINS, LocatedFinding, LocBox, ReportText
 from emx_training.pretrain.demo_architecture import build_processor, demo_config
-from emx_worker.report_builder import Reading, Study, boxes_on, report_of
+from emx_worker.image_task import Generation, ImageTask
+from emx_worker.report_builder import boxes_on, build_report
 
 SIDES = st.integers(32, 6000)
 PROCESSOR = build_processor(demo_config()).image_processor
@@ -25,7 +26,7 @@ def boxes(draw: st.DrawFn) -> LocBox:
 
 
 @given(boxes(), SIDES, SIDES)
-def test_a_box_lies_on_the_original_and_has_an_area(box: LocBox, width: int, height: int) -> None:
+def test_a_box_is_on_the_original_and_has_an_area(box: LocBox, width: int, height: int) -> None:
     pixels, normalised = boxes_on(box, width, height)
     assert 0 <= pixels.xmin < pixels.xmax <= width
     assert 0 <= pixels.ymin < pixels.ymax <= height
@@ -51,7 +52,7 @@ def test_a_box_of_the_whole_image_is_the_whole_image(width: int, height: int) ->
 def test_what_the_model_sees_at_a_place_is_there_on_the_original(
     width: int, height: int, data: st.DataObject
 ) -> None:
-    """A white rectangle, found in the processor's pixels, maps back to within one of these."""
+    """A white rectangle, found in the processor's pixels, maps back to within one such pixel."""
     left, top = data.draw(st.integers(0, width // 2)), data.draw(st.integers(0, height // 2))
     right = data.draw(st.integers(left + width // 4, width))
     bottom = data.draw(st.integers(top + height // 4, height))
@@ -70,17 +71,17 @@ def test_what_the_model_sees_at_a_place_is_there_on_the_original(
     assert abs(found.ymax - bottom) <= down
 
 
-def test_a_report_tells_each_finding_with_its_side_code_colour_and_box() -> None:
+def test_a_report_has_each_finding_with_its_side_code_colour_and_box() -> None:
     finding, side = TERMS["pleural effusion left"]
     box = LocBox(0, 511, 1023, 1023)
     text = ReportText("Fluid.", (LocatedFinding(finding, side, box),), "Effusion.")
     facts = ImageFacts(width=2046, height=50, media_type="image/png", sha256="0" * 64)
-    study = Study(id="1", image=Image.new("L", (2046, 50)), facts=facts, decode_seconds=0.5)
-    reading = Reading(str(text), text, False, 20, (1, 2, 3), 0.1, 0.2)
+    task = ImageTask(id="1", image=Image.new("L", (2046, 50)), facts=facts, decode_seconds=0.5)
+    generation = Generation(str(text), text, False, 20, (1, 2, 3), 0.1, 0.2)
     provenance = ModelProvenance(
         name="m", revision="r", quantisation="none", engine="e", dialect="loc", demo=False
     )
-    report = report_of(study, reading, provenance)
+    report = build_report(task, generation, provenance)
     (place,) = report.locations
     assert (place.label, place.laterality, place.code) == (finding.label, "left", finding.code)
     assert (place.colour, place.snomed_ct) == (finding.colour, finding.snomed_ct)

@@ -16,25 +16,27 @@ from transformers import PreTrainedTokenizerFast
 from emx_shared.grammar import LOC_BINS, Box2dNotation, ReportText
 from emx_training.data.phantom_reports import corpus
 from emx_training.pretrain.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from emx_worker.engine.constraint import Constraint, smallest_budget
+from emx_worker.engine.constraint import ReportConstraint, smallest_budget
 from emx_worker.model.box_decoding import (
-    DIALECTS,
-    Box2dDialect,
-    Dialect,
-    LocDialect,
-    UnknownDialect,
+    BOX_DECODINGS,
+    Box2dDecoding,
+    BoxDecoding,
+    LocDecoding,
+    UnsuitableTokenizer,
     allowed_tokens,
 )
 
 Choice = Callable[[list[int]], int]
 EOS = frozenset({4})
 SIZE = (120, 200)
-"""Of the image, which fills only a part of the square that ``box_2d`` is asked about."""
+"""Width and height of the image, which fills only a part of the square that ``box_2d`` refers to."""
 
 
 def like_gemmas() -> PreTrainedTokenizerFast:
-    """A small tokenizer made as Gemma's is: spaces become ▁, bytes stand in for unknown characters, <bos> comes
-    first by itself, and the locations are added last."""
+    """Build a small tokenizer like Gemma's.
+
+    Spaces become ▁, bytes replace unknown characters, <bos> is added in front, and the locations are added last.
+    """
     tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -61,33 +63,33 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     return made
 
 
-@pytest.fixture(scope="module", params=DIALECTS, ids=lambda kind: kind.name)
-def dialect(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> Dialect:
-    made: Dialect = request.param(tokenizer, EOS, len(tokenizer) + 7)  # a model may have more rows than tokens
+@pytest.fixture(scope="module", params=BOX_DECODINGS, ids=lambda kind: kind.name)
+def decoding(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> BoxDecoding:
+    made: BoxDecoding = request.param(tokenizer, EOS, len(tokenizer) + 7)  # a model may have more rows than tokens
     return made
 
 
 @pytest.fixture(scope="module")
-def loc(tokenizer: PreTrainedTokenizerFast) -> LocDialect:
-    return LocDialect(tokenizer, EOS, len(tokenizer) + 7)
+def loc(tokenizer: PreTrainedTokenizerFast) -> LocDecoding:
+    return LocDecoding(tokenizer, EOS, len(tokenizer) + 7)
 
 
 @pytest.fixture(scope="module")
-def box_2d(tokenizer: PreTrainedTokenizerFast) -> Box2dDialect:
-    return Box2dDialect(tokenizer, EOS, len(tokenizer) + 7)
+def box_2d(tokenizer: PreTrainedTokenizerFast) -> Box2dDecoding:
+    return Box2dDecoding(tokenizer, EOS, len(tokenizer) + 7)
 
 
-def begin(dialect: Dialect, budget: int) -> Constraint:
-    return Constraint(dialect, budget, dialect.notation(*SIZE))
+def begin(decoding: BoxDecoding, budget: int) -> ReportConstraint:
+    return ReportConstraint(decoding, budget, decoding.notation(*SIZE))
 
 
-def parse(dialect: Dialect, constraint: Constraint) -> ReportText:
-    return dialect.notation(*SIZE).parse(constraint.text)
+def parse(decoding: BoxDecoding, constraint: ReportConstraint) -> ReportText:
+    return decoding.notation(*SIZE).parse(constraint.text)
 
 
-def write(dialect: Dialect, budget: int, choose: Choice) -> tuple[Constraint, int]:
-    """A report by a model that chooses so among the allowed tokens, and how many tokens it took."""
-    constraint = begin(dialect, budget)
+def write(decoding: BoxDecoding, budget: int, choose: Choice) -> tuple[ReportConstraint, int]:
+    """Write a report whose tokens ``choose`` selects; return it with its number of tokens."""
+    constraint = begin(decoding, budget)
     taken = len(constraint.opening)
     while not constraint.finished:
         allowed = constraint.allowed().nonzero().flatten().tolist()
@@ -99,58 +101,58 @@ def write(dialect: Dialect, budget: int, choose: Choice) -> tuple[Constraint, in
 
 @settings(max_examples=60, deadline=None)
 @given(spare=st.integers(0, 150), seed=st.integers(0, 2**32))
-def test_random_tokens_make_a_report_within_any_budget(dialect: Dialect, spare: int, seed: int) -> None:
-    constraint, _ = write(dialect, smallest_budget(dialect) + spare, random.Random(seed).choice)
-    parse(dialect, constraint)
+def test_random_tokens_make_a_report_within_any_budget(decoding: BoxDecoding, spare: int, seed: int) -> None:
+    constraint, _ = write(decoding, smallest_budget(decoding) + spare, random.Random(seed).choice)
+    parse(decoding, constraint)
 
 
 @settings(max_examples=40, deadline=None)
 @given(spare=st.integers(20, 150), seed=st.integers(0, 2**32))
-def test_reports_made_mostly_of_boxes_end_within_any_budget(dialect: Dialect, spare: int, seed: int) -> None:
-    """Random tokens seldom leave the first section: here short ways there are taken."""
+def test_reports_made_mostly_of_boxes_end_within_any_budget(decoding: BoxDecoding, spare: int, seed: int) -> None:
+    """Random tokens seldom leave the first section: this choice prefers the tokens that end it."""
     drawn = random.Random(seed)
-    ends = {dialect.encode(text)[0] for text in (".", "\n", ";", " ", "[", ",")}
+    ends = {decoding.encode(text)[0] for text in (".", "\n", ";", " ", "[", ",")}
 
     def hurried(allowed: list[int]) -> int:
         return drawn.choice([token for token in allowed if token in ends and drawn.random() < 0.8] or allowed)
 
-    constraint, _ = write(dialect, smallest_budget(dialect) + spare, hurried)
-    assert constraint.whole <= len(parse(dialect, constraint).locations)
+    constraint, _ = write(decoding, smallest_budget(decoding) + spare, hurried)
+    assert constraint.complete_locations <= len(parse(decoding, constraint).locations)
 
 
 @pytest.mark.parametrize("extreme", [min, max])
 def test_even_a_model_that_never_ends_a_report_is_ended_by_the_grammar(
-    dialect: Dialect, extreme: Callable[[list[int]], int]
+    decoding: BoxDecoding, extreme: Callable[[list[int]], int]
 ) -> None:
     """Every repetition is bounded, so a budget of tens of thousands isn't used up."""
 
     def endless(allowed: list[int]) -> int:
         return extreme([token for token in allowed if token not in EOS] or allowed)
 
-    constraint, taken = write(dialect, 50_000, endless)
+    constraint, taken = write(decoding, 50_000, endless)
     assert not constraint.cut_short
     assert taken < 12_000
-    parse(dialect, constraint)
+    parse(decoding, constraint)
 
 
-def test_a_long_report_has_at_most_16_boxes_and_24_sentences(dialect: LocDialect) -> None:
-    shortest = {text: dialect.encode(text)[0] for text in ("A", ".", " ", ";", ",", "{", "[")}
+def test_a_long_report_has_at_most_16_boxes_and_24_sentences(decoding: LocDecoding) -> None:
+    shortest = {text: decoding.encode(text)[0] for text in ("A", ".", " ", ";", ",", "{", "[")}
 
     def greedy(allowed: list[int]) -> int:
-        """Ever another shortest sentence, ever another box."""
+        """Always begin another shortest sentence, or another box."""
         for text in (" ", ";", ",", ".", "A", "{", "["):
             if shortest[text] in allowed:
                 return shortest[text]
         return min([token for token in allowed if token not in EOS] or allowed)
 
-    constraint, _ = write(dialect, 50_000, greedy)
-    report = parse(dialect, constraint)
+    constraint, _ = write(decoding, 50_000, greedy)
+    report = parse(decoding, constraint)
     assert len(report.locations) == 16
     assert report.findings.count(".") == report.impression.count(".") == 12
 
 
-def follow(constraint: Constraint, script: list[int]) -> int:
-    """Choose these tokens, where there is a choice, until the report ends; returns how many there are then."""
+def follow(constraint: ReportConstraint, script: list[int]) -> int:
+    """Choose these tokens, wherever there is a choice, until the report ends; return its number of tokens."""
     written = list(constraint.opening)
     while not constraint.finished and len(written) < len(script):
         token = script[len(written)]
@@ -167,20 +169,22 @@ BEGUN = {
 NEXT = {"loc": " interstitial pattern left", "box_2d": '9, 500, 12, 600], "label": "interstitial pattern left"}'}
 
 
-def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(dialect: Dialect) -> None:
-    begun = BEGUN[dialect.name]
-    letters = [token for letter in NEXT[dialect.name] for token in dialect.encode(letter)]
-    budget = len(dialect.encode(begun)) + len(dialect.encode(dialect.notation(*SIZE).shortest_ending(begun))) + 1
-    script = [*dialect.encode(begun), *letters]
-    constraint = begin(dialect, budget)
+def test_a_box_that_the_budget_had_to_finish_is_not_counted_as_the_models(decoding: BoxDecoding) -> None:
+    begun = BEGUN[decoding.name]
+    letters = [token for letter in NEXT[decoding.name] for token in decoding.encode(letter)]
+    budget = (
+        len(decoding.encode(begun)) + len(decoding.encode(decoding.notation(*SIZE).shortest_ending(begun))) + 1
+    )
+    script = [*decoding.encode(begun), *letters]
+    constraint = begin(decoding, budget)
     taken = follow(constraint, script)
-    assert (constraint.cut_short, constraint.whole) == (True, 1)
+    assert (constraint.cut_short, constraint.complete_locations) == (True, 1)
     assert taken <= budget
-    labels = [place.finding.label for place in parse(dialect, constraint).locations]
+    labels = [place.finding.label for place in parse(decoding, constraint).locations]
     assert len(labels) == 2 and labels[0] == "cardiomegaly"
 
 
-def test_a_box_never_ends_before_it_begins(loc: LocDialect) -> None:
+def test_a_box_never_ends_before_it_begins(loc: LocDecoding) -> None:
     constraint = begin(loc, 500)
     follow(constraint, loc.encode("FINDINGS: A.\nLOCATIONS: cardiomegaly <loc0500><loc1022>"))
     bins = [loc.bin(token) for token in constraint.allowed().nonzero().flatten().tolist()]
@@ -194,7 +198,7 @@ def test_a_box_never_ends_before_it_begins(loc: LocDialect) -> None:
     [
         ("", set("0123456789")),
         ("10", set("0123456789,")),
-        ("100", {","}),  # nothing can follow on 1000
+        ("100", {","}),  # nothing can follow 1000
         ("0, ", set("234567")),
         ("0, 2", set("0123456789")),
         ("500, 790, ", set("56789") | {"1"}),
@@ -205,33 +209,33 @@ def test_a_box_never_ends_before_it_begins(loc: LocDialect) -> None:
     ],
 )
 def test_numbers_are_held_to_what_makes_a_box_on_the_image(
-    box_2d: Box2dDialect, numbers: str, next_: set[str]
+    box_2d: Box2dDecoding, numbers: str, next_: set[str]
 ) -> None:
-    """Of an image of 120 × 200, which lies from 200 to 800 on the x axis of the square."""
+    """An image of 120 × 200 pixels is from 200 to 800 on the x axis of the square."""
     begun = 'FINDINGS: A.\nLOCATIONS: [{"box_2d": [' + numbers
     notation = box_2d.notation(*SIZE)
     assert isinstance(notation, Box2dNotation)
     assert notation.in_box(begun)
     assert {
-        piece for piece in "0123456789" + "," * begun[-1].isdigit() if notation.may_go_on(begun, piece)
+        piece for piece in "0123456789" + "," * begun[-1].isdigit() if notation.box_may_continue(begun, piece)
     } == next_
 
 
-def test_the_mask_allows_what_the_matcher_accepts(dialect: LocDialect) -> None:
-    matcher = dialect.matcher()
-    matcher.consume_tokens(dialect.encode("FINDINGS: Clear"))
-    mask = allowed_tokens(matcher, dialect.vocabulary)
-    assert mask.shape == (dialect.vocabulary,)
-    for token in range(0, dialect.vocabulary, 13):
+def test_the_mask_allows_what_the_matcher_accepts(decoding: LocDecoding) -> None:
+    matcher = decoding.matcher()
+    matcher.consume_tokens(decoding.encode("FINDINGS: Clear"))
+    mask = allowed_tokens(matcher, decoding.vocabulary)
+    assert mask.shape == (decoding.vocabulary,)
+    for token in range(0, decoding.vocabulary, 13):
         assert bool(mask[token]) == (matcher.validate_tokens([token]) == 1), token
     assert mask.dtype == torch.bool
 
 
 def test_a_tokenizer_without_consecutive_locations_is_refused() -> None:
     tokenizer = build_tokenizer()
-    with pytest.raises(UnknownDialect, match="the model only"):
-        LocDialect(tokenizer, EOS, len(tokenizer) - 1)
+    with pytest.raises(UnsuitableTokenizer, match="the model only"):
+        LocDecoding(tokenizer, EOS, len(tokenizer) - 1)
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] != "<loc0100>"]
-    with pytest.raises(UnknownDialect, match="1,024"):
-        LocDialect(PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made))), EOS, 4096)
+    with pytest.raises(UnsuitableTokenizer, match="1,024"):
+        LocDecoding(PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made))), EOS, 4096)

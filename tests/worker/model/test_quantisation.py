@@ -1,4 +1,4 @@
-"""4-bit weights: near the dense ones, and the same by either way through a layer."""
+"""4-bit weights: close to the dense weights, and the same by either way through a layer."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_an_unreadable_order_only_costs_time(monkeypatch: pytest.MonkeyPatch) ->
         packed_order_is_known.cache_clear()
 
 
-def test_a_study_goes_the_same_way_whatever_its_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_goes_the_same_way_whatever_its_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantisation, "DENSE_TOKENS", 10)
     layer, batch = Int4Linear(linear()), rows(4 * 9, 192).view(4, 9, 192)
     assert torch.equal(layer(batch)[2:3], layer(batch[2:3]))

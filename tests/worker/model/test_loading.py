@@ -1,4 +1,4 @@
-"""Loading a checkpoint: what a report says of the model, and a sentence for each thing that may be amiss."""
+"""Loading a checkpoint: what a report says about the model, and a sentence for everything that may be wrong."""
 
 import json
 import shutil
@@ -13,16 +13,16 @@ from transformers import Gemma3Processor
 
 from emx_shared.contracts.report import UNTRAINED_WARNING, Report
 from emx_worker.engine.engine import Engine
-from emx_worker.model.checkpoint import Manifest, base_of, require_base
+from emx_worker.image_task import Generation, ImageTask
+from emx_worker.model.checkpoint import ModelSpec, describe_base, require_base
 from emx_worker.model.loading import LoadedModel, ModelError, load_model
-from emx_worker.report_builder import Reading, Study
 
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 
 
 @pytest.fixture
 def copy(checkpoint: Path, tmp_path: Path) -> Path:
-    """The checkpoint, to be damaged."""
+    """Copy the checkpoint, to damage it."""
     return shutil.copytree(checkpoint, tmp_path / "model")
 
 
@@ -37,23 +37,23 @@ def refused(folder: Path, *words: str) -> None:
         assert word in str(caught.value)
 
 
-def test_each_kind_of_weights_writes_reports(loaded: LoadedModel, studies: Studies) -> None:
-    reading = Engine(loaded).write(studies(1))[0]
-    assert isinstance(reading, Reading)
-    assert len(reading.tokens) > 30
+def test_each_kind_of_weights_writes_reports(loaded: LoadedModel, tasks: Tasks) -> None:
+    generation = Engine(loaded).generate(tasks(1))[0]
+    assert isinstance(generation, Generation)
+    assert len(generation.tokens) > 30
 
 
-def test_the_cpu_gets_int4_unless_told_otherwise(checkpoint: Path) -> None:
+def test_the_cpu_gets_int4_by_default(checkpoint: Path) -> None:
     assert load_model(checkpoint, device="cpu").provenance.quantisation == "int4-torch"
 
 
-def test_provenance_is_the_manifests(loaded: LoadedModel) -> None:
+def test_provenance_is_the_model_specs(loaded: LoadedModel) -> None:
     provenance = loaded.provenance
     assert (provenance.name, provenance.revision, provenance.adapter) == ("tiny", "0", None)
     assert (provenance.dialect, provenance.demo) == ("loc", True)
 
 
-def test_without_a_manifest_the_weights_name_themselves(copy: Path) -> None:
+def test_without_a_model_spec_the_weights_name_themselves(copy: Path) -> None:
     (copy / "emx.json").unlink()
     first = load_model(copy, quantisation="none")
     assert (first.provenance.name, first.provenance.demo) == ("model", False)
@@ -65,7 +65,7 @@ def test_without_a_manifest_the_weights_name_themselves(copy: Path) -> None:
 
 
 def test_the_layout_of_published_checkpoints_loads(copy: Path, dense: LoadedModel) -> None:
-    """Tensors as google/gemma-3-4b-it names them, and its image processor's own file."""
+    """Tensors are named as in google/gemma-3-4b-it, and the image processor has its own file."""
     weights = load_file(copy / "model.safetensors")
     old = {name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()}
     assert all(name.startswith(("language_model.model.", "vision_tower.", "multi_modal")) for name in old)
@@ -92,7 +92,7 @@ def test_paligemma_loads_from_the_layout_of_its_published_checkpoints(paligemma:
     (folder / "processor_config.json").unlink()
     loaded = load_model(folder, quantisation="none")
     assert type(loaded.processor.image_processor).__name__ == "SiglipImageProcessorPil"
-    assert loaded.dialect.eos == {loaded.processor.tokenizer.convert_tokens_to_ids("<eos>")}
+    assert loaded.box_decoding.eos == {loaded.processor.tokenizer.convert_tokens_to_ids("<eos>")}
     for name, value in load_model(paligemma, quantisation="none").model.state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[name]), name
 
@@ -108,13 +108,13 @@ def test_only_the_decoder_of_paligemma_is_quantised(paligemma: Path) -> None:
 
 
 def test_an_adapter_is_known_to_belong_to_a_commit_or_to_weights(checkpoint: Path, tmp_path: Path) -> None:
-    """A hub snapshot is known by its commit, without reading its weights; a copy of it by these."""
+    """A hub snapshot is known by its commit, without reading its weights; a copy of it by its weights."""
     snapshot = shutil.copytree(checkpoint, tmp_path / "snapshots" / "0a1b2c")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    base = base_of("somebody/model", snapshot)
+    base = describe_base("somebody/model", snapshot)
     assert base.commit == "0a1b2c"
-    (adapter / "emx.json").write_text(Manifest(base=base).model_dump_json(exclude_unset=True))
+    (adapter / "emx.json").write_text(ModelSpec(base=base).model_dump_json(exclude_unset=True))
     require_base(adapter, checkpoint, checkpoint)
     (snapshot / "model.safetensors").unlink()
     require_base(adapter, "somebody/model", snapshot)
@@ -136,12 +136,12 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "no directory", "nowhere", "give")
 
 
-def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_that_cannot_be_downloaded_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("offline")
 
     monkeypatch.setattr("emx_worker.model.checkpoint.snapshot_download", offline)
-    with pytest.raises(ModelError, match="neither a directory here nor could it be had from the hub"):
+    with pytest.raises(ModelError, match="no directory here, and can't be downloaded from the hub"):
         load_model("somebody/some-model")
 
 
@@ -149,7 +149,7 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
     refused(tmp_path, "config.json", "fetch")
 
 
-def test_another_architecture_is_refused_whatever_else_is_there(copy: Path) -> None:
+def test_another_architecture_is_refused_before_anything_else(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
     (copy / "processor_config.json").unlink()
     refused(copy, "bert", "runs Gemma 3 with images", "medgemma-4b-it", "PaliGemma")
@@ -186,7 +186,7 @@ def test_a_damaged_config_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["tokenizer.json", "processor_config.json"])
-def test_a_processor_in_parts_is_refused(copy: Path, lost: str) -> None:
+def test_an_incomplete_processor_is_refused(copy: Path, lost: str) -> None:
     (copy / lost).unlink()
     refused(copy, "processor", "restore")
 
@@ -204,7 +204,7 @@ def test_a_processor_in_parts_is_refused(copy: Path, lost: str) -> None:
         ('{"demo": "perhaps"}', "demo"),
     ],
 )
-def test_a_broken_manifest_is_refused(copy: Path, said: str, word: str) -> None:
+def test_an_invalid_model_spec_is_refused(copy: Path, said: str, word: str) -> None:
     (copy / "emx.json").write_text(said)
     refused(copy, "emx.json", word)
 
@@ -214,7 +214,7 @@ def test_an_unknown_dialect_is_refused(copy: Path) -> None:
     refused(copy, "box_3d", "emx.json")
 
 
-def test_a_tokenizer_without_locations_is_refused_where_they_are_asked_for(
+def test_a_tokenizer_without_locations_is_refused_if_the_model_spec_asks_for_them(
     json_checkpoint: Path, copy: Path
 ) -> None:
     shutil.copy(json_checkpoint / "tokenizer.json", copy)
@@ -228,13 +228,13 @@ def test_the_dialect_is_what_the_tokenizer_was_made_for(json_checkpoint: Path, c
 
 
 def test_a_model_as_it_was_published_is_asked_in_its_own_dialect_and_the_report_says_so(
-    json_checkpoint: Path, tmp_path: Path, studies: Studies
+    json_checkpoint: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     published = shutil.copytree(json_checkpoint, tmp_path / "medgemma")
     (published / "emx.json").unlink()
     loaded = load_model(published, quantisation="none")
     assert '"box_2d"' in loaded.prompt and "pleural effusion left" in loaded.prompt
-    (report,) = Engine(replace(loaded, max_new_tokens=60), max_batch=1).read(studies(1))
+    (report,) = Engine(replace(loaded, max_new_tokens=60), max_batch=1).read(tasks(1))
     assert isinstance(report, Report)
     assert report.model.untrained and report.model.dialect == "box_2d"
     assert UNTRAINED_WARNING in report.warnings

@@ -1,4 +1,4 @@
-"""Many threads hand in a study each; one thread runs the engine."""
+"""Many threads submit an image each; one thread runs the engine."""
 
 import threading
 import time
@@ -10,12 +10,12 @@ import torch
 
 from emx_shared.contracts.report import Report
 from emx_worker.backends.engine_thread import EngineClosed, EngineThread
+from emx_worker.engine.decoder_runner import DecoderRunner
 from emx_worker.engine.engine import Engine
-from emx_worker.engine.runner import Runner
-from emx_worker.engine.sequence import Sequence
-from emx_worker.report_builder import Study, StudyFault
+from emx_worker.engine.sequence import ReportSequence
+from emx_worker.image_task import ImageFault, ImageTask
 
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 
 
 @pytest.fixture
@@ -32,19 +32,19 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class Gate:
-    """Holds the engine up before its next prefill."""
+    """Stops the engine before its next prefill until ``proceed`` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go_on, self.reached, self.sizes = threading.Event(), threading.Event(), list[int]()
-        begin = Runner.begin
+        self.proceed, self.reached, self.sizes = threading.Event(), threading.Event(), list[int]()
+        prefill = DecoderRunner.prefill
 
-        def held_up(runner: Runner, batch: list[Sequence], slots: list[int]) -> torch.Tensor:
+        def held_up(runner: DecoderRunner, batch: list[ReportSequence], slots: list[int]) -> torch.Tensor:
             self.sizes.append(len(batch))
             self.reached.set()
-            assert self.go_on.wait(10)
-            return begin(runner, batch, slots)
+            assert self.proceed.wait(10)
+            return prefill(runner, batch, slots)
 
-        monkeypatch.setattr(Runner, "begin", held_up)
+        monkeypatch.setattr(DecoderRunner, "prefill", held_up)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -55,58 +55,58 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came to be")
 
 
-def test_studies_handed_in_by_many_threads_are_read_together_and_each_gets_its_own(
+def test_images_submitted_by_many_threads_are_read_together_and_each_gets_its_own(
     engine: Engine,
     thread: EngineThread,
     pool: ThreadPoolExecutor,
-    studies: Studies,
+    tasks: Tasks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = [answer.findings for answer in engine.read(studies(10)) if isinstance(answer, Report)]
+    expected = [answer.findings for answer in engine.read(tasks(10)) if isinstance(answer, Report)]
     gate = Gate(monkeypatch)
-    first = pool.submit(thread.read, studies(1)[0])
+    first = pool.submit(thread.read, tasks(1)[0])
     assert gate.reached.wait(10)
-    answers = [pool.submit(thread.read, study) for study in studies(10)]
-    wait_until(lambda: len(thread._handed_in) == 10)
-    gate.go_on.set()
+    answers = [pool.submit(thread.read, task) for task in tasks(10)]
+    wait_until(lambda: len(thread._submitted) == 10)
+    gate.proceed.set()
     assert isinstance(first.result(60), Report)
     read = [answer.result(60) for answer in answers]
     assert [answer.findings for answer in read if isinstance(answer, Report)] == expected
     assert gate.sizes == [1, 10]
 
 
-def test_a_study_handed_in_later_joins_those_under_way(
-    thread: EngineThread, pool: ThreadPoolExecutor, studies: Studies, monkeypatch: pytest.MonkeyPatch
+def test_an_image_submitted_later_joins_those_under_way(
+    thread: EngineThread, pool: ThreadPoolExecutor, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together, go_on = [], Runner.go_on
+    together, decode_step = [], DecoderRunner.decode_step
     under_way, joined = threading.Event(), threading.Event()
 
-    def watched(runner: Runner, batch: list[Sequence]) -> torch.Tensor:
+    def watched(runner: DecoderRunner, batch: list[ReportSequence]) -> torch.Tensor:
         together.append(len(batch))
         under_way.set()
         assert joined.wait(10)
-        return go_on(runner, batch)
+        return decode_step(runner, batch)
 
-    monkeypatch.setattr(Runner, "go_on", watched)
-    first = pool.submit(thread.read, studies(2)[0])
+    monkeypatch.setattr(DecoderRunner, "decode_step", watched)
+    first = pool.submit(thread.read, tasks(2)[0])
     assert under_way.wait(10)
-    second = pool.submit(thread.read, studies(2)[1])
-    wait_until(lambda: len(thread._handed_in) == 1)
+    second = pool.submit(thread.read, tasks(2)[1])
+    wait_until(lambda: len(thread._submitted) == 1)
     joined.set()
     assert isinstance(first.result(60), Report) and isinstance(second.result(60), Report)
     assert together[0] == 1
     assert 2 in together
 
 
-def all_fail(thread: EngineThread, pool: ThreadPoolExecutor, studies: list[Study]) -> None:
-    faults = [answer.result(30) for answer in [pool.submit(thread.read, study) for study in studies]]
-    assert [fault.code for fault in faults if isinstance(fault, StudyFault)] == ["engine"] * len(studies)
+def all_fail(thread: EngineThread, pool: ThreadPoolExecutor, tasks: list[ImageTask]) -> None:
+    faults = [answer.result(30) for answer in [pool.submit(thread.read, task) for task in tasks]]
+    assert [fault.code for fault in faults if isinstance(fault, ImageFault)] == ["engine"] * len(tasks)
 
 
-def test_a_broken_forward_gives_every_study_a_fault_and_the_engine_works_afterwards(
+def test_a_broken_forward_gives_every_image_a_fault_and_the_engine_works_afterwards(
     engine: Engine,
     thread: EngineThread,
-    studies: Studies,
+    tasks: Tasks,
     pool: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -115,14 +115,14 @@ def test_a_broken_forward_gives_every_study_a_fault_and_the_engine_works_afterwa
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._loaded.model.model.language_model.layers[1].mlp, "forward", broken)
-        all_fail(thread, pool, studies(3))
-    assert isinstance(thread.read(studies(1)[0]), Report)
+        all_fail(thread, pool, tasks(3))
+    assert isinstance(thread.read(tasks(1)[0]), Report)
 
 
 def test_an_engine_that_fails_between_forwards_leaves_nobody_waiting(
     engine: Engine,
     thread: EngineThread,
-    studies: Studies,
+    tasks: Tasks,
     pool: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -131,21 +131,21 @@ def test_an_engine_that_fails_between_forwards_leaves_nobody_waiting(
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._scheduler, "schedule", broken)
-        all_fail(thread, pool, studies(3))
-    assert isinstance(thread.read(studies(1)[0]), Report)
+        all_fail(thread, pool, tasks(3))
+    assert isinstance(thread.read(tasks(1)[0]), Report)
 
 
-def test_closing_reads_what_was_handed_in_and_takes_no_more(
-    engine: Engine, pool: ThreadPoolExecutor, studies: Studies, monkeypatch: pytest.MonkeyPatch
+def test_closing_reads_what_was_submitted_and_takes_no_more(
+    engine: Engine, pool: ThreadPoolExecutor, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, thread = Gate(monkeypatch), EngineThread(lambda: engine)
-    answers = [pool.submit(thread.read, study) for study in studies(6)]
+    answers = [pool.submit(thread.read, task) for task in tasks(6)]
     assert gate.reached.wait(10)
-    wait_until(lambda: len(thread._handed_in) + sum(gate.sizes) == 6)
+    wait_until(lambda: len(thread._submitted) + sum(gate.sizes) == 6)
     closing = pool.submit(thread.close)
     assert not closing.done()
-    gate.go_on.set()
+    gate.proceed.set()
     assert all(isinstance(answer.result(60), Report) for answer in answers)
     closing.result(10)
     with pytest.raises(EngineClosed):
-        thread.read(studies(1)[0])
+        thread.read(tasks(1)[0])

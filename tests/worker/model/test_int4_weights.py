@@ -1,4 +1,4 @@
-"""int4 weights: made while a checkpoint is read, kept on disk, made anew when what was kept is damaged."""
+"""int4 weights: quantised while a checkpoint is read, cached on disk, quantised again if the cache is damaged."""
 
 import shutil
 from collections.abc import Callable
@@ -12,27 +12,27 @@ from torch import nn
 from emx_training.pretrain.demo_architecture import tiny_config
 from emx_training.recipes.full_size import medgemma_config, write
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model.checkpoint import ModelError, read_config
 from emx_worker.model.int4 import cache, quantisation
 from emx_worker.model.int4.quantisation import HalfLinear, Int4Linear, rest_to_fp32, to_int4
 from emx_worker.model.int4.stored_tensors import stored_tensors
 from emx_worker.model.loading import LoadedModel, load_model
 from emx_worker.model.weights import read_weights
-from emx_worker.report_builder import Reading, Study
 
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, in which models of any size are kept; the folder of its files."""
+    """Use an empty cache for models of any size, and return the folder of its files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_WORTHWHILE", 0)
     return tmp_path / "cache" / "explainmyxray" / "int4"
 
 
-def texts(loaded: LoadedModel, studies: list[Study]) -> list[str]:
-    return [answer.text for answer in Engine(loaded).write(studies) if isinstance(answer, Reading)]
+def texts(loaded: LoadedModel, tasks: list[ImageTask]) -> list[str]:
+    return [answer.text for answer in Engine(loaded).generate(tasks) if isinstance(answer, Generation)]
 
 
 def same(one: LoadedModel, other: LoadedModel) -> bool:
@@ -65,24 +65,24 @@ def test_tensors_are_read_as_safetensors_reads_them(checkpoint: Path) -> None:
     assert all(torch.equal(stored[name][...], wanted[name]) for name in wanted)
 
 
-def test_a_second_start_finds_the_weights_of_the_first(checkpoint: Path, kept: Path, studies: Studies) -> None:
+def test_a_second_start_finds_the_weights_of_the_first(checkpoint: Path, kept: Path, tasks: Tasks) -> None:
     first = load_model(checkpoint, quantisation="int4")
     (file,) = kept.iterdir()
     made = file.stat().st_mtime_ns
     second = load_model(checkpoint, quantisation="int4")
     assert file.stat().st_mtime_ns == made
     assert same(first, second)
-    assert texts(first, studies(3)) == texts(second, studies(3))
+    assert texts(first, tasks(3)) == texts(second, tasks(3))
 
 
-def test_the_kept_weights_are_used(checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cached_weights_are_used(checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_model(checkpoint, quantisation="int4")
     monkeypatch.setattr(quantisation, "quantise", lambda _: pytest.fail("quantised again"))
     load_model(checkpoint, quantisation="int4")
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "lacking"])
-def test_damaged_weights_are_made_anew(checkpoint: Path, kept: Path, damage: str) -> None:
+def test_damaged_cached_weights_are_quantised_again(checkpoint: Path, kept: Path, damage: str) -> None:
     first = load_model(checkpoint, quantisation="int4")
     wanted = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
     del first
@@ -109,24 +109,24 @@ def test_another_checkpoint_has_weights_of_its_own(checkpoint: Path, kept: Path,
 
 
 def test_a_full_disk_only_costs_the_next_start(
-    checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
+    checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, tasks: Tasks
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "save_file", full)
-    assert texts(load_model(checkpoint, quantisation="int4"), studies(1))
+    assert texts(load_model(checkpoint, quantisation="int4"), tasks(1))
     assert not list(kept.iterdir())
 
 
-def test_a_small_model_is_not_kept(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_model_is_not_cached(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     load_model(checkpoint, quantisation="int4")
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_large_embedding_stays_in_bf16_and_is_read_with(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tasks: Tasks
 ) -> None:
     size = load_model(checkpoint).model.get_input_embeddings().weight.numel()
     monkeypatch.setattr(quantisation, "LARGEST_IN_FP32", size - 1)
@@ -134,13 +134,13 @@ def test_a_large_embedding_stays_in_bf16_and_is_read_with(
     assert loaded.model.get_input_embeddings().weight.dtype == torch.bfloat16
     assert loaded.model.lm_head.weight is loaded.model.get_input_embeddings().weight
     assert loaded.model.model.vision_tower.dtype == torch.float32
-    assert len(texts(loaded, studies(3))) == 3
+    assert len(texts(loaded, tasks(3))) == 3
 
 
 def test_a_large_tower_stays_in_bf16_and_computes_in_it_where_there_are_units_for_that(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, studies: Studies
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tasks: Tasks
 ) -> None:
-    small = texts(load_model(checkpoint, quantisation="int4"), studies(3))
+    small = texts(load_model(checkpoint, quantisation="int4"), tasks(3))
     monkeypatch.setattr(quantisation, "LARGE_TOWER", 1)
     for units, dtypes in ((True, {torch.bfloat16}), (False, {torch.bfloat16, torch.float32})):
         monkeypatch.setattr(quantisation, "BF16_UNITS", units)
@@ -150,7 +150,7 @@ def test_a_large_tower_stays_in_bf16_and_computes_in_it_where_there_are_units_fo
         assert {type(layer) for layer in tower.modules() if isinstance(layer, nn.Linear)} == {HalfLinear}
         assert loaded.model.get_input_embeddings().weight.dtype == torch.float32
         # The checkpoint is in bf16: computed in fp32, it is the same model.
-        assert texts(loaded, studies(3)) == small or units
+        assert texts(loaded, tasks(3)) == small or units
 
 
 @pytest.mark.parametrize("file", ["model-00000.safetensors", "model.safetensors.index.json"])

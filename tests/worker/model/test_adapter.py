@@ -14,18 +14,18 @@ from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.pretrain.tokenizer import FIRST_LOC
 from emx_worker.engine.engine import Engine
+from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model import loading
 from emx_worker.model.int4.quantisation import to_int4
 from emx_worker.model.loading import ModelError, load_model
 from emx_worker.model.weights import read_weights as read
-from emx_worker.report_builder import Reading, Study
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
     pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied"),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
 ]
-Studies = Callable[[int], list[Study]]
+Tasks = Callable[[int], list[ImageTask]]
 LAYERS = r".*language_model.*\.(q_proj|v_proj|down_proj)"
 WEIGHTS = "adapter_model.safetensors"
 WAYS: dict[str, dict[str, Any]] = {
@@ -37,11 +37,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "rank-stabilised": {"use_rslora": True},
     "dora": {"use_dora": True},
 }
-"""How the embeddings of added tokens may be trained and saved."""
+"""Ways to train and save the embeddings of added tokens."""
 
 
 def trained(base: Path, folder: Path, rows: int = FIRST_LOC + LOC_BINS, **how: Any) -> torch.Tensor:
-    """Save an adapter with random weights; returns the logits of the model that it was "trained" on."""
+    """Save an adapter with random weights, and return the logits of the model that it was "trained" on."""
     model = Gemma3ForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     tokenizer = Gemma3Processor.from_pretrained(base).tokenizer
     tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
@@ -64,7 +64,7 @@ PROBE = torch.tensor([[2, 3, FIRST_LOC + 5, 10, FIRST_LOC + 1000]])
 
 @pytest.mark.parametrize("way", ["whole embedding", "tied embedding", "new rows"])
 def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
-    way: str, base: Path, tmp_path: Path, studies: Studies
+    way: str, base: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     wanted = trained(base, tmp_path / "chest", **WAYS[way])
     (tmp_path / "chest" / "emx.json").write_text('{"name": "chest-reader", "max_new_tokens": 90}')
@@ -73,9 +73,9 @@ def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
         with torch.inference_mode():
             logits = loaded.model(input_ids=PROBE).logits
         assert (logits - wanted).norm() / wanted.norm() < apart, quantisation
-        reading = Engine(loaded).write(studies(1))[0]
-        assert isinstance(reading, Reading)
-        parse(reading.text)
+        generation = Engine(loaded).generate(tasks(1))[0]
+        assert isinstance(generation, Generation)
+        parse(generation.text)
         provenance = loaded.provenance
         assert provenance.adapter and provenance.adapter.startswith("chest@")
         assert (provenance.name, provenance.revision, loaded.max_new_tokens) == ("chest-reader", "0", 90)
@@ -88,7 +88,7 @@ def test_a_qlora_adapter_teaches_a_model_without_locations_to_write_boxes(
 def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
     way: str, streams: bool, base: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the adapter is merged while the checkpoint is read, and where PEFT has to do it."""
+    """Some adapters are merged while the checkpoint is read; others only PEFT can merge."""
     on = base if way == "new rows" else checkpoint
     trained(on, tmp_path / "a", **WAYS[way])
     wanted = load_model(on, adapter=tmp_path / "a", quantisation="none").model
@@ -106,8 +106,8 @@ def test_int4_weights_are_those_of_the_whole_model_with_the_adapter_merged(
             assert torch.allclose(tensor.float(), tensors[name].float(), atol=1e-2 if not streams else 1e-6), name
 
 
-def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
-    checkpoint: Path, tmp_path: Path, studies: Studies
+def test_an_adapter_changes_what_is_written_and_adapters_are_told_apart(
+    checkpoint: Path, tmp_path: Path, tasks: Tasks
 ) -> None:
     model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
     lora = get_peft_model(model, LoraConfig(r=4, target_modules=LAYERS, init_lora_weights=False))
@@ -115,12 +115,14 @@ def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     weights = load_file(tmp_path / "b" / WEIGHTS)
     save_file({name: -value for name, value in weights.items()}, tmp_path / "b" / WEIGHTS)
-    readings, names = [], []
+    generations, names = [], []
     for adapter in (None, tmp_path / "a", tmp_path / "b"):
         loaded = load_model(checkpoint, adapter=adapter, quantisation="int4")
-        readings.append(Engine(loaded).write(studies(3)))
+        generations.append(Engine(loaded).generate(tasks(3)))
         names.append(loaded.provenance.adapter)
-    texts = [[reading.text for reading in batch if isinstance(reading, Reading)] for batch in readings]
+    texts = [
+        [generation.text for generation in batch if isinstance(generation, Generation)] for batch in generations
+    ]
     assert texts[0] != texts[1]
     assert names[0] is None
     assert names[1] is not None and names[2] is not None
@@ -130,7 +132,7 @@ def test_an_adapter_changes_what_is_written_and_another_is_told_apart(
 def test_an_embedding_padded_to_more_rows_than_tokens_fits(base: Path, tmp_path: Path) -> None:
     wanted = trained(base, tmp_path / "a", rows=FIRST_LOC + LOC_BINS + 64, **WAYS["whole embedding"])
     loaded = load_model(base, adapter=tmp_path / "a", quantisation="none")
-    assert loaded.dialect.vocabulary == FIRST_LOC + LOC_BINS + 64
+    assert loaded.box_decoding.vocabulary == FIRST_LOC + LOC_BINS + 64
     with torch.inference_mode():
         assert torch.allclose(loaded.model(input_ids=PROBE).logits, wanted, atol=1e-4)
 
@@ -145,7 +147,7 @@ def refused(base: Path, adapter: Path, *words: str) -> None:
 
 
 def test_tokens_without_embeddings_are_refused(base: Path, tmp_path: Path) -> None:
-    """PEFT and transformers would give them random rows without a word."""
+    """PEFT and transformers would give them random rows without a warning."""
     trained(base, tmp_path / "a", **WAYS["no rows"])
     refused(base, tmp_path / "a", "1024 tokens", "trainable_token_indices")
 
@@ -157,7 +159,7 @@ def test_an_adapter_with_locations_changes_the_dialect(base: Path, tmp_path: Pat
 
 
 def test_an_adapter_for_other_layers_is_refused(base: Path, tmp_path: Path) -> None:
-    """PEFT loads what it finds a place for, here nothing, and only warns."""
+    """PEFT loads the weights that it finds a place for, here none, and only warns."""
     trained(base, tmp_path / "a", **WAYS["whole embedding"])
     weights = load_file(tmp_path / "a" / WEIGHTS)
     moved = {name.replace("layers.", "blocks.") if "lora" in name else name: t for name, t in weights.items()}
@@ -188,7 +190,7 @@ def test_a_missing_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     refused(base, tmp_path / "empty", WEIGHTS, "save the adapter again")
 
 
-def test_a_checkpoint_may_name_its_own_adapter_and_another_goes_before_it(base: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_may_name_its_own_adapter_and_another_overrules_it(base: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(base, whole)
     trained(base, whole / "own", **WAYS["new rows"])
