@@ -18,7 +18,7 @@ from emx_shared.imaging import BadImage, decode
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Failure, Outcome
-from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, STAGE_SECONDS, IMAGES_IN_HAND, TOKENS
+from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, IMAGES_IN_HAND, STAGE_SECONDS, TOKENS
 from emx_shared.settings import Settings
 from emx_shared.store import NoSuchObject, StoreError
 from emx_worker.backends.engine_thread import EngineThread
