@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from PIL import Image
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import expand, start
+from emx_shared.ledger import Answer, deliver, expand, start
 from emx_shared.settings import settings
 from emx_shared.store.directory import DirectoryStore
 from explainmyxray.client import (
@@ -42,6 +43,7 @@ from explainmyxray.client import (
     Unavailable,
 )
 from explainmyxray.client.streams import EventParser
+from explainmyxray.supervisor import free_port
 from support.bad_connection import BadConnection
 from support.gateway import RunningGateway, StartGateway
 
@@ -254,6 +256,75 @@ def test_a_batch_is_followed_to_its_end(client: Any, gateway: RunningGateway) ->
     assert last.ended and last.state == "cancelled"
     assert {job.state for job in client.batches.results(batch)} <= {"cancelled"}
     assert client.batches.cancel(batch).state == "cancelled"
+
+
+def test_results_are_followed_until_the_batch_has_ended(client: Any, gateway: RunningGateway) -> None:
+    batch = client.batches.create([gateway.png(), b"no image"], names=["good", "bad"], priority="stat")
+
+    def work() -> None:
+        expand(gateway.ledger, batch.id)
+        (waiting,) = client_of(gateway).batches.items(batch, state="queued")
+        gateway.read_by_a_worker(waiting.id)
+        time.sleep(0.5)
+        expand(gateway.ledger, batch.id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    results = {result.name: result for result in client.batches.results(batch, follow=True)}
+    worker.join()
+    assert results["good"].report.impression == "Effusion." and results["good"].failure is None
+    assert (results["bad"].state, results["bad"].report) == ("failed", None) and results["bad"].failure.code
+    assert client.batches.wait(batch).counts == {"succeeded": 1, "failed": 1, "open": 0}
+    assert [item.name for item in client.batches.items(batch, state="failed")] == ["bad"]
+    assert next(iter(client.batches.list())).id == batch.id
+
+
+def test_a_batch_is_paused_and_resumed(client: Any) -> None:
+    batch = client.batches.create_from_manifest(
+        b"image\nimport:nothing\n", "text/csv", idempotency_key=uuid.uuid4().hex
+    )
+    assert client.batches.pause(batch).state == "paused"
+    assert client.batches.resume(batch).state == "running"
+    with pytest.raises(StillRunning, match="0 of 1"):
+        client.batches.wait(batch, timeout=0)
+
+
+def test_the_image_comes_as_it_was_sent_and_as_it_was_read(client: Any, gateway: RunningGateway) -> None:
+    data = gateway.png()
+    job = client.jobs.submit(data)
+    assert client.jobs.input(job) == data
+    assert Image.open(io.BytesIO(client.jobs.image(job))).mode == "L"
+    assert client.report_schema()["title"] == "Report"
+
+
+def test_webhooks_are_tried_listed_and_sent_again(client: Any, gateway: RunningGateway) -> None:
+    assert client.webhooks.rotate_secret().secret.startswith("whsec_")
+    assert "whsec_…" in repr(client.webhooks.rotate_secret())
+    closed = f"http://127.0.0.1:{free_port()}/hook"
+    pong = client.webhooks.ping(closed)
+    assert (pong.ok, pong.status, pong.why) == (False, None, "ConnectError")
+    job = client.jobs.submit(gateway.png(), webhook_url=closed)
+    gateway.read_by_a_worker(job.id)
+    (owed,) = client.webhooks.deliveries(job=job.id, status="owed")
+    assert client.webhooks.get_delivery(owed) == owed
+    assert (owed.event, owed.url, owed.tries) == ("job.succeeded", closed, 0)
+    with pytest.raises(RequestConflict) as caught:
+        client.webhooks.redeliver(owed)
+    assert caught.value.type == "still-owed"
+    deliver(gateway.ledger, owed.id, lambda _: Answer(410))
+    again = client.webhooks.redeliver(owed.id)
+    assert (again.status, again.message) == ("owed", owed.id)
+    assert [each.id for each in client.webhooks.deliveries(job=job.id)] == [again.id, owed.id]
+    with pytest.raises(ResourceNotFound):
+        client.webhooks.get_delivery("unknown")
+
+
+def test_threads_share_a_client(gateway: RunningGateway) -> None:
+    study = uuid.uuid4().hex
+    with Client(gateway.url) as client, ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: client.jobs.submit(gateway.png(), study=study).id, range(24)))
+        assert {job.id for job in client.jobs.list(study=study)} == set(made)
+        assert {job.id for job in pool.map(client.jobs.get, made)} == set(made)
 
 
 def client_of(gateway: RunningGateway) -> Client:
@@ -514,6 +585,41 @@ def test_the_name_of_a_file_is_not_sent(bad_connection: BadConnection, tmp_path:
         request = ApiRequest("POST", "/", lambda _: None, files=[("file", forms_of_an_image(tmp_path)["bytes"])])
         body = connection.build(http, request).read()
     assert b"jones" not in body and b'filename="image"' in body
+
+
+def test_results_go_on_where_the_connection_broke(
+    make: Make, gateway: RunningGateway, bad_connection: BadConnection
+) -> None:
+    batch = client_of(gateway).batches.create([gateway.png() for _ in range(5)], names=list("abcde"))
+    expand(gateway.ledger, batch.id)
+    items = list(client_of(gateway).batches.items(batch))
+    for item in items:
+        gateway.read_by_a_worker(item.id)
+    expand(gateway.ledger, batch.id)
+    bad_connection.faults = ["drop", 2000, (503, {}), 1, 3000]
+    results = list(make(bad_connection.url).batches.results(batch))
+    assert [(result.row, result.name, result.id) for result in results] == [
+        (item.row, item.name, item.id) for item in items
+    ]
+    assert all(result.report and result.report.impression == "Effusion." for result in results)
+    assert len(bad_connection.seen) == 6
+
+
+def test_results_that_stay_away_end(make: Make, bad_connection: BadConnection) -> None:
+    bad_connection.faults = ["drop"] * 9
+    with pytest.raises(Unavailable):
+        list(make(bad_connection.url, retries=1).batches.results("x"))
+    assert len(bad_connection.seen) == 2
+
+
+def test_a_rotation_whose_answer_was_lost_is_not_repeated(
+    make: Make, gateway: RunningGateway, bad_connection: BadConnection
+) -> None:
+    bad_connection.faults = [(429, {"Retry-After": "0"}), "lose"]
+    with pytest.raises(Unavailable):
+        make(bad_connection.url).webhooks.rotate_secret()
+    assert len(bad_connection.seen) == 2
+    assert make(bad_connection.url).webhooks.rotate_secret().secret.startswith("whsec_")
 
 
 # What needs no server

@@ -23,8 +23,9 @@ from emx_shared.api_keys import SCOPES, KeyRing
 from emx_shared.contracts.report import Report
 from emx_shared.ledger import cancel, expand
 from emx_shared.ledger.records import JobState
-from emx_shared.settings import settings
+from emx_shared.settings import Settings, settings
 from emx_shared.store.directory import DirectoryStore
+from explainmyxray.cli import doctor_checks
 from explainmyxray.cli.main import app
 from support.gateway import RunningGateway, StartGateway
 
@@ -384,6 +385,17 @@ def test_the_doctor_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     settings.cache_clear()
     assert checks(ok=False)["Store"]["status"] == "ok"
     assert not (tmp_path / "new").exists()
+
+
+def test_the_doctor_says_how_to_get_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EMX_MODEL", raising=False)
+    monkeypatch.setattr("explainmyxray.cli.doctor_checks.DEMO_MODEL", tmp_path / "demo")
+    missing = doctor_checks.model(Settings(model=str(tmp_path / "demo")))
+    assert (missing.status, "demo model is missing" in missing.found) == ("fail", True)
+    assert "git checkout HEAD -- models/demo" in missing.todo and "pip install" in missing.todo
+    assert "unset" not in missing.todo and missing.todo.count(". ") == 0
+    other = doctor_checks.model(Settings(model=str(tmp_path / "other")))
+    assert "unset it" in other.todo
 
 
 # The program
