@@ -34,8 +34,9 @@ def analyze(
 ) -> None:
     """Read radiographs and print their reports.
 
-    A file that can't be read is reported and doesn't stop the others; the exit code is then 1. Without a server,
-    the files are read in this process, without a gateway or Redis; EMX_MODEL chooses the model.
+    A file that can't be read is reported and doesn't stop the others; the exit code is then 1.
+
+    Without a server, this process reads the files, without a gateway or Redis. EMX_MODEL chooses the model.
     """
     from emx_shared.settings import settings
 

@@ -36,9 +36,12 @@ def evaluate(
 ) -> None:
     """Score a model on computer-drawn phantoms, read by the worker's own code.
 
-    heldout: phantoms of the site that the demo model was trained on. dev_site: of the site that choices were made
-    on. unseen_site: of a site that neither training nor any choice has seen. The scores there, compared with those
-    on heldout, measure zero-shot spatial generalisation.
+    heldout: phantoms of the site that the demo model was trained on.
+
+    dev_site: phantoms of the site that choices were made on.
+
+    unseen_site: phantoms of a site that neither training nor any choice has seen, to measure zero-shot spatial
+    generalisation against the scores on heldout.
 
     Defaults come from the settings: EMX_MODEL, EMX_ADAPTER, EMX_QUANTISATION, EMX_DEVICE.
     """

@@ -1,4 +1,4 @@
-"""``emx up``: run everything on one machine."""
+"""``emx up``: run the whole system on one machine."""
 
 import signal
 import sys
@@ -57,7 +57,7 @@ def up(
 def _read_demo(url: str, must: bool) -> "Job | None":
     """Have the demo image read through the HTTP API. Returns None if that needs another API key."""
     from emx_shared.demo_model import DEMO_IMAGE
-    from explainmyxray.client import ApiError, Client, Forbidden, NoReport, Unauthenticated
+    from explainmyxray.client import ApiError, BadImage, Client, Forbidden, NoReport, Unauthenticated
 
     try:
         with Client(url) as client:
@@ -69,7 +69,7 @@ def _read_demo(url: str, must: bool) -> "Job | None":
             f"The demo image wasn't read: {error} To have it read, set EMX_API_KEY to a key of this server."
         )
         return None
-    except (ApiError, NoReport) as error:
+    except (ApiError, BadImage, NoReport) as error:
         raise refused(f"The demo image wasn't read: {error}") from None
 
 

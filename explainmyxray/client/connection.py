@@ -88,5 +88,5 @@ def _settings() -> Settings:
     try:
         return settings()
     except ValidationError as error:
-        names = ", ".join(f"EMX_{'_'.join(map(str, one['loc']))}".upper() for one in error.errors())
+        names = ", ".join(f"EMX_{'_'.join(map(str, each['loc']))}".upper() for each in error.errors())
         raise InvalidConnection(f"These environment variables have invalid values: {names}.") from None

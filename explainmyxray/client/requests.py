@@ -1,6 +1,7 @@
 """API requests as data, without any input or output: both clients send them."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from explainmyxray.client.errors import api_error, unexpected_answer
+from explainmyxray.client.errors import InvalidRequest, ProblemDetails, api_error, unexpected_answer
 from explainmyxray.client.resources import Batch, Delivery, Job, M, Upload, read_json
 
 T = TypeVar("T")
@@ -64,11 +65,11 @@ class ApiRequest(Generic[T]):
         """Return what an answer means.
 
         Args:
-            answer: The server's answer, or the reason why there is none.
+            answer: The server's answer, or the reason why it is missing.
             attempts: Number of attempts so far, at least 1.
 
         Raises:
-            ApiError: The answer isn't a success, or isn't one of an ExplainMyXray server.
+            ApiError: The answer isn't a success, or doesn't come from an ExplainMyXray server.
         """
         if isinstance(answer, httpx.RequestError):
             raise api_error(answer) from answer
@@ -125,6 +126,18 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def as_texts(options: Mapping[str, Any]) -> dict[str, str]:
     """Encode options for a form or a query, in which every value is text."""
     return {name: _as_text(value) for name, value in given(options).items()}
+
+
+def idempotency(key: str | None) -> dict[str, str]:
+    """Return the header that makes repeated submissions one, with a new key unless the caller has its own.
+
+    Raises:
+        InvalidRequest: The key is longer than 255 characters, or has others than printable ASCII.
+    """
+    if key and not (len(key) <= 255 and key.isascii() and key.isprintable()):
+        detail = "The idempotency key is invalid. Use 1 to 255 printable ASCII characters."
+        raise InvalidRequest(ProblemDetails("invalid-request", detail))
+    return {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
 def manifest_of(uploads: Iterable[tuple[Upload, str | None]]) -> bytes:

@@ -200,7 +200,8 @@ def test_events_are_typed_and_end_with_the_job(client: Any, gateway: RunningGate
     assert events[0] == StateChanged("queued")
     texts = [event for event in events if isinstance(event, TextWritten)]
     assert texts == [TextWritten(0, "FINDINGS: "), TextWritten(10, "There is fluid.")]
-    assert isinstance(events[-1], Ended) and events[-1].job.report.impression == "Effusion."
+    assert isinstance(events[-1], Ended) and events[-1].job.report
+    assert events[-1].job.report.impression == "Effusion."
 
 
 def test_all_pages_are_listed(client: Any, gateway: RunningGateway) -> None:
@@ -452,6 +453,12 @@ def test_each_submission_has_a_key_of_its_own(client: Any, gateway: RunningGatew
     assert client.jobs.submit(data).id != client.jobs.submit(data).id
     key = uuid.uuid4().hex
     assert client.jobs.submit(data, idempotency_key=key).id == client.jobs.submit(data, idempotency_key=key).id
+
+
+def test_a_key_that_cannot_be_sent_is_refused_here(client: Any) -> None:
+    for key in ("a\nb", "ü", "x" * 256):
+        with pytest.raises(InvalidRequest, match="idempotency key"):
+            client.batches.create_from_manifest(b"", "text/csv", idempotency_key=key)
 
 
 def test_a_retry_sent_again_makes_one_batch(

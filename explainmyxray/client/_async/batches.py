@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import math
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable
 from typing import Unpack
 
@@ -19,6 +18,7 @@ from explainmyxray.client.requests import (
     as_nothing,
     as_texts,
     id_of,
+    idempotency,
     manifest_of,
 )
 from explainmyxray.client.resources import (
@@ -98,7 +98,7 @@ class AsyncBatches:
         Raises:
             InvalidRequest: A row or an option is invalid; ``errors`` names each. No batch is made then.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": media_type}
+        headers = {**idempotency(idempotency_key), "Content-Type": media_type}
         return await self._session.send(
             ApiRequest(
                 "POST", "/v1/batches", as_model(Batch), params=as_texts(options), headers=headers, content=manifest
@@ -249,7 +249,7 @@ class AsyncBatches:
         Raises:
             RequestConflict: No item has failed.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = idempotency(idempotency_key)
         return await self._session.send(
             ApiRequest("POST", f"/v1/batches/{id_of(batch)}/retry", as_model(Batch), headers=headers)
         )

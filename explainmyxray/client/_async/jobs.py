@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-import uuid
 from collections.abc import AsyncIterator
 from typing import Unpack
 
@@ -21,6 +20,7 @@ from explainmyxray.client.requests import (
     as_texts,
     given,
     id_of,
+    idempotency,
 )
 from explainmyxray.client.resources import Erased, Job, JobFilter, JobOptions, JobPage, RenderingFormat, Upload
 from explainmyxray.image_input import XRay, async_file_bytes
@@ -51,7 +51,7 @@ class AsyncJobs:
             InvalidRequest: An option is invalid.
             RequestConflict: The idempotency key was used for another request.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = idempotency(idempotency_key)
         if isinstance(image, Upload):
             body = {"upload": image.id, **given(options)}
             return await self._session.send(
@@ -159,7 +159,7 @@ class AsyncJobs:
         """Fetch a job's report.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist or belongs to another tenant.
         """
         return await self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/report.json", as_model(Report)))
@@ -175,7 +175,7 @@ class AsyncJobs:
             The file's bytes.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         if format == "png":
@@ -193,7 +193,7 @@ class AsyncJobs:
             A PNG file's bytes.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         params = {"longest_side": str(longest_side)} if longest_side else {}

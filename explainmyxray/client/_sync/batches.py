@@ -5,7 +5,6 @@
 import itertools
 import math
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Unpack
 
@@ -20,6 +19,7 @@ from explainmyxray.client.requests import (
     as_nothing,
     as_texts,
     id_of,
+    idempotency,
     manifest_of,
 )
 from explainmyxray.client.resources import (
@@ -99,7 +99,7 @@ class Batches:
         Raises:
             InvalidRequest: A row or an option is invalid; ``errors`` names each. No batch is made then.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": media_type}
+        headers = {**idempotency(idempotency_key), "Content-Type": media_type}
         return self._session.send(
             ApiRequest(
                 "POST", "/v1/batches", as_model(Batch), params=as_texts(options), headers=headers, content=manifest
@@ -246,7 +246,7 @@ class Batches:
         Raises:
             RequestConflict: No item has failed.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = idempotency(idempotency_key)
         return self._session.send(
             ApiRequest("POST", f"/v1/batches/{id_of(batch)}/retry", as_model(Batch), headers=headers)
         )

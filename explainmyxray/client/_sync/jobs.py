@@ -4,7 +4,6 @@
 
 import math
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Unpack
 
@@ -22,6 +21,7 @@ from explainmyxray.client.requests import (
     as_texts,
     given,
     id_of,
+    idempotency,
 )
 from explainmyxray.client.resources import Erased, Job, JobFilter, JobOptions, JobPage, RenderingFormat, Upload
 from explainmyxray.image_input import XRay, file_bytes
@@ -52,7 +52,7 @@ class Jobs:
             InvalidRequest: An option is invalid.
             RequestConflict: The idempotency key was used for another request.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = idempotency(idempotency_key)
         if isinstance(image, Upload):
             body = {"upload": image.id, **given(options)}
             return self._session.send(ApiRequest("POST", "/v1/jobs", as_model(Job), json=body, headers=headers))
@@ -155,7 +155,7 @@ class Jobs:
         """Fetch a job's report.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist or belongs to another tenant.
         """
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/report.json", as_model(Report)))
@@ -171,7 +171,7 @@ class Jobs:
             The file's bytes.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         if format == "png":
@@ -189,7 +189,7 @@ class Jobs:
             A PNG file's bytes.
 
         Raises:
-            RequestConflict: The job has no report, or none yet.
+            RequestConflict: The job has no report yet, or ended without a report.
             ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         params = {"longest_side": str(longest_side)} if longest_side else {}

@@ -27,7 +27,7 @@ class HttpSession:
         """Send a request, again if the retry policy allows, and return what its answer means.
 
         Raises:
-            ApiError: The request wasn't carried out, or nobody knows.
+            ApiError: The request wasn't carried out, or its answer was lost.
         """
         attempts = 0
         while True:
