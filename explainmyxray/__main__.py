@@ -1,4 +1,4 @@
-"""``python -m explainmyxray``: the command ``emx`` where it isn't installed, as in the images."""
+"""Runs the command ``emx`` as ``python -m explainmyxray``, where it isn't installed, such as in the images."""
 
 from explainmyxray.cli.main import app
 

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from emx_shared.contracts.report import Report
 from emx_shared.demo_model import DEMO_MODEL
+from emx_shared.errors import ExplainMyXrayError
 from emx_shared.imaging import BadImage, decode
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import ImageFault, ImageTask
@@ -16,8 +17,12 @@ from emx_worker.model.loading import load_model as load
 from explainmyxray.image_input import XRay, file_bytes
 
 
-class InferenceError(RuntimeError):
-    """The model gave no report for an image; ``fault`` says why."""
+class InferenceError(ExplainMyXrayError, RuntimeError):
+    """The model produced no report for a valid image.
+
+    Attributes:
+        fault: Why, with a stable ``code`` for programs and a ``message`` for people.
+    """
 
     def __init__(self, fault: ImageFault) -> None:
         super().__init__(fault.message)
@@ -26,7 +31,15 @@ class InferenceError(RuntimeError):
 
 @dataclass(frozen=True)
 class BoundingBox:
-    """Where a finding is, in pixels of the original image; the origin is its upper left corner."""
+    """The place of a finding, in pixels of the original image. The origin is the image's upper left corner.
+
+    Attributes:
+        label: Name of the finding.
+        xmin: Left edge.
+        ymin: Upper edge.
+        xmax: Right edge.
+        ymax: Lower edge.
+    """
 
     label: str
     xmin: float
@@ -37,7 +50,13 @@ class BoundingBox:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A report for people, its boxes, and the whole of it."""
+    """A report of one image.
+
+    Attributes:
+        explanation: Findings, locations and impression as text for people.
+        bboxes: The boxes of the findings, in pixels of the original image.
+        report: The whole report, with probabilities, warnings and provenance.
+    """
 
     explanation: str
     bboxes: list[BoundingBox]
@@ -46,7 +65,12 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model with the engine that runs it. For one thread at a time."""
+    """A loaded model and its engine. Only one thread may use it at a time.
+
+    Attributes:
+        loaded: The model with its processor and provenance.
+        engine: Runs it on batches of images.
+    """
 
     loaded: LoadedModel
     engine: Engine
@@ -58,15 +82,19 @@ def load_model(
     device: str = "auto",
     quantisation: str = "auto",
 ) -> tuple[Model, Any]:
-    """The model and its processor, for ``run_inference``.
+    """Load a model and its processor for ``run_inference``.
 
-    Parameters:
-        model: checkpoint directory or hub id; None for the demo model, which knows computer-drawn phantoms only.
-        adapter: directory of a PEFT adapter.
+    Args:
+        model: Checkpoint directory or hub id; default the demo model, which knows only computer-drawn phantoms.
+        adapter: Directory of a PEFT adapter.
         device: ``auto``, ``cpu`` or ``cuda``.
         quantisation: ``auto``, ``int4``, ``nf4`` or ``none``.
 
-    Raises emx_worker.model.loading.ModelError.
+    Returns:
+        The model and its processor.
+
+    Raises:
+        ModelError: The checkpoint or the adapter can't be loaded; the text says what to do.
     """
     loaded = load(
         DEMO_MODEL if model is None else model, adapter=adapter, device=device, quantisation=quantisation
@@ -79,24 +107,35 @@ def run_inference(model: Model, processor: Any, image: XRay) -> Explanation: ...
 @overload
 def run_inference(model: Model, processor: Any, image: list[XRay]) -> list[Explanation]: ...
 def run_inference(model: Model, processor: Any, image: XRay | list[XRay]) -> Explanation | list[Explanation]:
-    """Read one image, or a list of them as a batch.
+    """Read one image, or a list of images as a batch.
 
-    Raises emx_shared.imaging.BadImage for an invalid image, and InferenceError for the first that got no report.
+    Args:
+        model: The model from ``load_model``.
+        processor: Its processor, or another one for the same model.
+        image: A path, bytes, an open binary file, a PIL image or an array, as in
+            ``explainmyxray.image_input.XRay``; or a list of images.
+
+    Returns:
+        The image's report; for a list, a list of reports in the same order.
+
+    Raises:
+        BadImage: An image is invalid.
+        InferenceError: The model produced no report for an image.
     """
     if isinstance(image, list):
-        return _explained(model, processor, image)
-    return _explained(model, processor, [image])[0]
+        return _read(model, processor, image)
+    return _read(model, processor, [image])[0]
 
 
 def read_each(model: Model, images: Sequence[XRay]) -> list[Explanation | BadImage | InferenceError]:
-    """Read images as a batch; those that can't be read leave their error in their place."""
-    tasks = [_task_or_error(image) for image in images]
-    good = [task for task in tasks if isinstance(task, ImageTask)]
-    answers = dict(zip((task.id for task in good), model.engine.read(good), strict=True))
-    return [_result(answers[task.id]) if isinstance(task, ImageTask) else task for task in tasks]
+    """Read images as a batch. An image that fails has its error in its place, and doesn't stop the others."""
+    studies = [_study_or_error(image) for image in images]
+    valid = [study for study in studies if isinstance(study, Study)]
+    answers = dict(zip((study.id for study in valid), model.engine.read(valid), strict=True))
+    return [_result(answers[study.id]) if isinstance(study, Study) else study for study in studies]
 
 
-def _task_or_error(image: XRay) -> ImageTask | BadImage:
+def _study_or_error(image: XRay) -> Study | BadImage:
     try:
         return _task(image)
     except BadImage as error:
@@ -107,7 +146,7 @@ def _result(answer: Report | ImageFault) -> Explanation | InferenceError:
     return InferenceError(answer) if isinstance(answer, ImageFault) else _explanation(answer)
 
 
-def _explained(model: Model, processor: Any, images: list[XRay]) -> list[Explanation]:
+def _read(model: Model, processor: Any, images: list[XRay]) -> list[Explanation]:
     engine = model.engine
     if processor is not model.loaded.processor:
         engine = Engine(replace(model.loaded, processor=processor))
@@ -119,20 +158,22 @@ def _task(image: XRay) -> ImageTask:
     return ImageTask(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
 
 
-def _explanation(answer: Report | ImageFault) -> Explanation:
-    if isinstance(answer, ImageFault):
+def _explanation(answer: Report | StudyFault) -> Explanation:
+    """Convert an engine's answer. Raises InferenceError."""
+    if isinstance(answer, StudyFault):
         raise InferenceError(answer)
     boxes = [
-        BoundingBox(found.label, found.box.xmin, found.box.ymin, found.box.xmax, found.box.ymax)
-        for found in answer.locations
+        BoundingBox(location.label, location.box.xmin, location.box.ymin, location.box.xmax, location.box.ymax)
+        for location in answer.locations
     ]
-    return Explanation(explanation=_prose(answer), bboxes=boxes, report=answer)
+    return Explanation(explanation=_text(answer), bboxes=boxes, report=answer)
 
 
-def _prose(report: Report) -> str:
-    located = "; ".join(
-        f"{found.label}{f' {found.laterality}' if found.laterality else ''} "
-        f"({found.box.xmin:.0f}–{found.box.xmax:.0f} px across, {found.box.ymin:.0f}–{found.box.ymax:.0f} px down)"
-        for found in report.locations
+def _text(report: Report) -> str:
+    locations = "; ".join(
+        f"{location.label}{f' {location.laterality}' if location.laterality else ''} "
+        f"({location.box.xmin:.0f}–{location.box.xmax:.0f} px across, "
+        f"{location.box.ymin:.0f}–{location.box.ymax:.0f} px down)"
+        for location in report.locations
     )
-    return f"FINDINGS: {report.findings}\nLOCATIONS: {located or 'none'}\nIMPRESSION: {report.impression}"
+    return f"FINDINGS: {report.findings}\nLOCATIONS: {locations or 'none'}\nIMPRESSION: {report.impression}"

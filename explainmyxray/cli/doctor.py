@@ -1,4 +1,4 @@
-"""``emx doctor``: whether this machine has what ExplainMyXray needs."""
+"""``emx doctor``: check whether this machine has what ExplainMyXray needs."""
 
 import typer
 from rich.markup import escape
@@ -10,7 +10,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(json: Json = False) -> None:
-    """Look at everything that is needed, and say what to do where it is missing. Exit code 1: something is."""
+    """Check everything that is needed, and say what to do where a check fails. The exit code is 1 then."""
     from emx_shared.settings import settings
     from explainmyxray.cli.doctor_checks import examine
 

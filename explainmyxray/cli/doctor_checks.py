@@ -1,4 +1,4 @@
-"""What ``emx doctor`` looks at: each check says how it is, and what to do where it isn't well."""
+"""The checks of ``emx doctor``: each says what was found, and what to do where something is missing."""
 
 import os
 import platform
@@ -11,28 +11,39 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from emx_shared.demo_model import DEMO_MODEL
 from emx_shared.settings import Settings
 
 Status = Literal["ok", "warn", "fail"]
 _GB = 10**9
 _LITTLE_DISK, _SCARCE_DISK = 500 * 2**20, 5 * _GB
 _DEMO_MEMORY = 2 * _GB
-"""Bytes for gateway, courier and a worker with the demo model."""
+"""Bytes for a gateway, a courier and a worker with the demo model."""
 
 
 @dataclass(frozen=True)
 class Check:
+    """The result of one check.
+
+    Attributes:
+        name: What was checked.
+        status: ok, warn (something may not work) or fail.
+        found: The fact.
+        todo: What to do about it; empty if nothing has to be done.
+    """
+
     name: str
     status: Status
     found: str
     todo: str = ""
 
     def as_dict(self) -> dict[str, str]:
+        """Return the check for JSON."""
         return asdict(self)
 
 
 def examine(chosen: Settings) -> Iterator[Check]:
-    """All checks, in the order in which things are needed."""
+    """Run all checks, in the order in which things are needed."""
     yield python()
     yield packages()
     yield memory()
@@ -46,31 +57,35 @@ def examine(chosen: Settings) -> Iterator[Check]:
 
 
 def python() -> Check:
-    """On one that is too old, pip installs nothing of this."""
+    """Report Python's version, which always suffices: on an older Python, pip refuses to install the package."""
     return Check("Python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def packages() -> Check:
+    """Check which rooms' packages are installed."""
     rooms = {"gateway": ("fastapi", "redis", "celery"), "worker": ("torch", "transformers", "llguidance")}
     missing = [room for room, modules in rooms.items() if not all(find_spec(module) for module in modules)]
     if missing:
-        todo = f"The client works. For more: pip install 'explainmyxray[{','.join(missing)}]'"
-        return Check("Packages", "warn", f"those of {' and '.join(missing)} are not installed", todo)
+        todo = f"The client works without them. To add them: pip install 'explainmyxray[{','.join(missing)}]'"
+        return Check("Packages", "warn", f"the packages of {' and '.join(missing)} are not installed", todo)
     return Check("Packages", "ok", "client, gateway and worker")
 
 
 def memory() -> Check:
+    """Check that the demo model fits into free memory."""
     free = free_memory()
     if free is None:
-        return Check("Memory", "warn", "can't be told on this system", f"{_DEMO_MEMORY / _GB:.0f} GB are needed.")
+        todo = f"Make sure that {_DEMO_MEMORY / _GB:.0f} GB are free."
+        return Check("Memory", "warn", "free memory is unknown on this system", todo)
     found = f"{free / _GB:.1f} GB free"
     if free < _DEMO_MEMORY:
-        return Check("Memory", "warn", found, f"`emx up` needs {_DEMO_MEMORY / _GB:.0f} GB: end other programs.")
+        todo = f"`emx up` needs {_DEMO_MEMORY / _GB:.0f} GB. Close other programs."
+        return Check("Memory", "warn", found, todo)
     return Check("Memory", "ok", found)
 
 
 def free_memory() -> int | None:
-    """Bytes that programs may still take; None where that can't be told."""
+    """Return the bytes of memory that programs can still use; None if the system doesn't say."""
     if find_spec("psutil"):
         import psutil
 
@@ -83,40 +98,42 @@ def free_memory() -> int | None:
 
 
 def disk(chosen: Settings) -> Check:
+    """Check the free space where the store is."""
     from emx_shared.store.selection import folder_of
 
-    place = _existing(folder_of(chosen.store) or Path.cwd())
-    free = shutil.disk_usage(place).free
-    found = f"{free / _GB:.1f} GB free at {place}"
-    todo = "Free some, or choose another place: emx up --data DIR, or EMX_STORE"
+    folder = _existing(folder_of(chosen.store) or Path.cwd())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / _GB:.1f} GB free at {folder}"
+    todo = "Free space, or choose another disk: emx up --data DIR, or EMX_STORE"
     if free < _LITTLE_DISK:
         return Check("Disk", "fail", found, todo)
     return Check("Disk", "warn" if free < _SCARCE_DISK else "ok", found, todo if free < _SCARCE_DISK else "")
 
 
 def redis(chosen: Settings) -> Check:
+    """Check that Redis answers, or can be started."""
     from explainmyxray.supervisor import CannotStart, find_redis
 
     if "redis" not in chosen.model_fields_set:
         try:
             return Check("Redis", "ok", f"`emx up` will start {find_redis()}")
         except CannotStart as error:
-            return Check("Redis", "fail", "no redis-server", f"{error} Or set EMX_REDIS to one that runs.")
+            return Check("Redis", "fail", "no redis-server", f"{error} Or set EMX_REDIS to a running server.")
     if not find_spec("redis"):
-        return Check("Redis", "warn", "not asked", "pip install 'explainmyxray[service]'")
+        return Check("Redis", "warn", "not checked", "pip install 'explainmyxray[service]'")
     from redis import Redis
     from redis.exceptions import RedisError
 
     try:
         Redis.from_url(chosen.redis, socket_connect_timeout=3, socket_timeout=3).ping()
     except (RedisError, ValueError) as error:
-        return Check(
-            "Redis", "fail", f"EMX_REDIS can't be reached ({type(error).__name__})", "Start it, or correct it."
-        )
+        found = f"EMX_REDIS can't be reached ({type(error).__name__})"
+        return Check("Redis", "fail", found, "Start that server, or correct EMX_REDIS.")
     return Check("Redis", "ok", "EMX_REDIS answers")
 
 
 def store(chosen: Settings) -> Check:
+    """Check that the store can be written to."""
     from emx_shared.store import StoreError, open_store
     from emx_shared.store.selection import folder_of
 
@@ -129,52 +146,62 @@ def store(chosen: Settings) -> Check:
     try:
         open_store(chosen).check()
     except StoreError as error:
-        return Check(
-            "Store", "fail", f"{chosen.store}: {error}", "See EMX_STORE, EMX_S3_ACCESS_KEY, EMX_S3_SECRET_KEY."
-        )
+        todo = "Correct EMX_STORE, EMX_S3_ACCESS_KEY or EMX_S3_SECRET_KEY."
+        return Check("Store", "fail", f"{chosen.store}: {error}", todo)
     except ImportError as error:
-        return Check("Store", "warn", f"not asked ({error})", "pip install 'explainmyxray[service]'")
+        return Check("Store", "warn", f"not checked ({error})", "pip install 'explainmyxray[service]'")
     except OSError as error:
-        return Check("Store", "fail", f"{chosen.store}: {error.strerror}", "Make it writable, or choose another.")
-    return Check("Store", "ok", f"{chosen.store} keeps what it is given, once")
+        todo = "Make it writable, or choose another: EMX_STORE=file:DIR"
+        return Check("Store", "fail", f"{chosen.store}: {error.strerror}", todo)
+    return Check("Store", "ok", f"{chosen.store} keeps what it is given, and overwrites nothing")
 
 
 def model(chosen: Settings) -> Check:
+    """Check that the model exists, and that this machine can run it."""
     name = chosen.model
     if chosen.server:
         return Check("Model", "ok", f"{name}, which {chosen.server} runs")
-    there = (Path(name) / "config.json").is_file()
-    if Path(name).is_absolute() and not there:
-        return Check("Model", "fail", f"there is no checkpoint in {name}", "Correct EMX_MODEL, or unset it.")
+    if Path(name).is_absolute() and not (Path(name) / "config.json").is_file():
+        if Path(name) == DEMO_MODEL:
+            return Check("Model", "fail", f"the demo model is missing from {name}", _GET_DEMO_MODEL)
+        todo = "Correct EMX_MODEL, or unset it to use the demo model."
+        return Check("Model", "fail", f"there is no checkpoint in {name}", todo)
     if not find_spec("torch"):
         todo = "pip install 'explainmyxray[worker]', or let a server read: EMX_URL"
-        return Check("Model", "warn", f"{name}; what it needs can't be told without torch", todo)
-    from explainmyxray.cli.model_commands import Unavailable
-    from explainmyxray.cli.model_commands import examine as needs
+        return Check("Model", "warn", f"{name}; without torch its needs are unknown", todo)
+    from explainmyxray.cli.model import HubUnavailable
+    from explainmyxray.cli.model import examine as examine_model
 
     try:
-        needed = needs(name)
-    except (Unavailable, RuntimeError) as error:
-        return Check("Model", "fail", str(error), "See `emx model check`.")
+        needed = examine_model(name)
+    except (HubUnavailable, RuntimeError) as error:
+        return Check("Model", "fail", str(error), "For details: emx model check")
     found = f"{name} needs {needed['memory']['int4'] / _GB:.1f} GB and runs on {needed['runs_on']}"
     if needed["obstacles"]:
         return Check("Model", "fail", found, " ".join(needed["obstacles"]))
     if needed["to_download"]:
-        return Check("Model", "warn", found, f"It isn't here yet: `emx model pull {name}`")
+        return Check("Model", "warn", found, f"Its weights aren't downloaded yet: emx model pull {name}")
     return Check("Model", "ok", found)
 
 
+_GET_DEMO_MODEL = (
+    "Get the demo model with `git checkout HEAD -- models/demo` in a clone, or with "
+    "`pip install --force-reinstall explainmyxray` elsewhere."
+)
+
+
 def port(chosen: Settings) -> Check:
+    """Check that the gateway's port is free, or in use by ExplainMyXray itself."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", chosen.port))
         except OSError:
-            return _who_has(chosen.port)
+            return _port_in_use(chosen.port)
     return Check("Port", "ok", f"{chosen.port} is free")
 
 
-def _who_has(number: int) -> Check:
+def _port_in_use(number: int) -> Check:
     from explainmyxray.client import ApiError, Client
 
     try:
@@ -186,27 +213,28 @@ def _who_has(number: int) -> Check:
 
 
 def server(url: str) -> Check:
-    from explainmyxray.client import ApiError, Client, Forbidden, Unauthenticated
+    """Check that the server at EMX_URL is ready and accepts the API key."""
+    from explainmyxray.client import ApiError, Client, Forbidden, InvalidConnection, Unauthenticated
 
     try:
         with Client(url, timeout=10, retries=0) as client:
             readiness = client.ready()
-            next(client.jobs(), None)
-    except ValueError as error:
-        return Check("Server", "fail", f"EMX_URL: {error}", "Correct it.")
+            next(client.jobs.list(), None)
+    except InvalidConnection as error:
+        return Check("Server", "fail", f"EMX_URL: {error}", "Correct EMX_URL or EMX_API_KEY.")
     except Unauthenticated as error:
-        return Check("Server", "fail", f"{url}: {error}", "Set EMX_API_KEY.")
+        return Check("Server", "fail", f"{url}: {error}", "Set EMX_API_KEY to a key of this server.")
     except Forbidden as error:
-        return Check("Server", "warn", f"{url}: {error}", "Reports can't be read with it.")
+        return Check("Server", "warn", f"{url}: {error}", "Use a key with the scope read to fetch reports.")
     except ApiError as error:
-        return Check("Server", "fail", f"{url}: {error}", "Start it, or correct EMX_URL.")
-    missing = ", ".join(name for name, there in readiness.checks.items() if not there)
+        return Check("Server", "fail", f"{url}: {error}", "Start the server, or correct EMX_URL.")
+    missing = ", ".join(name for name, passed in readiness.checks.items() if not passed)
     if not readiness.ready:
         return Check("Server", "fail", f"{url} runs, without {missing}", "Its logs say why.")
     return Check("Server", "ok", f"{url} is ready")
 
 
-def _existing(place: Path) -> Path:
-    """The folder itself, or the nearest one above it that there is."""
-    resolved = place.resolve()
+def _existing(folder: Path) -> Path:
+    """Return the folder itself, or the nearest parent that exists."""
+    resolved = folder.resolve()
     return next(parent for parent in (resolved, *resolved.parents) if parent.exists())

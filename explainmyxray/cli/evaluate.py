@@ -10,7 +10,7 @@ from explainmyxray.cli.terminal import Quantisation, refused
 
 
 class Split(StrEnum):
-    """The names in emx_training.evaluate.splits.SPLITS, known here without importing it."""
+    """The names in emx_training.evaluate.splits.SPLITS, without importing it."""
 
     HELDOUT = "heldout"
     DEV_SITE = "dev_site"
@@ -19,29 +19,36 @@ class Split(StrEnum):
 
 def evaluate(
     model: Annotated[str, typer.Option(help="Checkpoint directory or hub id")] = "",
-    split: Annotated[Split, typer.Option(help="Phantoms to read; none of them was trained on")] = Split.HELDOUT,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many of them")] = 500,
+    split: Annotated[
+        Split, typer.Option(help="Phantoms to read; the demo model was trained on none of them")
+    ] = Split.HELDOUT,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Number of phantoms")] = 500,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the reports here, for emx_training.metrics")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the reports to this file, for emx_training.metrics")
+    ] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Draw plots into this folder, as PNG", file_okay=False)
     ] = None,
     adapter: Annotated[str | None, typer.Option(help="Directory of a PEFT adapter")] = None,
-    quantisation: Annotated[Quantisation | None, typer.Option(help="Of the weights")] = None,
+    quantisation: Annotated[Quantisation | None, typer.Option(help="Quantisation of the weights")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
 ) -> None:
     """Score a model on computer-drawn phantoms, read by the worker's own code.
 
-    heldout: of the site that the demo model was trained on. dev_site: of the one that choices were made on.
-    unseen_site: of one that neither training nor any choice has seen. The figures there, beside those on heldout,
-    are what zero-shot spatial generalisation means here.
+    heldout: phantoms of the site that the demo model was trained on.
 
-    What isn't given is taken from the settings: EMX_MODEL, EMX_ADAPTER, EMX_QUANTISATION, EMX_DEVICE.
+    dev_site: phantoms of the site that choices were made on.
+
+    unseen_site: phantoms of a site that neither training nor any choice has seen, to measure zero-shot spatial
+    generalisation against the scores on heldout.
+
+    Defaults come from the settings: EMX_MODEL, EMX_ADAPTER, EMX_QUANTISATION, EMX_DEVICE.
     """
     from emx_shared.settings import settings
 
     if output and not output.parent.is_dir():
-        raise refused(f"There is no folder {output.parent}: --output can't be written there.")
+        raise refused(f"There is no folder {output.parent} for --output. Make it first.")
     chosen = settings()
     try:
         from emx_training.evaluate.predictions import case_of, write_predictions
@@ -58,10 +65,10 @@ def evaluate(
         )
     except ImportError as error:
         raise refused(
-            f"Evaluation needs more packages ({error}): pip install 'explainmyxray[training]', or "
-            ".venv/bin/pip install -r requirements-dev.txt in a clone."
+            f"Evaluation needs more packages ({error}): pip install 'explainmyxray[training]', or in a clone "
+            ".venv/bin/pip install -r requirements-dev.txt"
         ) from None
-    except RuntimeError as error:  # ModelError is one; importing it would load torch before its time
+    except RuntimeError as error:  # such as ModelError, whose import would load torch before it is needed
         if type(error).__name__ != "ModelError":
             raise
         raise refused(error) from None

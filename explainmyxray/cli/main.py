@@ -1,5 +1,7 @@
-"""The command ``emx``: an index of its commands. Each imports the rooms that it needs when it is run, so that
-``--help`` is quick."""
+"""The command ``emx`` and an index of its commands.
+
+A command imports what it needs when it runs, so that ``--help`` is quick and the base packages suffice.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,20 +9,20 @@ from importlib.util import find_spec
 import typer
 
 from explainmyxray.cli.analyze import analyze
-from explainmyxray.cli.batch_commands import batch
+from explainmyxray.cli.batch import batch
 from explainmyxray.cli.doctor import doctor
 from explainmyxray.cli.evaluate import evaluate
-from explainmyxray.cli.job_commands import jobs
-from explainmyxray.cli.key_commands import keys
+from explainmyxray.cli.jobs import jobs
+from explainmyxray.cli.keys import keys
 from explainmyxray.cli.listen import listen
-from explainmyxray.cli.model_commands import model
+from explainmyxray.cli.model import model
 from explainmyxray.cli.up import up
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_show_locals=False,
-    help="ExplainMyXray: chest radiographs in, structured reports with boxes out. Research software, not for "
+    help="Send a chest X-ray; get a structured report with a box around every finding. Research software, not for "
     "clinical use.",
 )
 
@@ -35,7 +37,7 @@ for command in (up, analyze, evaluate, listen, doctor):
 for group, name in ((jobs, "jobs"), (batch, "batch"), (keys, "keys"), (model, "model")):
     app.add_typer(group, name=name)
 
-if find_spec("emx_benchmarks"):  # of a clone; the wheel has none
+if find_spec("emx_benchmarks"):  # only in a clone, not in the wheel
     app.add_typer(import_module("emx_benchmarks.commands").bench, name="bench")
 
 

@@ -13,19 +13,28 @@ if TYPE_CHECKING:
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="The server; default: EMX_URL, else http://127.0.0.1:8000", show_default=False),
+    typer.Option(
+        "--url", help="Address of the server; default: EMX_URL, else http://127.0.0.1:8000", show_default=False
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one line for each thing")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one line for each result")]
 
 
 @contextmanager
 def connected(url: str | None) -> Iterator["Client"]:
-    """A client whose errors become sentences, with what to do; the API key is EMX_API_KEY."""
+    """Provide a client whose errors are printed as sentences that say what to do.
+
+    The API key is EMX_API_KEY.
+
+    Raises:
+        typer.Exit: The server refused a request, or is unavailable.
+    """
     from emx_shared.settings import settings
     from explainmyxray.client import (
         ApiError,
         Client,
         Forbidden,
+        InvalidConnection,
         InvalidRequest,
         NoReport,
         StillRunning,
@@ -34,26 +43,30 @@ def connected(url: str | None) -> Iterator["Client"]:
     )
 
     try:
-        made = Client(url)
-    except ValueError as error:
+        client = Client(url)
+    except InvalidConnection as error:
         raise refused(error) from None
     try:
-        with made:
-            yield made
+        with client:
+            yield client
     except Unauthenticated as error:
         hint = (
-            "EMX_API_KEY is no key of this server."
+            "EMX_API_KEY isn't a valid key of this server. `emx keys list` shows its keys."
             if settings().api_key
-            else "Set EMX_API_KEY; `emx keys create` makes one."
+            else "Set EMX_API_KEY to a key of this server. `emx keys create` makes a key."
         )
         raise refused(f"{error}\n{hint}") from None
     except Forbidden as error:
-        raise refused(f"{error}\nMake one that has it: `emx keys create --scope …`") from None
+        raise refused(f"{error}\nMake a key with this scope: `emx keys create --scope …`") from None
     except Unavailable as error:
-        hint = "" if error.status else f"\nIs it running at {made.url}? Start one with `emx up`, or name it: --url"
+        hint = (
+            ""
+            if error.status
+            else f"\nIs a server running at {client.url}? Start one with `emx up`, or name another: --url"
+        )
         raise refused(f"{error}{hint}") from None
     except InvalidRequest as error:
-        details = "".join(f"\n  {one.get('where')}: {one.get('what')}" for one in error.errors)
+        details = "".join(f"\n  {field.get('where')}: {field.get('what')}" for field in error.errors)
         raise refused(f"{error}{details}") from None
     except (ApiError, NoReport, StillRunning) as error:
         raise refused(error) from None

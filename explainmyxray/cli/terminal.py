@@ -1,4 +1,4 @@
-"""What the commands have in common."""
+"""How commands print results, errors and reports."""
 
 import json
 from enum import StrEnum
@@ -15,7 +15,7 @@ console, errors = Console(), Console(stderr=True)
 
 
 class Quantisation(StrEnum):
-    """The kinds that emx_worker.model.loading.load_model takes."""
+    """The values of ``quantisation`` in emx_worker.model.loading.load_model, without importing it."""
 
     AUTO = "auto"
     INT4 = "int4"
@@ -24,28 +24,30 @@ class Quantisation(StrEnum):
 
 
 def refused(why: object) -> typer.Exit:
-    """Say why a command can't go on; raise what this returns."""
+    """Print why a command fails, and return the exception to raise."""
     errors.print(f"[red]{escape(str(why))}[/]")
     return typer.Exit(1)
 
 
 def print_line(data: Any) -> None:
-    """One line of JSON: of several things that a command finds, each has its own."""
+    """Print a value as one line of JSON."""
     print(json.dumps(data, ensure_ascii=False), flush=True)
 
 
 def print_report(report: "Report") -> None:
+    """Print a report with a table of its boxes, in pixels of the original image."""
     from rich.panel import Panel
     from rich.table import Table
 
     table = Table(
         "finding", "side", "p", "xmin", "ymin", "xmax", "ymax", title="LOCATIONS (pixels)", title_justify="left"
     )
-    for place in report.locations:
-        box = place.box
+    for location in report.locations:
+        box = location.box
         corners = (f"{corner:.0f}" for corner in (box.xmin, box.ymin, box.xmax, box.ymax))
-        sure = "" if place.probability is None else f"{place.probability:.2f}"
-        table.add_row(f"[{place.colour}]■[/] {place.label}", place.laterality or "", sure, *corners)
+        probability = "" if location.probability is None else f"{location.probability:.2f}"
+        label = f"[{location.colour}]■[/] {location.label}"
+        table.add_row(label, location.laterality or "", probability, *corners)
     console.print(Panel(escape(report.findings), title="FINDINGS", title_align="left"))
     absent = "not assessed" if report.abstained else "none"
     console.print(table if report.locations else f"LOCATIONS: {absent}")

@@ -1,24 +1,48 @@
-"""The client of a server of ExplainMyXray. Needs neither torch nor FastAPI."""
+"""Clients of an ExplainMyXray server. They need neither torch nor FastAPI."""
 
-from explainmyxray.client.blocking import Client
+from emx_shared.imaging import BadImage
+from explainmyxray.client._async.client import AsyncClient
+from explainmyxray.client._sync.client import Client
 from explainmyxray.client.errors import (
     ApiError,
-    BadImage,
-    Conflict,
     Forbidden,
+    InvalidConnection,
     InvalidRequest,
     NoReport,
-    NotFound,
-    Problem,
+    ProblemDetails,
+    RejectedImage,
+    RequestConflict,
+    ResourceNotFound,
     StillRunning,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
 from explainmyxray.client.events import Ended, JobEvent, SignedEvent, StateChanged, TextWritten
-from explainmyxray.client.nonblocking import AsyncClient
-from explainmyxray.client.resources import Batch, BatchItem, Job, Readiness, Upload
-from explainmyxray.client.webhook import BadWebhook, Event, verify_webhook
+from explainmyxray.client.resources import (
+    Batch,
+    BatchItem,
+    BatchOptions,
+    BatchResult,
+    Delivery,
+    DeliveryFilter,
+    Failure,
+    Job,
+    JobFilter,
+    JobOptions,
+    PingResult,
+    Readiness,
+    Upload,
+    WebhookSecret,
+)
+from explainmyxray.client.retry_policy import RetryPolicy
+from explainmyxray.client.webhook_verification import (
+    BadWebhook,
+    InvalidWebhookSecret,
+    WebhookEvent,
+    WrongEventType,
+    verify_webhook,
+)
 
 __all__ = [
     "ApiError",
@@ -27,18 +51,29 @@ __all__ = [
     "BadWebhook",
     "Batch",
     "BatchItem",
+    "BatchOptions",
+    "BatchResult",
     "Client",
-    "Conflict",
+    "Delivery",
+    "DeliveryFilter",
     "Ended",
-    "Event",
+    "Failure",
     "Forbidden",
+    "InvalidConnection",
     "InvalidRequest",
+    "InvalidWebhookSecret",
     "Job",
     "JobEvent",
+    "JobFilter",
+    "JobOptions",
     "NoReport",
-    "NotFound",
-    "Problem",
+    "PingResult",
+    "ProblemDetails",
     "Readiness",
+    "RejectedImage",
+    "RequestConflict",
+    "ResourceNotFound",
+    "RetryPolicy",
     "SignedEvent",
     "StateChanged",
     "StillRunning",
@@ -47,5 +82,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Upload",
+    "WebhookEvent",
+    "WebhookSecret",
+    "WrongEventType",
     "verify_webhook",
 ]

@@ -1,58 +1,92 @@
-"""Where the server is, and how a call becomes a request to it."""
+"""A server's address and API key, and the HTTP request that an API request becomes."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
-from emx_shared.settings import settings
-from explainmyxray.client.exchange import Call
+from emx_shared.settings import Settings, settings
+from emx_shared.version import __version__
+from explainmyxray.client.errors import InvalidConnection
+from explainmyxray.client.requests import ApiRequest
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_USER_AGENT = "explainmyxray-python"
+"""Address of a server that ``emx up`` starts."""
+
+_USER_AGENT = f"explainmyxray-python/{__version__}"
 _STREAM_SILENCE = 60.0
-"""Seconds; a server that lives sends something every 15."""
+"""Seconds without a byte after which a stream counts as broken; a running server sends something every 15 s."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A server's address and the key to it. ``timeout``: seconds that it may be silent."""
+    """A server's address and the API key for it.
+
+    Attributes:
+        url: The server's address without a trailing slash.
+        api_key: The key sent as a bearer token, or None to send no key.
+        timeout: Seconds that the server may stay silent.
+    """
 
     url: str
     api_key: str | None
     timeout: float
 
     @classmethod
-    def to(cls, url: str | None, api_key: str | None, timeout: float) -> "Connection":
-        """None is for what the settings say. Raises ValueError for what is no address, or no key."""
-        address = url or settings().url or DEFAULT_URL
+    def resolve(cls, url: str | None, api_key: str | None, timeout: float) -> "Connection":
+        """Check the address and the key, and take them from the settings where they are None.
+
+        Raises:
+            InvalidConnection: The address or the key is malformed, or the EMX_ environment variables are.
+        """
+        address = url or _settings().url or DEFAULT_URL
         try:
             parsed = httpx.URL(address)
         except httpx.InvalidURL:
             parsed = httpx.URL("")
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ValueError(f"The server's address must be like {DEFAULT_URL}, not {address!r}.")
-        key = (api_key or settings().api_key or "").strip()
+            raise InvalidConnection(f"The server's address must be like {DEFAULT_URL}, not {address!r}.")
+        key = (api_key or _settings().api_key or "").strip()
         if not key.isascii() or not (key or "x").isprintable():
-            raise ValueError("An API key is like emx_…: this one has characters that none has.")
+            raise InvalidConnection(
+                "The API key has characters that no key has. A key is like emx_…: check EMX_API_KEY."
+            )
         return cls(address.rstrip("/"), key or None, timeout)
 
-    def request(
-        self, http: httpx.Client | httpx.AsyncClient, call: Call[Any], stream: bool = False
+    def build(
+        self, http: httpx.Client | httpx.AsyncClient, request: ApiRequest[Any], stream: bool = False
     ) -> httpx.Request:
-        silence = max(self.timeout, _STREAM_SILENCE) if stream else self.timeout + call.patience
-        headers = {"User-Agent": _USER_AGENT, **call.headers}
-        if call.keyed and self.api_key:
+        """Build the HTTP request of an API request.
+
+        The API key is added unless the request carries its own permission in its URL. File names aren't sent,
+        since they may name patients.
+
+        Args:
+            http: The client that will send it.
+            request: What to send.
+            stream: Whether the answer is a stream, during which the server may stay silent for longer.
+        """
+        silence = max(self.timeout, _STREAM_SILENCE) if stream else self.timeout + request.held_for
+        headers = {"User-Agent": _USER_AGENT, **request.headers}
+        if request.authenticated and self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return http.build_request(
-            call.method,
-            call.path if call.path.startswith("http") else self.url + call.path,
-            params=call.params or None,
+            request.method,
+            request.path if request.path.startswith("http") else self.url + request.path,
+            params=request.params or None,
             headers=headers,
-            json=call.json,
-            data=dict(call.form) or None,
-            # A file's own name may be a patient's: it isn't sent.
-            files=[(field, ("image", data)) for field, data in call.files] or None,
-            content=call.content,
+            json=request.json,
+            data=dict(request.form) or None,
+            files=[(field, ("image", content)) for field, content in request.files] or None,
+            content=request.content,
             timeout=httpx.Timeout(self.timeout, read=silence),
         )
+
+
+def _settings() -> Settings:
+    try:
+        return settings()
+    except ValidationError as error:
+        names = ", ".join(f"EMX_{'_'.join(map(str, each['loc']))}".upper() for each in error.errors())
+        raise InvalidConnection(f"These environment variables have invalid values: {names}.") from None

@@ -1,4 +1,4 @@
-"""What a server tells of: jobs, batches, uploads. Fields that a newer server adds are passed over."""
+"""What the server returns and accepts. Fields that a newer server adds are ignored."""
 
 from datetime import datetime
 from typing import Literal, TypedDict, TypeVar
@@ -8,37 +8,63 @@ from pydantic import BaseModel, ConfigDict, Field
 from emx_shared.contracts.report import Report
 
 Priority = Literal["stat", "routine", "backlog"]
-RenderingKind = Literal["json", "txt", "html", "pdf", "png"]
-ManifestKind = Literal["text/csv", "application/x-ndjson"]
-BatchChange = Literal["pause", "resume", "retry"]
+"""``stat`` is read first, ``backlog`` last."""
+
+RenderingFormat = Literal["json", "txt", "html", "pdf", "png"]
+ManifestType = Literal["text/csv", "application/x-ndjson"]
+DeliveryStatus = Literal["owed", "delivered", "undelivered"]
+ItemState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 
 
 class Resource(BaseModel):
+    """A value from the server. It can't be changed, and ignores unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-R = TypeVar("R", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
 
 
-def read_json(kind: type[R], content: bytes) -> R:
-    """Also a report, which is strict elsewhere, may have fields that are unknown here. Raises ValueError."""
-    return kind.model_validate_json(content, extra="ignore")
+def read_json(model: type[M], content: bytes) -> M:
+    """Parse JSON, ignoring unknown fields on every level, also in reports, which are strict elsewhere.
+
+    Raises:
+        ValueError: The content isn't JSON, or doesn't fit the model.
+    """
+    return model.model_validate_json(content, extra="ignore")
 
 
 class Failure(Resource):
-    """Why a job failed: a code for programs and a sentence for people."""
+    """Why a job failed.
+
+    Attributes:
+        code: Stable name for programs.
+        message: A sentence for people, without anything about the patient.
+    """
 
     code: str
     message: str
 
 
 class Job(Resource):
-    """One study on its way to a report.
+    """One image on its way to a report.
 
     Attributes:
+        id: The job's id.
         state: queued, running, succeeded, failed, cancelled or expired.
-        ahead: jobs of the same priority that come before this one, while it waits.
-        report: once it succeeded; a listed job comes without.
+        priority: stat, routine or backlog.
+        submitted_at: When the server accepted it.
+        started_at: When a worker last began to read it.
+        finished_at: When it ended; None before.
+        expires_at: When it expires unless it has ended.
+        ahead: Jobs of the same priority that come before it, while it is queued.
+        attempts: Number of workers that began to read it.
+        metadata: The caller's own values, returned unchanged.
+        study: The caller's name for images that belong together.
+        patient: The caller's pseudonym for the patient.
+        batch: Id of the batch that it belongs to.
+        report: The report, once the job has succeeded. Jobs in lists come without it.
+        failure: Why it failed.
     """
 
     id: str
@@ -59,16 +85,31 @@ class Job(Resource):
 
     @property
     def ended(self) -> bool:
+        """Whether it has succeeded, failed, expired or been cancelled."""
         return self.finished_at is not None
 
 
 class JobPage(Resource):
+    """A page of jobs.
+
+    Attributes:
+        items: Jobs without their reports, newest first.
+        next_cursor: Start of the next page; None on the last page.
+    """
+
     items: tuple[Job, ...]
     next_cursor: str | None = None
 
 
 class BatchItem(Resource):
-    """A row of a batch, and the job that it is or will be."""
+    """A row of a batch and its job.
+
+    Attributes:
+        row: Number of the row, from 0.
+        name: The caller's name for the row.
+        id: Id of the row's job. The job exists once the row has been submitted.
+        state: State of the job.
+    """
 
     row: int
     name: str | None = None
@@ -77,18 +118,52 @@ class BatchItem(Resource):
 
 
 class BatchItems(Resource):
+    """A page of a batch's rows.
+
+    Attributes:
+        items: The rows in order.
+        next_row: First row of the next page; None on the last page.
+    """
+
     items: tuple[BatchItem, ...]
     next_row: int | None = None
 
 
-class Batch(Resource):
-    """Many studies in one submission.
+class BatchResult(Resource):
+    """A row of a batch that has ended, with its report.
 
     Attributes:
-        state: running, paused, succeeded (all have ended, each in its way) or cancelled.
-        counts: items by state; ``open`` are those that haven't ended.
-        per_minute, seconds_left: how quick it has been, and for how long it will go on.
-        retry_of: the batch whose failed items these are.
+        row: Number of the row, from 0.
+        name: The caller's name for the row.
+        id: Id of the row's job.
+        state: succeeded, failed, cancelled or expired.
+        metadata: The caller's own values, returned unchanged.
+        report: The report, if the job succeeded.
+        failure: Why the job failed.
+    """
+
+    row: int
+    name: str | None = None
+    id: str
+    state: str
+    metadata: dict[str, str] = Field(default_factory=dict)
+    report: Report | None = None
+    failure: Failure | None = None
+
+
+class Batch(Resource):
+    """Many images in one submission.
+
+    Attributes:
+        id: The batch's id.
+        state: running, paused, succeeded (every item has ended, in whatever state) or cancelled.
+        submitted_at: When the server accepted it.
+        finished_at: When it ended; None before.
+        total: Number of items.
+        counts: Number of items by state; ``open`` counts the items that haven't ended.
+        per_minute: Items that ended per minute, so far.
+        seconds_left: Seconds until all items have ended, at that rate.
+        retry_of: Id of the batch whose failed items these are.
     """
 
     id: str
@@ -103,16 +178,36 @@ class Batch(Resource):
 
     @property
     def ended(self) -> bool:
+        """Whether every item has ended."""
         return self.finished_at is not None
 
     @property
     def done(self) -> int:
-        """Items that have ended."""
+        """Number of items that have ended."""
         return self.total - self.counts.get("open", 0)
 
 
+class BatchPage(Resource):
+    """A page of batches.
+
+    Attributes:
+        items: Batches, newest first.
+        next_cursor: Start of the next page; None on the last page.
+    """
+
+    items: tuple[Batch, ...]
+    next_cursor: str | None = None
+
+
 class Upload(Resource):
-    """An image that lies with the server, and may be submitted."""
+    """An image in the server's store that can be submitted by its id.
+
+    Attributes:
+        id: The upload's id.
+        url: Address that accepts the image's bytes. It carries its own permission and needs no API key.
+        method: HTTP method for that address.
+        expires_at: When the address expires.
+    """
 
     id: str
     url: str
@@ -121,25 +216,109 @@ class Upload(Resource):
 
 
 class Erased(Resource):
+    """How much was erased.
+
+    Attributes:
+        erased: Number of jobs whose image and report no longer exist.
+    """
+
     erased: int
 
 
 class Readiness(Resource):
-    """Whether a report would be written now, and what it needs that is there."""
+    """Whether the server can produce reports now.
+
+    Attributes:
+        ready: Whether every check passed.
+        checks: The checks by name, such as ``redis``, ``store`` and ``worker``.
+    """
 
     ready: bool
     checks: dict[str, bool]
 
 
-class JobOptions(TypedDict, total=False):
-    """What may be said of a study beside the image.
+class Delivery(Resource):
+    """One webhook on its way to one endpoint.
 
-    priority: stat is read first, backlog last; routine where none is given.
-    webhook_url: called when the job ends.
-    metadata: your own, given back as it came; nothing of a patient.
-    study, patient: your names, to list and erase by; a pseudonym for the patient.
-    indication: clinical context, for models that were trained to take it.
-    expires_in: seconds after which the report is no longer wanted.
+    Attributes:
+        id: The delivery's id.
+        message: The header ``webhook-id``, which stays the same when an event is sent again.
+        job: Id of the job or batch.
+        url: The endpoint.
+        event: Type of the event, such as ``job.succeeded``.
+        status: owed (still being tried), delivered or undelivered (given up).
+        tries: Number of tries so far.
+        created_at: When it became due.
+        next_try_at: When it is tried next; None once it has ended.
+        last_answer: HTTP status of the last try, or why there was no answer.
+    """
+
+    id: str
+    message: str
+    job: str
+    url: str
+    event: str
+    status: str
+    tries: int
+    created_at: datetime
+    next_try_at: datetime | None = None
+    last_answer: str = ""
+
+
+class DeliveryPage(Resource):
+    """A page of deliveries.
+
+    Attributes:
+        items: Deliveries, newest first. A page may be empty though more pages follow.
+        next_cursor: Start of the next page; None on the last page.
+    """
+
+    items: tuple[Delivery, ...]
+    next_cursor: str | None = None
+
+
+class PingResult(Resource):
+    """How an endpoint answered a test event.
+
+    Attributes:
+        ok: Whether it answered with 2xx.
+        status: HTTP status; None if there was no answer.
+        why: Why there was no answer.
+    """
+
+    ok: bool
+    status: int | None = None
+    why: str = ""
+
+
+class WebhookSecret(Resource):
+    """A new signing secret.
+
+    Attributes:
+        secret: ``whsec_…``. The server doesn't show it again.
+        former_valid_hours: Hours during which events are also signed with the former secret.
+    """
+
+    secret: str
+    former_valid_hours: int = 24
+
+    def __repr__(self) -> str:  # logs must not contain it
+        return "WebhookSecret(secret='whsec_…')"
+
+    __str__ = __repr__
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of a job.
+
+    Attributes:
+        priority: Default routine.
+        webhook_url: Endpoint that is called when the job ends.
+        metadata: The caller's own values, returned unchanged. They must not identify a patient.
+        study: The caller's name for images that belong together, to list and erase by.
+        patient: The caller's pseudonym for the patient, to list and erase by.
+        indication: Clinical context, for models that were trained with it.
+        expires_in: Seconds after which the report is no longer needed; default a day.
     """
 
     priority: Priority
@@ -152,9 +331,12 @@ class JobOptions(TypedDict, total=False):
 
 
 class BatchOptions(TypedDict, total=False):
-    """What may be said of a batch; backlog is the priority where none is given.
+    """Options of a batch.
 
-    webhook_url is called once, when all have ended; item_webhook_url for each item.
+    Attributes:
+        priority: Default backlog.
+        webhook_url: Endpoint that is called once, when every item has ended.
+        item_webhook_url: Endpoint that is called for each item.
     """
 
     priority: Priority
@@ -163,7 +345,16 @@ class BatchOptions(TypedDict, total=False):
 
 
 class JobFilter(TypedDict, total=False):
-    """Which jobs are listed; all of what is given must hold."""
+    """Conditions on listed jobs. A job must meet all of them.
+
+    Attributes:
+        state: State of the job.
+        priority: Priority of the job.
+        study: The caller's name for the study.
+        patient: The caller's pseudonym for the patient.
+        submitted_after: Only jobs submitted later than this.
+        submitted_before: Only jobs submitted earlier than this.
+    """
 
     state: str
     priority: Priority
@@ -171,3 +362,15 @@ class JobFilter(TypedDict, total=False):
     patient: str
     submitted_after: datetime
     submitted_before: datetime
+
+
+class DeliveryFilter(TypedDict, total=False):
+    """Conditions on listed deliveries. A delivery must meet all of them.
+
+    Attributes:
+        status: owed, delivered or undelivered.
+        job: Id of the job or batch.
+    """
+
+    status: DeliveryStatus
+    job: str

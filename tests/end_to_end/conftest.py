@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from explainmyxray.supervisor import System, free_port
+from explainmyxray.supervisor import Supervisor, free_port
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    running = System(free_port(), tmp_path_factory.mktemp("system") / "data")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    running = Supervisor(free_port(), tmp_path_factory.mktemp("system") / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMX_LEASE", "3")
         patch.setenv("EMX_RECONCILE_EVERY", "0.5")
@@ -25,6 +25,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def client(system: System) -> Iterator[httpx.Client]:
+def client(system: Supervisor) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=system.url, timeout=120) as found:
         yield found

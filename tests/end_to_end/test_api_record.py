@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from explainmyxray.supervisor import System
+from explainmyxray.supervisor import Supervisor
 from support.paths import ROOT
 
 
-def test_the_recorded_integration_is_what_happens(system: System) -> None:
+def test_the_recorded_integration_is_what_happens(system: Supervisor) -> None:
     command = [sys.executable, ROOT / "docs" / "record_api.py", system.url]
     recorded = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert recorded.returncode == 0, recorded.stderr

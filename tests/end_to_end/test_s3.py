@@ -15,7 +15,7 @@ from emx_training.pretrain.demo_architecture import (
     random_model,
     save_checkpoint,
 )
-from explainmyxray.supervisor import System, free_port
+from explainmyxray.supervisor import Supervisor, free_port
 
 
 def test_a_study_goes_through_s3(seaweed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_a_study_goes_through_s3(seaweed: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("EMX_S3_SECRET_KEY", "any")
     image = io.BytesIO()
     Image.effect_noise((300, 200), 60).save(image, "PNG")
-    system = System(free_port(), tmp_path / "data")
+    system = Supervisor(free_port(), tmp_path / "data")
     try:
         system.start()
         for _ in system.wait_until_ready():

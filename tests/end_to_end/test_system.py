@@ -14,7 +14,7 @@ from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
 from explainmyxray import Client
-from explainmyxray.supervisor import System
+from explainmyxray.supervisor import Supervisor
 from support.paths import RADIOGRAPHS
 
 REAL = RADIOGRAPHS
@@ -102,7 +102,7 @@ def test_a_webhook_is_signed_and_tried_again_until_it_is_taken(client: httpx.Cli
     assert event["data"]["report"]["findings"]
 
 
-def test_killing_the_worker_and_redis_loses_nothing(system: System, client: httpx.Client) -> None:
+def test_killing_the_worker_and_redis_loses_nothing(system: Supervisor, client: httpx.Client) -> None:
     where = [client.post("/v1/jobs", files={"file": ("x.png", png())}).headers["location"] for _ in range(12)]
     for name in ("worker", "redis"):
         part = next(part for part in system.parts if part.name == name)
@@ -115,7 +115,7 @@ def test_killing_the_worker_and_redis_loses_nothing(system: System, client: http
 
 
 def test_a_batch_outlives_the_death_of_every_process_and_repeats_nothing(
-    system: System, client: httpx.Client
+    system: Supervisor, client: httpx.Client
 ) -> None:
     called: list[str] = []
 
@@ -133,7 +133,7 @@ def test_a_batch_outlives_the_death_of_every_process_and_repeats_nothing(
     client.post("/v1/webhooks/secrets/rotate")
     with Client(system.url) as api:
         hook = f"http://127.0.0.1:{server.server_port}/hook"
-        batch = api.submit_batch([png() for _ in range(30)], priority="routine", webhook_url=hook)
+        batch = api.batches.create([png() for _ in range(30)], priority="routine", webhook_url=hook)
         for name in ("courier", "worker", "redis", "gateway"):
             part = next(part for part in system.parts if part.name == name)
             assert part.process
@@ -141,9 +141,9 @@ def test_a_batch_outlives_the_death_of_every_process_and_repeats_nothing(
             part.process.wait()
             time.sleep(0.3)
             part.start()
-        *_, last = api.batch_progress(batch, timeout=150)
+        *_, last = api.batches.progress(batch, timeout=150)
         assert last.counts == {"succeeded": 30, "open": 0}
-        results = list(api.batch_results(batch))
+        results = list(api.batches.results(batch))
         assert len({job.id for job in results}) == 30 and all(job.report for job in results)
     give_up = time.monotonic() + 30
     while not called and time.monotonic() < give_up:
@@ -159,7 +159,7 @@ def test_bad_input_leaves_the_service_alive(client: httpx.Client) -> None:
     assert client.post("/explain", files={"file": ("x.png", whole)}).status_code == 200
 
 
-def test_every_stage_of_a_job_is_measured(system: System, client: httpx.Client) -> None:
+def test_every_stage_of_a_job_is_measured(system: Supervisor, client: httpx.Client) -> None:
     assert client.post("/explain", files={"file": ("x.png", png())}).status_code == 200
     worker = httpx.get(system.metrics["worker"]).text
     for stage in ("queued", "decode", "prefill", "generate", "total"):

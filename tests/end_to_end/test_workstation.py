@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from emx_shared.api_keys import KeyRing
 from emx_shared.store.directory import DirectoryStore
-from explainmyxray.supervisor import System, free_port
+from explainmyxray.supervisor import Supervisor, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPORT_MS = 60_000
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, system: System) -> Iterator[Page]:
+def page(browser: Browser, system: Supervisor) -> Iterator[Page]:
     """The workstation, freshly opened. Errors on the console fail the test, a refused policy among them."""
     context = browser.new_context(viewport={"width": 1360, "height": 860}, color_scheme="light")
     opened = context.new_page()
@@ -110,7 +110,7 @@ def test_the_theme_changes_and_is_remembered(page: Page) -> None:
     assert background() == dark
 
 
-def test_an_uploaded_file_is_read(page: Page, system: System) -> None:
+def test_an_uploaded_file_is_read(page: Page, system: Supervisor) -> None:
     from support.paths import ROOT
 
     page.set_input_files("#file", ROOT / "models" / "demo" / "sample.png")
@@ -127,7 +127,7 @@ def test_a_damaged_file_gets_a_sentence_and_the_next_one_works(page: Page, tmp_p
     analyse_demo(page)
 
 
-def test_the_api_documentation_needs_no_other_host(page: Page, system: System) -> None:
+def test_the_api_documentation_needs_no_other_host(page: Page, system: Supervisor) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{system.url}/docs")

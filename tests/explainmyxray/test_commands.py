@@ -21,17 +21,19 @@ from typer.testing import CliRunner, Result
 
 from emx_shared.api_keys import SCOPES, KeyRing
 from emx_shared.contracts.report import Report
-from emx_shared.contracts.states import JobState
-from emx_shared.ledger import advance_batch, cancel
-from emx_shared.settings import settings
+from emx_shared.ledger import cancel, expand
+from emx_shared.ledger.records import JobState
+from emx_shared.settings import Settings, settings
 from emx_shared.store.directory import DirectoryStore
+from explainmyxray.cli import doctor_checks
 from explainmyxray.cli.main import app
+from support.gateway import RunningGateway, StartGateway
 
 EMX = [sys.executable, "-m", "explainmyxray"]
 
 
 @pytest.fixture(autouse=True)
-def _at_the_gateway(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _at_the_gateway(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("EMX_URL", gateway.url)
     monkeypatch.delenv("EMX_API_KEY", raising=False)
     monkeypatch.setattr("explainmyxray.cli.terminal.console.width", 200)
@@ -52,7 +54,7 @@ def lines(result: Result) -> list[Any]:
 
 
 @pytest.fixture
-def worker(gateway: Any) -> Iterator[None]:
+def worker(gateway: RunningGateway) -> Iterator[None]:
     """Reads whatever waits, until the test is over."""
     over = threading.Event()
 
@@ -70,7 +72,7 @@ def worker(gateway: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def folder(gateway: Any, tmp_path: Path) -> Path:
+def folder(gateway: RunningGateway, tmp_path: Path) -> Path:
     """Three images, one that is none, and something else."""
     made = tmp_path / "scans"
     (made / "more").mkdir(parents=True)
@@ -141,7 +143,7 @@ def test_a_server_that_is_not_there_is_a_sentence(folder: Path) -> None:
 # jobs
 
 
-def test_jobs_are_listed_shown_cancelled_and_erased(gateway: Any) -> None:
+def test_jobs_are_listed_shown_cancelled_and_erased(gateway: RunningGateway) -> None:
     study = uuid.uuid4().hex
     first, second = (gateway.submit(gateway.png(), study=study).json()["id"] for _ in range(2))
     gateway.read_by_a_worker(first)
@@ -163,8 +165,8 @@ def test_jobs_are_listed_shown_cancelled_and_erased(gateway: Any) -> None:
     assert emx("jobs", "list", "--state", "lost", ok=False).exit_code == 2
 
 
-def written_by_a_worker(gateway: Any, job: str) -> None:
-    while not gateway.ledger.redis.live_text.watched_among([job]):
+def written_by_a_worker(gateway: RunningGateway, job: str) -> None:
+    while not gateway.ledger.index.watched([job]):
         time.sleep(0.02)
     gateway.ledger.redis.live_text.append_text(job, "FINDINGS: There", 0)
     gateway.ledger.redis.live_text.append_text(job, " is fluid.", 15)
@@ -172,7 +174,7 @@ def written_by_a_worker(gateway: Any, job: str) -> None:
     gateway.read_by_a_worker(job)
 
 
-def test_a_job_is_watched_while_it_is_written(gateway: Any) -> None:
+def test_a_job_is_watched_while_it_is_written(gateway: RunningGateway) -> None:
     for options in ((), ("--json",)):
         job = gateway.submit(gateway.png()).json()["id"]
         worker = threading.Thread(target=written_by_a_worker, args=(gateway, job))
@@ -195,7 +197,7 @@ def test_a_job_is_watched_while_it_is_written(gateway: Any) -> None:
 # batch
 
 
-def courier(gateway: Any, batch: str) -> None:
+def courier(gateway: RunningGateway, batch: str) -> None:
     """Makes jobs of a batch's items, has them read, and ends the batch."""
     advance_batch(gateway.ledger, batch)
     for item in gateway.client.get(f"/v1/batches/{batch}/items").json()["items"]:
@@ -204,7 +206,7 @@ def courier(gateway: Any, batch: str) -> None:
     advance_batch(gateway.ledger, batch)
 
 
-def test_a_batch_is_submitted_followed_and_fetched(gateway: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_batch_is_submitted_followed_and_fetched(gateway: RunningGateway, folder: Path, tmp_path: Path) -> None:
     (folder / "c.jpg").unlink()
     (made,) = lines(emx("batch", "submit", folder, "--priority", "routine", "--json"))
     assert made["total"] == 3
@@ -221,7 +223,9 @@ def test_a_batch_is_submitted_followed_and_fetched(gateway: Any, folder: Path, t
     assert "already ended" in emx("batch", "cancel", made["id"], ok=False).stderr
 
 
-def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(gateway: Any, folder: Path) -> None:
+def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(
+    gateway: RunningGateway, folder: Path
+) -> None:
     (made,) = lines(emx("batch", "submit", folder, "--json"))
     courier(gateway, made["id"])
     assert "3 succeeded" in emx("batch", "status", made["id"]).stdout
@@ -271,7 +275,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_missing_key_is_explained(
-    redis_url: str, tmp_path: Path, start_gateway: Any, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = emx("keys", "create", "--store", f"file:{tmp_path}", "--scope", "submit").stdout.strip()
     with start_gateway(redis_url, tmp_path) as locked:
@@ -311,7 +315,7 @@ def until(true: Callable[[], Any], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_webhooks_are_forwarded_to_this_machine(gateway: Any) -> None:
+def test_webhooks_are_forwarded_to_this_machine(gateway: RunningGateway) -> None:
     secret = gateway.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
     endpoint = Endpoint()
     command = [*EMX, "listen", "--forward", endpoint.url]
@@ -345,7 +349,7 @@ def checks(*, ok: bool) -> dict[str, Any]:
 
 
 def test_the_doctor_finds_what_is_well_and_what_is_not(
-    gateway: Any, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+    gateway: RunningGateway, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
 ) -> None:
     monkeypatch.setenv("EMX_REDIS", redis_url)
     monkeypatch.setenv("EMX_STORE", f"file:{tmp_path}")
@@ -383,6 +387,17 @@ def test_the_doctor_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "new").exists()
 
 
+def test_the_doctor_says_how_to_get_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EMX_MODEL", raising=False)
+    monkeypatch.setattr("explainmyxray.cli.doctor_checks.DEMO_MODEL", tmp_path / "demo")
+    missing = doctor_checks.model(Settings(model=str(tmp_path / "demo")))
+    assert (missing.status, "demo model is missing" in missing.found) == ("fail", True)
+    assert "git checkout HEAD -- models/demo" in missing.todo and "pip install" in missing.todo
+    assert "unset" not in missing.todo and missing.todo.count(". ") == 0
+    other = doctor_checks.model(Settings(model=str(tmp_path / "other")))
+    assert "unset it" in other.todo
+
+
 # The program
 
 
@@ -398,7 +413,7 @@ def test_help_is_quick_and_reading_by_a_server_needs_no_torch(folder: Path) -> N
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_as_a_process_stdout_is_json_and_nothing_else(gateway: Any) -> None:
+def test_as_a_process_stdout_is_json_and_nothing_else(gateway: RunningGateway) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
     done = subprocess.run([*EMX, "jobs", "show", job, "--json"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -415,7 +430,7 @@ def test_the_shell_completes_commands() -> None:
         assert name in done.stdout.split()
 
 
-def test_cancelling_needs_no_worker(gateway: Any) -> None:
+def test_cancelling_needs_no_worker(gateway: RunningGateway) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
     cancel(gateway.ledger, job)
     assert "already ended" not in emx("jobs", "cancel", job).stderr

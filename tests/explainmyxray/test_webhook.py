@@ -4,13 +4,13 @@ import base64
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from explainmyxray import verify_webhook
 from explainmyxray.client import BadWebhook
+from support.gateway import RunningGateway
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 FORMER = "whsec_" + base64.b64encode(b"f" * 32).decode()
@@ -83,7 +83,7 @@ def test_a_secret_that_is_none_is_told() -> None:
         verify_webhook("whsec_???", signed(SECRET), BODY)
 
 
-def test_what_the_gateway_signs_is_believed(gateway: Any) -> None:
+def test_what_the_gateway_signs_is_believed(gateway: RunningGateway) -> None:
     from emx_gateway.courier.sender import Sender
 
     secret = gateway.client.post("/v1/webhooks/secrets/rotate").json()["secret"]

@@ -5,9 +5,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 
@@ -16,22 +18,31 @@ from emx_gateway.auth.authenticator import NOTICED_AFTER
 from emx_shared.api_keys import BadKeyRequest, KeyRing
 from emx_shared.ledger import advance_batch
 from emx_shared.store.directory import DirectoryStore
+from support.gateway import RunningGateway, StartGateway
+
+
+@dataclass
+class GatewayOfNorth(RunningGateway):
+    ring: KeyRing
+    audit: Path
+    key: str
 
 
 @pytest.fixture(scope="module")
-def north(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+def north(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: StartGateway
+) -> Iterator[GatewayOfNorth]:
     """A gateway with keys of the tenants north and south; it knocks with north's. Beyond loopback, too."""
     folder = tmp_path_factory.mktemp("keyed")
     ring = KeyRing(DirectoryStore(folder / "store"))
     _, key = ring.create("north", name="the ward's")
     with start_gateway(redis_url, folder / "store", EMX_AUDIT_LOG=str(folder / "audit.jsonl")) as made:
         made.client.headers["Authorization"] = f"Bearer {key}"
-        made.ring, made.audit, made.key = ring, folder / "audit.jsonl", key
-        yield made
+        yield GatewayOfNorth(made.client, made.ledger, ring, folder / "audit.jsonl", key)
 
 
 @contextmanager
-def using(gateway: Any, key: str) -> Iterator[Any]:
+def using(gateway: RunningGateway, key: str) -> Iterator[httpx.Client]:
     before = gateway.client.headers["Authorization"]
     gateway.client.headers["Authorization"] = f"Bearer {key}"
     try:
@@ -40,7 +51,7 @@ def using(gateway: Any, key: str) -> Iterator[Any]:
         gateway.client.headers["Authorization"] = before
 
 
-def test_without_a_good_key_nothing_is_shown(north: Any) -> None:
+def test_without_a_good_key_nothing_is_shown(north: GatewayOfNorth) -> None:
     where = north.submit(north.png()).headers["location"]
     for shown in ("emx_000000000000_" + "x" * 43, "nonsense", north.key[:-1] + "~"):
         with using(north, shown) as client:
@@ -53,7 +64,7 @@ def test_without_a_good_key_nothing_is_shown(north: Any) -> None:
         assert north.client.get(path, headers={"Authorization": ""}).status_code == 200
 
 
-def test_another_tenants_jobs_do_not_exist(north: Any) -> None:
+def test_another_tenants_jobs_do_not_exist(north: GatewayOfNorth) -> None:
     north_job = north.submit(north.png(), patient="p1").json()["id"]
     _, south = north.ring.create("south")
     with using(north, south) as client:
@@ -71,7 +82,7 @@ def test_another_tenants_jobs_do_not_exist(north: Any) -> None:
     assert north.client.get(f"/v1/jobs/{north_job}").json()["state"] == "queued"
 
 
-def test_a_repeated_idempotency_key_is_the_tenants_own(north: Any) -> None:
+def test_a_repeated_idempotency_key_is_the_tenants_own(north: GatewayOfNorth) -> None:
     data, header = north.png(), {"Idempotency-Key": "the same"}
     _, south = north.ring.create("south")
     first = north.client.post("/v1/jobs", files={"file": data}, headers=header).json()["id"]
@@ -81,7 +92,7 @@ def test_a_repeated_idempotency_key_is_the_tenants_own(north: Any) -> None:
     assert first == again != other
 
 
-def test_a_key_can_do_what_its_scopes_say(north: Any) -> None:
+def test_a_key_can_do_what_its_scopes_say(north: GatewayOfNorth) -> None:
     job = north.submit(north.png()).json()["id"]
     _, reads = north.ring.create("north", ("read",))
     _, submits = north.ring.create("north", ("submit",))
@@ -94,7 +105,7 @@ def test_a_key_can_do_what_its_scopes_say(north: Any) -> None:
         north.problem(client.get(f"/v1/jobs/{job}"), 403, "out-of-scope")
 
 
-def test_a_revoked_key_is_out_within_seconds(north: Any) -> None:
+def test_a_revoked_key_is_out_within_seconds(north: GatewayOfNorth) -> None:
     key, text = north.ring.create("north")
     with using(north, text) as client:
         assert client.get("/v1/jobs").status_code == 200
@@ -103,7 +114,7 @@ def test_a_revoked_key_is_out_within_seconds(north: Any) -> None:
         north.problem(client.get("/v1/jobs"), 401, "unauthenticated")
 
 
-def test_who_did_what_is_written_down_and_nothing_of_a_patient(north: Any) -> None:
+def test_who_did_what_is_written_down_and_nothing_of_a_patient(north: GatewayOfNorth) -> None:
     job = north.submit(north.png(), patient="Jane Doe", study="accession 7", metadata='{"a": "secret"}').json()[
         "id"
     ]
@@ -140,7 +151,7 @@ def test_a_key_that_cannot_be_is_refused(tmp_path: Path, tenant: str, scopes: An
 
 
 def test_a_tenant_that_is_too_quick_is_told_when_to_come_back(
-    redis_url: str, tmp_path: Path, start_gateway: Any
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
 ) -> None:
     with start_gateway(redis_url, tmp_path, EMX_READ_LIMIT="5/minute") as gateway:
         answers = [gateway.client.get("/v1/jobs") for _ in range(7)]
@@ -151,7 +162,7 @@ def test_a_tenant_that_is_too_quick_is_told_when_to_come_back(
         assert gateway.submit(gateway.png()).status_code == 202
 
 
-def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway: StartGateway) -> None:
     with start_gateway(redis_url, tmp_path, EMX_DAILY_QUOTA="3") as gateway:
         gateway.ledger.redis.connection.client.flushall()
         assert gateway.submit(gateway.png()).status_code == 202
@@ -163,7 +174,9 @@ def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway:
         gateway.problem(gateway.submit(gateway.png()), 429, "quota-exceeded")
 
 
-def test_a_full_queue_refuses_and_writes_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+def test_a_full_queue_refuses_and_writes_nothing(
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
+) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="2") as gateway:
         gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
         for _ in range(2):
@@ -176,7 +189,7 @@ def test_a_full_queue_refuses_and_writes_nothing(redis_url: str, tmp_path: Path,
 
 
 def test_other_origins_get_in_only_where_they_are_named(
-    redis_url: str, tmp_path: Path, start_gateway: Any
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
 ) -> None:
     origin = {"Origin": "https://viewer.example"}
     with start_gateway(redis_url, tmp_path, EMX_CORS_ORIGINS='["https://viewer.example"]') as gateway:
@@ -188,7 +201,7 @@ def test_other_origins_get_in_only_where_they_are_named(
         assert "access-control-allow-origin" not in other.headers
 
 
-def test_by_default_no_other_origin_gets_in(gateway: Any) -> None:
+def test_by_default_no_other_origin_gets_in(gateway: RunningGateway) -> None:
     answer = gateway.client.get("/v1/jobs", headers={"Origin": "https://viewer.example"})
     assert "access-control-allow-origin" not in answer.headers
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -201,7 +214,7 @@ def test_no_endpoint_has_its_body_read_before_it_is_known_who_calls() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/v1/webhooks/ping", "/explain"])
-def test_a_stranger_is_turned_away_before_the_body_is_sent(north: Any, path: str) -> None:
+def test_a_stranger_is_turned_away_before_the_body_is_sent(north: GatewayOfNorth, path: str) -> None:
     host, port = north.client.base_url.host, north.client.base_url.port
     with socket.create_connection((host, port), timeout=10) as stranger:
         head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
@@ -209,7 +222,7 @@ def test_a_stranger_is_turned_away_before_the_body_is_sent(north: Any, path: str
         assert stranger.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
-def test_json_has_a_bound_of_its_own(north: Any) -> None:
+def test_json_has_a_bound_of_its_own(north: GatewayOfNorth) -> None:
     long = {"upload": "x" * 300_000}
     for path in ("/v1/jobs", "/v1/webhooks/ping"):
         north.problem(north.client.post(path, json=long), 413, "body-too-large")
@@ -227,7 +240,7 @@ def test_json_has_a_bound_of_its_own(north: Any) -> None:
     ],
 )
 def test_without_keys_pages_of_other_sites_are_turned_away(
-    gateway: Any, headers: dict[str, str], kind: str
+    gateway: RunningGateway, headers: dict[str, str], kind: str
 ) -> None:
     gateway.problem(gateway.client.get("/v1/jobs", headers=headers), 403, kind)
     refused = gateway.client.post(
@@ -237,7 +250,7 @@ def test_without_keys_pages_of_other_sites_are_turned_away(
 
 
 def test_without_keys_this_machines_pages_and_named_hosts_are_answered(
-    redis_url: str, tmp_path: Path, start_gateway: Any
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
 ) -> None:
     named = {"EMX_ALLOWED_HOSTS": '["xray.ward.example"]', "EMX_CORS_ORIGINS": '["https://viewer.example"]'}
     with start_gateway(redis_url, tmp_path, **named) as gateway:
@@ -252,12 +265,14 @@ def test_without_keys_this_machines_pages_and_named_hosts_are_answered(
             assert gateway.client.get("/v1/jobs", headers=headers).status_code == 200
 
 
-def test_with_a_key_any_host_and_page_may_call(north: Any) -> None:
+def test_with_a_key_any_host_and_page_may_call(north: GatewayOfNorth) -> None:
     headers = {"Host": "xray.ward.example", "Origin": "https://else.example"}
     assert north.client.get("/v1/jobs", headers=headers).status_code == 200
 
 
-def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+def test_what_was_submitted_before_costs_nothing(
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
+) -> None:
     limits = {"EMX_DAILY_QUOTA": "4", "EMX_MAX_QUEUED_PER_TENANT": "1"}
     with start_gateway(redis_url, tmp_path, **limits) as gateway:
         gateway.ledger.redis.connection.client.flushall()
@@ -273,7 +288,7 @@ def test_what_was_submitted_before_costs_nothing(redis_url: str, tmp_path: Path,
         gateway.problem(gateway.client.post(retry), 429, "quota-exceeded")
 
 
-def test_a_cancelled_job_waits_no_more(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+def test_a_cancelled_job_waits_no_more(redis_url: str, tmp_path: Path, start_gateway: StartGateway) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="1") as gateway:
         gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
         first = gateway.submit(gateway.png()).headers["location"]

@@ -12,12 +12,13 @@ from emx_gateway.services.batch_items import item_page
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import advance_batch, object_keys
 from emx_shared.ledger.batches.manifest_pages import item_id
-from support.mortality import as_courier
+from emx_shared.ledger.records import JobState
+from support.gateway import RunningGateway
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 
 
-def put(gateway: Any, count: int) -> list[str]:
+def put(gateway: RunningGateway, count: int) -> list[str]:
     """Images that the operator put into the store, as a manifest names them."""
     folder = uuid.uuid4().hex
     for number in range(count):
@@ -25,7 +26,7 @@ def put(gateway: Any, count: int) -> list[str]:
     return [f"import:{folder}/{number}.png" for number in range(count)]
 
 
-def test_files_are_accepted_whole_or_not_at_all(gateway: Any) -> None:
+def test_files_are_accepted_whole_or_not_at_all(gateway: RunningGateway) -> None:
     good = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
     accepted = gateway.client.post("/v1/batches", files=good, data={"priority": "routine"})
     assert accepted.status_code == 202
@@ -42,7 +43,7 @@ def test_files_are_accepted_whole_or_not_at_all(gateway: Any) -> None:
     gateway.problem(gateway.client.post("/v1/batches", files={"other": b"x"}), 422, "invalid-request")
 
 
-def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: Any) -> None:
+def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: RunningGateway) -> None:
     one, two = put(gateway, 2)
     manifest = f"image,name,arm\n{one},first,control\n{two},second,\nimport:missing.png,third,x\n"
     accepted = gateway.client.post("/v1/batches", content=manifest, headers=CSV, params={"priority": "stat"})
@@ -81,7 +82,7 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: Any) -> Non
     gateway.problem(gateway.client.post(f"{where}/pause"), 409, "already-ended")
 
 
-def test_a_batch_can_rest_and_be_given_up(gateway: Any) -> None:
+def test_a_batch_can_rest_and_be_given_up(gateway: RunningGateway) -> None:
     rows = "".join(json.dumps({"image": image}) + "\n" for image in put(gateway, 3))
     where = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).headers["location"]
     assert gateway.client.post(f"{where}/pause").json()["state"] == "paused"
@@ -92,7 +93,7 @@ def test_a_batch_can_rest_and_be_given_up(gateway: Any) -> None:
     gateway.problem(gateway.client.get("/v1/batches/unknown"), 404, "no-such-batch")
 
 
-def test_a_hundred_thousand_rows_are_accepted_in_one_request(gateway: Any) -> None:
+def test_a_hundred_thousand_rows_are_accepted_in_one_request(gateway: RunningGateway) -> None:
     def rows() -> Any:
         for number in range(100_000):
             yield f'{{"image": "import:{number}.png"}}\n'.encode()
@@ -125,14 +126,14 @@ def test_a_hundred_thousand_rows_are_accepted_in_one_request(gateway: Any) -> No
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_with_the_row(
-    gateway: Any, headers: dict[str, str], content: bytes, where: str
+    gateway: RunningGateway, headers: dict[str, str], content: bytes, where: str
 ) -> None:
     answer = gateway.client.post("/v1/batches", content=content, headers=headers)
     gateway.problem(answer, 422, "invalid-request")
     assert answer.json()["errors"][0]["where"].startswith(where)
 
 
-def test_a_repeated_key_gives_the_same_batch(gateway: Any) -> None:
+def test_a_repeated_key_gives_the_same_batch(gateway: RunningGateway) -> None:
     rows, headers = b'{"image": "import:a.png"}\n', {**NDJSON, "Idempotency-Key": uuid.uuid4().hex}
     first, again = (
         gateway.client.post("/v1/batches", content=rows, headers=headers).json()["id"] for _ in range(2)
@@ -142,7 +143,7 @@ def test_a_repeated_key_gives_the_same_batch(gateway: Any) -> None:
     gateway.problem(other, 409, "idempotency-conflict")
 
 
-def test_a_batch_is_erased_with_all_that_it_brought(gateway: Any) -> None:
+def test_a_batch_is_erased_with_all_that_it_brought(gateway: RunningGateway) -> None:
     files = [("files", ("a.png", gateway.png())), ("files", ("b.png", gateway.png()))]
     where = gateway.client.post("/v1/batches", files=files).headers["location"]
     id = where.rpartition("/")[2]
@@ -159,7 +160,9 @@ def test_a_batch_is_erased_with_all_that_it_brought(gateway: Any) -> None:
     )
 
 
-def test_items_of_one_state_are_found_page_by_page(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_of_one_state_are_found_page_by_page(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = "".join(f'{{"image": "import:missing", "name": "{n}"}}\n' for n in range(1200))
     id = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).json()["id"]
     advance_batch(gateway.ledger, id)

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 from PIL import Image
 
+from support.gateway import RunningGateway
 
-def test_a_study_is_accepted_polled_and_shown(gateway: Any) -> None:
+
+def test_a_study_is_accepted_polled_and_shown(gateway: RunningGateway) -> None:
     accepted = gateway.submit(gateway.png())
     assert accepted.status_code == 202
     where = accepted.headers["location"]
@@ -34,19 +35,19 @@ def test_a_study_is_accepted_polled_and_shown(gateway: Any) -> None:
     gateway.problem(gateway.client.get(where), 404, "no-such-job")
 
 
-def test_a_job_can_be_cancelled(gateway: Any) -> None:
+def test_a_job_can_be_cancelled(gateway: RunningGateway) -> None:
     where = gateway.submit(gateway.png()).headers["location"]
     assert gateway.client.post(f"{where}/cancel").json()["state"] == "cancelled"
     assert gateway.client.get(where).json()["state"] == "cancelled"
 
 
-def test_explain_says_where_the_job_goes_on_when_it_takes_too_long(gateway: Any) -> None:
+def test_explain_says_where_the_job_goes_on_when_it_takes_too_long(gateway: RunningGateway) -> None:
     answer = gateway.client.post("/explain", files={"file": ("x.png", gateway.png())})
     gateway.problem(answer, 504, "still-running")
     assert gateway.client.get(answer.headers["location"]).json()["state"] == "queued"
 
 
-def test_bad_input_gets_a_problem_document_and_the_service_lives_on(gateway: Any) -> None:
+def test_bad_input_gets_a_problem_document_and_the_service_lives_on(gateway: RunningGateway) -> None:
     whole = gateway.png(256, 256)
     gateway.problem(gateway.submit(b""), 422, "bad-image")
     gateway.problem(gateway.submit(b"hello, this is text"), 415, "not-an-image")
@@ -64,7 +65,7 @@ def test_bad_input_gets_a_problem_document_and_the_service_lives_on(gateway: Any
     assert gateway.submit(whole).status_code == 202
 
 
-def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: Any) -> None:
+def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: RunningGateway) -> None:
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
@@ -83,13 +84,13 @@ def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: An
     assert gateway.submit(gateway.png()).status_code == 202
 
 
-def test_readiness_names_what_is_missing(gateway: Any) -> None:
+def test_readiness_names_what_is_missing(gateway: RunningGateway) -> None:
     answer = gateway.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"] == {"redis": True, "store": True, "worker": False}
 
 
-def test_metrics_and_documentation_are_served(gateway: Any) -> None:
+def test_metrics_and_documentation_are_served(gateway: RunningGateway) -> None:
     where = gateway.submit(gateway.png()).headers["location"]
     gateway.client.post(f"{where}/cancel")
     text = gateway.client.get("/metrics").text

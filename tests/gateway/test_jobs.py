@@ -5,16 +5,16 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import connect_sse
 
 from emx_shared.ledger import start
+from support.gateway import RunningGateway
 
 
-def test_the_image_may_be_the_body_and_the_options_the_query(gateway: Any) -> None:
+def test_the_image_may_be_the_body_and_the_options_the_query(gateway: RunningGateway) -> None:
     data = gateway.png()
     options = {"priority": "stat", "metadata": '{"site": "north"}', "study": "s", "expires_in": "60"}
     answer = gateway.client.post("/v1/jobs", content=data, headers={"Content-Type": "image/png"}, params=options)
@@ -26,7 +26,7 @@ def test_the_image_may_be_the_body_and_the_options_the_query(gateway: Any) -> No
     assert gateway.client.get(f"{answer.headers['location']}/input").content == data
 
 
-def test_the_image_may_be_uploaded_before(gateway: Any) -> None:
+def test_the_image_may_be_uploaded_before(gateway: RunningGateway) -> None:
     upload = gateway.client.post("/v1/uploads")
     assert upload.status_code == 201
     id, url = upload.json()["id"], upload.json()["url"]
@@ -41,7 +41,7 @@ def test_the_image_may_be_uploaded_before(gateway: Any) -> None:
     gateway.problem(gateway.client.post("/v1/jobs", json={"upload": id}), 422, "no-such-upload")
 
 
-def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: Any) -> None:
+def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: RunningGateway) -> None:
     upload = gateway.client.post("/v1/uploads").json()
     assert httpx.put(upload["url"], content=gateway.png()).status_code == 204
     key = {"Idempotency-Key": uuid.uuid4().hex}
@@ -52,7 +52,7 @@ def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: Any)
     gateway.problem(other, 409, "idempotency-conflict")
 
 
-def test_the_key_of_an_erased_job_says_so(gateway: Any) -> None:
+def test_the_key_of_an_erased_job_says_so(gateway: RunningGateway) -> None:
     key, data = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "image/png"}, gateway.png()
     where = gateway.client.post("/v1/jobs", content=data, headers=key).headers["location"]
     assert gateway.client.delete(where).status_code == 204
@@ -60,13 +60,13 @@ def test_the_key_of_an_erased_job_says_so(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/explain"])
-def test_a_form_in_a_charset_that_does_not_exist_is_refused(gateway: Any, path: str) -> None:
+def test_a_form_in_a_charset_that_does_not_exist_is_refused(gateway: RunningGateway, path: str) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="study"\r\n\r\ny\r\n--x--\r\n'
     kind = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
     gateway.problem(gateway.client.post(path, content=body, headers=kind), 400, "bad-form")
 
 
-def test_an_upload_url_cannot_be_bent(gateway: Any) -> None:
+def test_an_upload_url_cannot_be_bent(gateway: RunningGateway) -> None:
     url = httpx.URL(gateway.client.post("/v1/uploads").json()["url"])
     for change in ({"tenant": "other"}, {"expires": "99999999999"}, {"signature": "0" * 64}):
         gateway.problem(httpx.put(url.copy_merge_params(change), content=b"x"), 403, "bad-upload-url")
@@ -88,13 +88,13 @@ def test_an_upload_url_cannot_be_bent(gateway: Any) -> None:
         ({"unheard_of": "x"}, "body.unheard_of"),
     ],
 )
-def test_an_option_that_does_not_fit_is_named(gateway: Any, fields: dict[str, str], where: str) -> None:
+def test_an_option_that_does_not_fit_is_named(gateway: RunningGateway, fields: dict[str, str], where: str) -> None:
     answer = gateway.submit(gateway.png(), **fields)
     gateway.problem(answer, 422, "invalid-request")
     assert any(error["where"].startswith(where) for error in answer.json()["errors"])
 
 
-def test_a_body_that_is_not_json_is_told(gateway: Any) -> None:
+def test_a_body_that_is_not_json_is_told(gateway: RunningGateway) -> None:
     for content in (b"{", b"[" * 100_000, b"\xff"):
         headers = {"Content-Type": "application/json"}
         gateway.problem(gateway.client.post("/v1/jobs", content=content, headers=headers), 400, "not-json")
@@ -102,7 +102,7 @@ def test_a_body_that_is_not_json_is_told(gateway: Any) -> None:
     gateway.problem(gateway.submit(gateway.png(), metadata="{"), 400, "not-json")
 
 
-def test_a_client_may_prefer_to_wait(gateway: Any) -> None:
+def test_a_client_may_prefer_to_wait(gateway: RunningGateway) -> None:
     def later() -> None:
         while not (waiting := gateway.client.get("/v1/jobs", params={"study": "prefer"}).json()["items"]):
             time.sleep(0.05)
@@ -124,7 +124,7 @@ def test_a_client_may_prefer_to_wait(gateway: Any) -> None:
     assert slow.status_code == 202 and 1 <= time.monotonic() - began < 5
 
 
-def test_a_poll_may_be_long(gateway: Any) -> None:
+def test_a_poll_may_be_long(gateway: RunningGateway) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
     threading.Timer(0.5, gateway.read_by_a_worker, (job,)).start()
     began = time.monotonic()
@@ -134,8 +134,8 @@ def test_a_poll_may_be_long(gateway: Any) -> None:
     gateway.problem(gateway.client.get(f"/v1/jobs/{job}", params={"wait": 61}), 422, "invalid-request")
 
 
-def test_a_job_shows_its_place_and_its_times(gateway: Any) -> None:
-    gateway.ledger.redis.connection.client.delete("pending:stat:default", "turns:stat")
+def test_a_job_shows_its_place_and_its_times(gateway: RunningGateway) -> None:
+    gateway.ledger.index.redis.delete("pending:stat:default", "turns:stat")
     first, second = (gateway.submit(gateway.png(), priority="stat").json() for _ in range(2))
     assert (first["ahead"], second["ahead"], second["attempts"]) == (0, 1, 0)
     assert gateway.ledger.redis.turns.take("stat") == first["id"]
@@ -146,7 +146,7 @@ def test_a_job_shows_its_place_and_its_times(gateway: Any) -> None:
     assert gateway.client.get(f"/v1/jobs/{second['id']}").json()["ahead"] == 0
 
 
-def test_jobs_are_listed_by_pages_and_filters(gateway: Any) -> None:
+def test_jobs_are_listed_by_pages_and_filters(gateway: RunningGateway) -> None:
     study = uuid.uuid4().hex
     made = [gateway.submit(gateway.png(), study=study, priority=p).json()["id"] for p in ("stat", "routine") * 3]
     gateway.client.post(f"/v1/jobs/{made[0]}/cancel")
@@ -169,14 +169,14 @@ def test_jobs_are_listed_by_pages_and_filters(gateway: Any) -> None:
     gateway.problem(gateway.client.get("/v1/jobs", params={"cursor": "x"}), 400, "bad-cursor")
 
 
-def test_listing_shows_no_report(gateway: Any) -> None:
+def test_listing_shows_no_report(gateway: RunningGateway) -> None:
     study = uuid.uuid4().hex
     gateway.read_by_a_worker(gateway.submit(gateway.png(), study=study).json()["id"])
     (item,) = gateway.client.get("/v1/jobs", params={"study": study}).json()["items"]
     assert item["state"] == "succeeded" and item["report"] is None
 
 
-def test_everything_of_a_patient_is_erased_at_once(gateway: Any) -> None:
+def test_everything_of_a_patient_is_erased_at_once(gateway: RunningGateway) -> None:
     patient = uuid.uuid4().hex
     jobs = [gateway.submit(gateway.png(), patient=patient).json()["id"] for _ in range(3)]
     gateway.read_by_a_worker(jobs[0])
@@ -193,7 +193,7 @@ def test_everything_of_a_patient_is_erased_at_once(gateway: Any) -> None:
         assert patient.encode() not in kept and b"There is fluid" not in kept
 
 
-def test_events_tell_the_state_the_text_and_the_end(gateway: Any) -> None:
+def test_events_tell_the_state_the_text_and_the_end(gateway: RunningGateway) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
 
     def work() -> None:

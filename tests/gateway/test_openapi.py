@@ -6,17 +6,17 @@ import sysconfig
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import advance_batch
+from emx_shared.ledger import expand
+from support.gateway import RunningGateway, StartGateway
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
 EXAMPLES = os.environ.get("EMX_TEST_EXAMPLES", "40")
 """Of each operation and phase; more, by hand, take longer."""
 
 
-def test_the_api_is_what_its_schema_says(redis_url: str, tmp_path: Path, start_gateway: Any) -> None:
+def test_the_api_is_what_its_schema_says(redis_url: str, tmp_path: Path, start_gateway: StartGateway) -> None:
     settings = {"EMX_EXPLAIN_TIMEOUT": "5", "EMX_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4}
     with start_gateway(redis_url, tmp_path / "store", **settings) as gateway:
         _, key = KeyRing(gateway.ledger.store).create("north")
@@ -54,7 +54,7 @@ def test_the_api_is_what_its_schema_says(redis_url: str, tmp_path: Path, start_g
     assert found.returncode == 0, found.stdout[-12_000:]
 
 
-def _work(gateway: Any, over: threading.Event) -> None:
+def _work(gateway: RunningGateway, over: threading.Event) -> None:
     """A worker and a courier, as far as clients can tell."""
     while not over.wait(0.05):
         for queue in ("stat", "routine", "backlog"):

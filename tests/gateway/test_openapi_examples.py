@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from emx_gateway.http.problems import MEDIA_TYPE
 from emx_shared.api_keys import SCOPES, KeyRing
 from emx_shared.settings import Settings
 from emx_shared.store.directory import DirectoryStore
+from support.gateway import RunningGateway, StartGateway
 
 BARE = ("image/", "application/pdf", "application/dicom", "application/octet-stream", "text/html", "multipart/")
 """Kinds of content that no example in a document could show; the fields of a form have theirs one by one."""
@@ -26,16 +28,22 @@ def schema(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return create_app(Settings(store=f"file:{store}", redis=redis_url)).openapi()
 
 
+@dataclass
+class KeyedGateway(RunningGateway):
+    keys: dict[str | None, str]
+
+
 @pytest.fixture(scope="module")
-def keyed(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+def keyed(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: StartGateway
+) -> Iterator[KeyedGateway]:
     """A gateway with a key for each set of scopes."""
     store = tmp_path_factory.mktemp("keyed")
     ring = KeyRing(DirectoryStore(store))
-    keys = {None: ring.create("north")[1]}
+    keys: dict[str | None, str] = {None: ring.create("north")[1]}
     keys |= {one: ring.create("north", tuple(s for s in SCOPES if s != one))[1] for one in SCOPES}
     with start_gateway(redis_url, store) as made:
-        made.keys = keys
-        yield made
+        yield KeyedGateway(made.client, made.ledger, keys)
 
 
 def contents(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -56,7 +64,7 @@ def addressed(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
             yield method, str(url), operation
 
 
-def ask(gateway: Any, method: str, url: str, key: str | None = None, **more: Any) -> httpx.Response:
+def ask(gateway: RunningGateway, method: str, url: str, key: str | None = None, **more: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     answer: httpx.Response = gateway.client.request(method, url, headers=headers | more.pop("headers", {}), **more)
     return answer
@@ -122,7 +130,7 @@ def test_every_operation_tells_its_limits_and_when_to_come_back(schema: dict[str
         assert "example" in header or "examples" in header
 
 
-def test_who_may_not_is_told_what_is_documented(schema: dict[str, Any], keyed: Any) -> None:
+def test_who_may_not_is_told_what_is_documented(schema: dict[str, Any], keyed: KeyedGateway) -> None:
     asked = 0
     for method, url, operation in addressed(schema):
         if needed := scope(operation):
@@ -133,7 +141,7 @@ def test_who_may_not_is_told_what_is_documented(schema: dict[str, Any], keyed: A
     assert asked > 30
 
 
-def test_what_is_not_there_is_told_as_documented(schema: dict[str, Any], keyed: Any) -> None:
+def test_what_is_not_there_is_told_as_documented(schema: dict[str, Any], keyed: KeyedGateway) -> None:
     asked = 0
     for method, url, operation in addressed(schema):
         if "404" in operation["responses"]:
@@ -143,7 +151,7 @@ def test_what_is_not_there_is_told_as_documented(schema: dict[str, Any], keyed: 
     assert asked > 20
 
 
-def test_what_does_not_fit_is_told_as_documented(schema: dict[str, Any], keyed: Any) -> None:
+def test_what_does_not_fit_is_told_as_documented(schema: dict[str, Any], keyed: KeyedGateway) -> None:
     asked = set()
     for method, url, operation in addressed(schema):
         example = shown(operation, 422) if "422" in operation["responses"] else {}
@@ -161,7 +169,7 @@ def test_what_does_not_fit_is_told_as_documented(schema: dict[str, Any], keyed: 
     assert asked == {"query", "header", "body"}
 
 
-def test_limits_places_and_waits_are_told_as_documented(schema: dict[str, Any], keyed: Any) -> None:
+def test_limits_places_and_waits_are_told_as_documented(schema: dict[str, Any], keyed: KeyedGateway) -> None:
     headers = schema["components"]["headers"]
     policies = {name: one["value"] for name, one in headers["RateLimit-Policy"]["examples"].items()}
     key = keyed.keys[None]

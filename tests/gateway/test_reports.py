@@ -1,7 +1,6 @@
 """The report in each of its forms."""
 
 import io
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -9,17 +8,18 @@ from pypdf import PdfReader
 
 from emx_gateway.api.report_routes import KINDS
 from emx_gateway.http.negotiation import preferred
+from support.gateway import RunningGateway
 
 
 @pytest.fixture(scope="module")
-def finished(gateway: Any) -> str:
+def finished(gateway: RunningGateway) -> str:
     """Address of a job that has its report."""
     where = str(gateway.submit(gateway.png()).headers["location"])
     gateway.read_by_a_worker(where.rpartition("/")[2])
     return where
 
 
-def test_each_form_is_to_be_had_by_its_ending(gateway: Any, finished: str) -> None:
+def test_each_form_is_to_be_had_by_its_ending(gateway: RunningGateway, finished: str) -> None:
     report = gateway.client.get(f"{finished}/report.json").json()
     assert report["findings"] == "There is fluid."
     text, page, pdf, picture = (
@@ -37,13 +37,13 @@ def test_each_form_is_to_be_had_by_its_ending(gateway: Any, finished: str) -> No
 
 
 @pytest.mark.parametrize(("name", "media"), KINDS.items())
-def test_each_form_is_to_be_had_by_accept(gateway: Any, finished: str, name: str, media: str) -> None:
+def test_each_form_is_to_be_had_by_accept(gateway: RunningGateway, finished: str, name: str, media: str) -> None:
     answer = gateway.client.get(f"{finished}/report", headers={"Accept": f"{media};q=0.9, application/xml"})
     assert answer.status_code == 200
     assert answer.headers["content-type"].partition(";")[0] == media
 
 
-def test_a_form_that_there_is_not_is_no_answer(gateway: Any, finished: str) -> None:
+def test_a_form_that_there_is_not_is_no_answer(gateway: RunningGateway, finished: str) -> None:
     answer = gateway.client.get(f"{finished}/report", headers={"Accept": "application/xml"})
     gateway.problem(answer, 406, "not-acceptable")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from emx_gateway.courier import tasks
 from emx_gateway.courier.sender import Sender
 from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
-from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
+from emx_shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+from support.gateway import RunningGateway, StartGateway
 
 
 class Endpoint:
@@ -58,19 +59,25 @@ def endpoint() -> Iterator[Endpoint]:
     made.close()
 
 
+@dataclass
+class HookedGateway(RunningGateway):
+    audit: Path
+    secret: str
+
+
 @pytest.fixture(scope="module")
-def hooked(redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: Any) -> Iterator[Any]:
+def hooked(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: StartGateway
+) -> Iterator[HookedGateway]:
     folder: Path = tmp_path_factory.mktemp("hooked")
     audit = tmp_path_factory.mktemp("audit") / "audit.jsonl"
     with start_gateway(redis_url, folder, EMX_WEBHOOK_ALLOW_PRIVATE="true", EMX_AUDIT_LOG=str(audit)) as made:
         settings = made.ledger.settings.model_copy(update={"webhook_allow_private": True})
-        made.ledger = replace(made.ledger, settings=settings)
-        made.audit = audit
-        made.secret = made.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
-        yield made
+        secret = made.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
+        yield HookedGateway(made.client, replace(made.ledger, settings=settings), audit, secret)
 
 
-def ended(hooked: Any, endpoint: Endpoint) -> str:
+def ended(hooked: HookedGateway, endpoint: Endpoint) -> str:
     """A job that has its report, and whose webhook is owed; the delivery's id."""
     job = hooked.submit(hooked.png(), webhook_url=endpoint.url).json()["id"]
     hooked.read_by_a_worker(job)
@@ -78,12 +85,12 @@ def ended(hooked: Any, endpoint: Endpoint) -> str:
     return str(line["id"])
 
 
-def send(hooked: Any, delivery: str) -> Any:
+def send(hooked: HookedGateway, delivery: str) -> Any:
     """What the courier does with a delivery that is due."""
     return deliver(hooked.ledger, delivery, Sender(hooked.ledger).send)
 
 
-def test_the_official_client_verifies_what_arrives(hooked: Any, endpoint: Endpoint) -> None:
+def test_the_official_client_verifies_what_arrives(hooked: HookedGateway, endpoint: Endpoint) -> None:
     delivery = ended(hooked, endpoint)
     assert send(hooked, delivery).status == "delivered"
     ((headers, body),) = endpoint.got
@@ -96,7 +103,7 @@ def test_the_official_client_verifies_what_arrives(hooked: Any, endpoint: Endpoi
     assert (line["status"], line["tries"], line["last_answer"]) == ("delivered", 1, "204")
 
 
-def test_after_a_rotation_both_secrets_verify(hooked: Any, endpoint: Endpoint) -> None:
+def test_after_a_rotation_both_secrets_verify(hooked: HookedGateway, endpoint: Endpoint) -> None:
     former, hooked.secret = hooked.secret, hooked.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
     send(hooked, ended(hooked, endpoint))
     ((headers, body),) = endpoint.got
@@ -108,7 +115,7 @@ def test_after_a_rotation_both_secrets_verify(hooked: Any, endpoint: Endpoint) -
     assert secrets.active("another") == []
 
 
-def test_an_event_can_be_sent_again_under_the_id_it_had(hooked: Any, endpoint: Endpoint) -> None:
+def test_an_event_can_be_sent_again_under_the_id_it_had(hooked: HookedGateway, endpoint: Endpoint) -> None:
     delivery = ended(hooked, endpoint)
     hooked.problem(hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver"), 409, "still-owed")
     endpoint.statuses = [410]
@@ -128,13 +135,13 @@ def test_an_event_can_be_sent_again_under_the_id_it_had(hooked: Any, endpoint: E
     hooked.problem(hooked.client.get("/v1/webhooks/deliveries/unknown"), 404, "no-such-delivery")
 
 
-def test_no_redirect_is_followed(hooked: Any, endpoint: Endpoint) -> None:
+def test_no_redirect_is_followed(hooked: HookedGateway, endpoint: Endpoint) -> None:
     endpoint.statuses = [302]
     tried = send(hooked, ended(hooked, endpoint))
     assert (tried.status, tried.last_answer, len(endpoint.got)) == ("owed", "302", 1)
 
 
-def test_an_endpoint_can_be_tried(hooked: Any, endpoint: Endpoint) -> None:
+def test_an_endpoint_can_be_tried(hooked: HookedGateway, endpoint: Endpoint) -> None:
     assert hooked.client.post("/v1/webhooks/ping", json={"url": endpoint.url}).json()["ok"]
     assert Webhook(hooked.secret).verify(endpoint.got[0][1], endpoint.got[0][0])["type"] == "ping"
     endpoint.close()
@@ -145,7 +152,7 @@ def test_an_endpoint_can_be_tried(hooked: Any, endpoint: Endpoint) -> None:
     )
 
 
-def test_a_developer_can_listen(hooked: Any) -> None:
+def test_a_developer_can_listen(hooked: HookedGateway) -> None:
     events: list[Any] = []
 
     def listen() -> None:
@@ -168,7 +175,7 @@ def test_a_developer_can_listen(hooked: Any) -> None:
     assert [line["action"] for line in noted if line["subject"] == job] == ["job.submit", "report.read"]
 
 
-def test_few_endpoints_are_tried_at_a_time(hooked: Any) -> None:
+def test_few_endpoints_are_tried_at_a_time(hooked: HookedGateway) -> None:
     def ping() -> Any:
         return hooked.client.post("/v1/webhooks/ping", json={"url": url})
 
@@ -327,7 +334,7 @@ def test_what_is_allow_listed_is_admitted() -> None:
 
 
 def test_a_name_that_means_another_address_when_connecting_is_refused(
-    hooked: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    hooked: HookedGateway, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: public when it is checked, loopback when it is connected to."""
     answers = ["93.184.216.34", "127.0.0.1"]

@@ -1,4 +1,4 @@
-"""``emx keys``: who may use a server. Works on the server's store, not over HTTP."""
+"""``emx keys``: who may use a server. It works on the server's store, not over HTTP."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ScopeName(StrEnum):
-    """Those of emx_shared.api_keys, known here without importing it."""
+    """The scopes in emx_shared.api_keys, without importing it."""
 
     SUBMIT = "submit"
     READ = "read"
@@ -25,9 +25,10 @@ class ScopeName(StrEnum):
 
 keys = typer.Typer(
     no_args_is_help=True,
-    help="API keys of a server, which lie in its store. Once there is one, nobody gets in without.\n\n"
-    "The store is that of EMX_STORE or --store. `emx up` keeps its own under data/store: "
-    "EMX_STORE=file:data/store, in the folder where it was started.",
+    help="Create, list and revoke API keys, which are kept in the server's store. Once a key exists, every "
+    "request needs a key.\n\n"
+    "The store is EMX_STORE or --store. `emx up` keeps its store in data/store: EMX_STORE=file:data/store, in the "
+    "folder where it was started.",
 )
 
 Store = Annotated[
@@ -38,38 +39,38 @@ Store = Annotated[
 
 @keys.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose jobs it sees")] = "default",
+    tenant: Annotated[str, typer.Option(help="Tenant whose jobs the key can reach")] = "default",
     scope: Annotated[
         list[ScopeName] | None,
-        typer.Option(help="What it may do; may be given more than once. Default: all", show_default=False),
+        typer.Option(help="What the key allows; can be repeated. Default: every scope", show_default=False),
     ] = None,
-    name: Annotated[str, typer.Option(help="What you know it by")] = "",
+    name: Annotated[str, typer.Option(help="Your name for the key")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create a key and print it. It can't be shown again."""
     from emx_shared.api_keys import SCOPES
 
     with _ring(store, new=True) as ring:
-        key, text = ring.create(tenant, tuple(one.value for one in scope) if scope else SCOPES, name)
+        key, text = ring.create(tenant, tuple(each.value for each in scope) if scope else SCOPES, name)
     if json:
-        print_line({**_shown(key), "key": text})
+        print_line({**_public(key), "key": text})
         return
     print(text)
     errors.print(f"Key {key.id} of tenant {key.tenant}: {', '.join(key.scopes)}. It can't be shown again.")
-    errors.print("Use it: EMX_API_KEY=…, or the header Authorization: Bearer …")
+    errors.print("Use it as EMX_API_KEY=…, or in the header Authorization: Bearer …")
 
 
 @keys.command("list")
 def list_keys(store: Store = None, json: Json = False) -> None:
-    """All keys, the revoked ones too."""
+    """List all keys, including revoked keys."""
     from rich.table import Table
 
     with _ring(store) as ring:
         found = ring.list()
     if json:
         for key in found:
-            print_line(_shown(key))
+            print_line(_public(key))
         return
     table = Table("id", "tenant", "scopes", "name", "created", "revoked")
     for key in found:
@@ -85,15 +86,15 @@ def revoke(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Make a key worthless, within five seconds."""
+    """Revoke a key. Gateways refuse it within five seconds."""
     with _ring(store) as ring:
         key = ring.revoke(id)
-    print_line(_shown(key)) if json else console.print(f"Key {key.id} of tenant {key.tenant} is revoked.")
+    print_line(_public(key)) if json else console.print(f"Key {key.id} of tenant {key.tenant} is revoked.")
 
 
 @contextmanager
 def _ring(store: str | None, new: bool = False) -> "Iterator[KeyRing]":
-    """``new``: a store that isn't there is made. Raises typer.Exit."""
+    """Open the keys of a store; ``new`` makes a store that doesn't exist. Raises typer.Exit."""
     from emx_shared.api_keys import BadKeyRequest, KeyRing
     from emx_shared.settings import settings
     from emx_shared.store import StoreError, open_store
@@ -101,7 +102,7 @@ def _ring(store: str | None, new: bool = False) -> "Iterator[KeyRing]":
 
     chosen = settings().model_copy(update={"store": store} if store else {})
     if not new and (folder := folder_of(chosen.store)) and not folder.is_dir():
-        raise refused(f"There is no store at {folder}: EMX_STORE, or --store.")
+        raise refused(f"There is no store at {folder}. Name the server's store with EMX_STORE or --store.")
     try:
         yield KeyRing(open_store(chosen))
     except BadKeyRequest as error:
@@ -109,8 +110,8 @@ def _ring(store: str | None, new: bool = False) -> "Iterator[KeyRing]":
     except ImportError as error:
         raise refused(f"This store needs more packages ({error}): pip install 'explainmyxray[service]'") from None
     except StoreError as error:
-        raise refused(f"{error} The store is {chosen.store}: EMX_STORE, or --store.") from None
+        raise refused(f"{error} The store is {chosen.store}. Name another with EMX_STORE or --store.") from None
 
 
-def _shown(key: "ApiKey") -> dict[str, object]:
+def _public(key: "ApiKey") -> dict[str, object]:
     return key.model_dump(mode="json", exclude={"digest"})

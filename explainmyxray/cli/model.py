@@ -1,4 +1,4 @@
-"""``emx model``: what a model needs, and getting it."""
+"""``emx model``: what a model needs of this machine, and how to download it."""
 
 import json as jsonlib
 import os
@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from emx_shared.errors import ExplainMyXrayError
 from explainmyxray.cli.terminal import console, errors, refused
 
 if TYPE_CHECKING:
     from emx_worker.model.footprint import Footprint
 
-model = typer.Typer(no_args_is_help=True, help="What a model needs of this machine, and getting it.")
+model = typer.Typer(no_args_is_help=True, help="Check what a model needs of this machine, and download it.")
 
 MEDGEMMA = "google/medgemma-4b-it"
 GATED = (
     "MedGemma is free to use under the Health AI Developer Foundations terms, which have to be accepted once:\n"
     "  1. Sign in to huggingface.co and accept them on https://huggingface.co/{name}\n"
-    "  2. Make a token with read access under Settings, Access Tokens, and give it here: HF_TOKEN=hf_… , or "
+    "  2. Make a token with read access under Settings, Access Tokens, and set it here: HF_TOKEN=hf_… , or "
     "`hf auth login`\n"
-    "Without network here: run `emx model pull` where there is one, copy the folder, and set EMX_MODEL to it."
+    "If this machine has no network: run `emx model pull` on another, copy the folder, and set EMX_MODEL to it."
 )
 
 
-class Unavailable(RuntimeError):
-    """The hub, or the model on it, can't be reached; the text says what to do."""
+class HubUnavailable(ExplainMyXrayError, RuntimeError):
+    """The Hugging Face hub, or the model on it, can't be reached; the text says what to do."""
 
 
 @model.command()
@@ -35,23 +36,23 @@ def check(
     name: Annotated[str, typer.Argument(help="Hub id or checkpoint directory")] = MEDGEMMA,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
 ) -> None:
-    """Say what would be downloaded, the memory needed, and whether this machine can. Exit code 1: it can't."""
+    """Check whether this machine can run a model, and what it would download. The exit code is 1 if it can't."""
     try:
-        with errors.status("Looking"):
+        with errors.status("Checking"):
             found = examine(name)
-    except (Unavailable, RuntimeError) as error:
+    except (HubUnavailable, RuntimeError) as error:
         raise refused(error) from None
     if json:
         print(jsonlib.dumps(found, indent=2))
     else:
         table = Table("", "GB", title=f"{name}: {found['parameters'] / 1e9:.2f} billion parameters")
         table.add_row("to download", f"{found['to_download'] / 1e9:.1f}")
-        table.add_row("disk free there", f"{found['disk_free'] / 1e9:.1f}")
+        table.add_row("disk space free for it", f"{found['disk_free'] / 1e9:.1f}")
         table.add_row("memory, int4 on the CPU", f"{found['memory']['int4'] / 1e9:.1f}")
         table.add_row("memory, NF4 on CUDA", f"{found['memory']['nf4'] / 1e9:.1f}")
-        table.add_row("memory free here", f"{found['memory_free'] / 1e9:.1f}")
+        table.add_row("memory free", f"{found['memory_free'] / 1e9:.1f}")
         if found["cuda_free"]:
-            table.add_row("CUDA memory free here", f"{found['cuda_free'] / 1e9:.1f}")
+            table.add_row("CUDA memory free", f"{found['cuda_free'] / 1e9:.1f}")
         console.print(table)
         for reason in found["obstacles"]:
             console.print(f"[red]{reason}[/]")
@@ -68,7 +69,7 @@ def pull(
     name: Annotated[str, typer.Argument(help="Hub id")] = MEDGEMMA,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag; default: the newest")] = None,
 ) -> None:
-    """Download a model into the shared Hugging Face cache; begun again, it goes on where it stopped."""
+    """Download a model into the shared Hugging Face cache. Run it again to resume an interrupted download."""
     from huggingface_hub import snapshot_download
 
     from emx_worker.model.checkpoint import HUB_FILES
@@ -77,12 +78,17 @@ def pull(
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the system's errors
         raise refused(_explained(name, error)) from None
-    console.print(f"{name} at commit {folder.name} lies in {folder}")
+    console.print(f"{name} at commit {folder.name} is stored in {folder}")
     console.print(f"Use it: EMX_MODEL={name} ./run.sh   (EMX_ADAPTER names an adapter's directory)")
 
 
 def examine(name: str) -> dict[str, Any]:
-    """What ``check`` prints, in bytes. Raises Unavailable or emx_worker.model.checkpoint.ModelError."""
+    """Return what ``check`` prints, in bytes.
+
+    Raises:
+        HubUnavailable: The hub, or the model on it, can't be reached.
+        ModelError: The model's configuration can't be used.
+    """
     import psutil
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -95,8 +101,8 @@ def examine(name: str) -> dict[str, Any]:
     needed = footprint(read_config(folder))
     to_download = needed.stored if missing else 0
     cache = Path(HF_HUB_CACHE)
-    place = next(parent for parent in (cache, *cache.parents) if parent.exists())
-    disk, memory = shutil.disk_usage(place).free, psutil.virtual_memory().available
+    folder_there = next(parent for parent in (cache, *cache.parents) if parent.exists())
+    disk, memory = shutil.disk_usage(folder_there).free, psutil.virtual_memory().available
     cuda = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     return {
         "model": name,
@@ -116,18 +122,19 @@ def _obstacles(needed: "Footprint", to_download: int, disk: int, memory: int, cu
     found = []
     if disk < to_download * 1.05:
         found.append(
-            f"The disk is too full: free {(to_download * 1.05 - disk) / 1e9:.1f} GB, or set HF_HOME to another."
+            f"The disk is too full: free {(to_download * 1.05 - disk) / 1e9:.1f} GB more, or set HF_HOME to a "
+            "folder on another disk."
         )
     if memory < needed.int4 and cuda < needed.nf4:
         found.append(
-            f"Memory is too small: {needed.int4 / 1e9:.1f} GB are needed for int4 on the CPU, and "
-            f"{memory / 1e9:.1f} GB are free. End other programs, or use a GPU with {needed.nf4 / 1e9:.1f} GB."
+            f"Memory is too small: int4 on the CPU needs {needed.int4 / 1e9:.1f} GB, and {memory / 1e9:.1f} GB "
+            f"are free. Close other programs, or use a GPU with {needed.nf4 / 1e9:.1f} GB."
         )
     return found
 
 
 def _config_folder(name: str) -> tuple[Path, bool]:
-    """A folder with the model's config.json, and whether its weights aren't here yet."""
+    """Return a folder with the model's config.json, and whether its weights still have to be downloaded."""
     if Path(name).is_dir():
         return Path(name), False
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -135,18 +142,22 @@ def _config_folder(name: str) -> tuple[Path, bool]:
     here = isinstance(try_to_load_from_cache(name, "model.safetensors.index.json"), str)
     try:
         return Path(hf_hub_download(name, "config.json")).parent, not here
-    except Exception as error:  # as above
+    except Exception as error:  # as in pull
         raise _explained(name, error) from error
 
 
-def _explained(name: str, error: Exception) -> Unavailable:
+def _explained(name: str, error: Exception) -> HubUnavailable:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
-        return Unavailable(f"{name} is gated, and this machine has no access to it.\n" + GATED.format(name=name))
+        return HubUnavailable(
+            f"{name} is gated, and this machine has no access to it.\n" + GATED.format(name=name)
+        )
     if isinstance(error, RepositoryNotFoundError):
-        return Unavailable(f"The hub knows no model {name}, or the token given has no access to it.")
+        return HubUnavailable(
+            f"The hub has no model {name}, or your token has no access to it. Check the name and HF_TOKEN."
+        )
     text = (
-        f"{name} is no directory here, and the hub can't be reached ({type(error).__name__}): check the network."
+        f"There is no directory {name}, and the hub can't be reached ({type(error).__name__}). Check the network."
     )
-    return Unavailable(text + ("\n" + GATED.format(name=name) if name == MEDGEMMA else ""))
+    return HubUnavailable(text + ("\n" + GATED.format(name=name) if name == MEDGEMMA else ""))

@@ -1,4 +1,4 @@
-"""``emx jobs``: what a server was given to read."""
+"""``emx jobs``: list, show, watch, cancel and erase a server's jobs."""
 
 import itertools
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,64 +10,65 @@ from explainmyxray.cli.server_connection import Json, Url, connected
 from explainmyxray.cli.terminal import console, errors, print_line, print_report
 
 if TYPE_CHECKING:
-    from explainmyxray.client import Job
-    from explainmyxray.client.resources import JobFilter
+    from explainmyxray.client import Job, JobFilter
 
-jobs = typer.Typer(no_args_is_help=True, help="Jobs of a server: list, show, watch, cancel, erase.")
+jobs = typer.Typer(no_args_is_help=True, help="List, show, watch, cancel and erase a server's jobs.")
 
 Id = Annotated[str, typer.Argument(help="The job's id", show_default=False)]
-Ids = Annotated[list[str], typer.Argument(help="Ids of jobs", show_default=False)]
+Ids = Annotated[list[str], typer.Argument(help="The jobs' ids", show_default=False)]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 _COLOURS = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow", "expired": "yellow"}
 
 
 @jobs.command("list")
 def list_jobs(
-    state: Annotated[State | None, typer.Option()] = None,
-    priority: Annotated[Literal["stat", "routine", "backlog"] | None, typer.Option()] = None,
-    study: Annotated[str | None, typer.Option(help="Of this study")] = None,
-    patient: Annotated[str | None, typer.Option(help="Of this patient")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 20,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state")] = None,
+    priority: Annotated[
+        Literal["stat", "routine", "backlog"] | None, typer.Option(help="Only jobs of this priority")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Only jobs of this study")] = None,
+    patient: Annotated[str | None, typer.Option(help="Only jobs of this patient")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of jobs to list")] = 20,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Jobs, the newest first."""
-    wanted: JobFilter = {}
+    """List jobs without their reports, newest first."""
+    filters: JobFilter = {}
     if state:
-        wanted["state"] = state
+        filters["state"] = state
     if priority:
-        wanted["priority"] = priority
+        filters["priority"] = priority
     if study:
-        wanted["study"] = study
+        filters["study"] = study
     if patient:
-        wanted["patient"] = patient
+        filters["patient"] = patient
     with connected(url) as client:
-        found = list(itertools.islice(client.jobs(**wanted), limit))
+        found = list(itertools.islice(client.jobs.list(**filters), limit))
     if json:
         for job in found:
             print_line(job.model_dump(mode="json"))
         return
     print_jobs(found)
     if len(found) == limit:
-        errors.print(f"There may be more than these {limit}: --limit")
+        errors.print(f"There may be more than {limit} jobs. List more with --limit.")
 
 
 @jobs.command()
 def show(id: Id, url: Url = None, json: Json = False) -> None:
-    """A job with its report."""
+    """Show a job with its report."""
     with connected(url) as client:
-        job = client.job(id)
+        job = client.jobs.get(id)
     _print_job(job, json)
 
 
 @jobs.command()
 def watch(id: Id, url: Url = None, json: Json = False) -> None:
-    """The report's text as it is written, then the report. Exit code 1 where there is none in the end."""
+    """Print a job's text while it is written, then its report. The exit code is 1 if it ends without a report."""
     from explainmyxray.client import Ended, StateChanged, TextWritten
 
     written = ""
     with connected(url) as client:
-        for event in client.events(id):
+        for event in client.jobs.events(id):
             if isinstance(event, Ended):
                 if written and not json:
                     print()
@@ -80,7 +81,7 @@ def watch(id: Id, url: Url = None, json: Json = False) -> None:
                 errors.print(f"[dim]{escape(event.state)}[/]")
             elif isinstance(event, TextWritten):
                 if event.offset < len(written):
-                    errors.print("\n[dim]another worker begins again[/]")
+                    errors.print("\n[dim]Another worker begins again.[/]")
                     print(written[: event.offset], end="")
                 written = written[: event.offset] + event.text
                 print(event.text, end="", flush=True)
@@ -88,15 +89,15 @@ def watch(id: Id, url: Url = None, json: Json = False) -> None:
 
 @jobs.command()
 def cancel(ids: Ids, url: Url = None, json: Json = False) -> None:
-    """Cancel jobs that haven't ended."""
-    from explainmyxray.client import Conflict, NotFound
+    """Cancel jobs that are queued or running. The exit code is 1 if any job can't be cancelled."""
+    from explainmyxray.client import RequestConflict, ResourceNotFound
 
     failed = False
     with connected(url) as client:
         for id in ids:
             try:
-                job = client.cancel(id)
-            except (Conflict, NotFound) as error:
+                job = client.jobs.cancel(id)
+            except (RequestConflict, ResourceNotFound) as error:
                 failed = True
                 errors.print(f"[red]{escape(id)}: {escape(str(error))}[/]")
             else:
@@ -107,32 +108,32 @@ def cancel(ids: Ids, url: Url = None, json: Json = False) -> None:
 
 @jobs.command()
 def erase(
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of jobs", show_default=False)] = None,
-    study: Annotated[str | None, typer.Option(help="All jobs of this study")] = None,
-    patient: Annotated[str | None, typer.Option(help="All jobs of this patient")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask")] = False,
+    ids: Annotated[list[str] | None, typer.Argument(help="The jobs' ids", show_default=False)] = None,
+    study: Annotated[str | None, typer.Option(help="Erase all jobs of this study")] = None,
+    patient: Annotated[str | None, typer.Option(help="Erase all jobs of this patient")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Erase images and reports for good."""
-    from explainmyxray.client import NotFound
+    """Erase images and reports permanently. The exit code is 1 if any job doesn't exist."""
+    from explainmyxray.client import ResourceNotFound
 
     if (bool(ids) + (study is not None) + (patient is not None)) != 1:
-        raise typer.BadParameter("Name ids, or --study, or --patient.")
+        raise typer.BadParameter("Name either ids, or --study, or --patient.")
     what = f"{len(ids)} jobs" if ids else f"all jobs of the {'study' if study is not None else 'patient'}"
     if not yes:
-        typer.confirm(f"Erase images and reports of {what} for good?", abort=True, err=True)
+        typer.confirm(f"Erase the images and reports of {what} permanently?", abort=True, err=True)
     erased, missing = 0, []
     with connected(url) as client:
         if study is not None:
-            erased = client.erase_study(study)
+            erased = client.jobs.erase_study(study)
         elif patient is not None:
-            erased = client.erase_patient(patient)
+            erased = client.jobs.erase_patient(patient)
         for id in ids or []:
             try:
-                client.erase(id)
+                client.jobs.erase(id)
                 erased += 1
-            except NotFound as error:
+            except ResourceNotFound as error:
                 missing.append(id)
                 errors.print(f"[red]{escape(id)}: {escape(str(error))}[/]")
     print_line({"erased": erased}) if json else console.print(f"{erased} erased.")
@@ -140,7 +141,14 @@ def erase(
         raise typer.Exit(1)
 
 
+def coloured(state: str) -> str:
+    """Return a state in its colour, as Rich's markup."""
+    colour = _COLOURS.get(state)
+    return f"[{colour}]{state}[/]" if colour else escape(state)
+
+
 def print_jobs(found: "list[Job]") -> None:
+    """Print a table of jobs."""
     from rich.table import Column, Table
 
     table = Table(Column("id", no_wrap=True, min_width=36), "state", "priority", "submitted", "")
@@ -149,11 +157,6 @@ def print_jobs(found: "list[Job]") -> None:
         note = job.failure.message if job.failure else job.study or ""
         table.add_row(job.id, coloured(job.state), job.priority, at, escape(note))
     console.print(table if found else "No jobs.")
-
-
-def coloured(state: str) -> str:
-    colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else escape(state)
 
 
 def _print_job(job: "Job", json: bool) -> None:

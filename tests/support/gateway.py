@@ -1,0 +1,108 @@
+"""A running gateway, as its clients and its workers see it."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+from PIL import Image
+
+from emx_shared.contracts.findings import BY_LABEL
+from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.ledger import Ledger, finish, start
+from emx_shared.ledger.opening import open_ledger
+from emx_shared.ledger.records import Outcome
+from emx_shared.settings import Settings
+from explainmyxray.supervisor import free_port
+
+
+@dataclass
+class RunningGateway:
+    """A gateway as its clients see it, and its ledger as a worker sees it."""
+
+    client: httpx.Client
+    ledger: Ledger
+
+    @property
+    def url(self) -> str:
+        return str(self.client.base_url).rstrip("/")
+
+    def submit(self, data: bytes, **fields: str) -> httpx.Response:
+        return self.client.post("/v1/jobs", files={"file": ("x.png", data)}, data=fields)
+
+    @staticmethod
+    def png(width: int = 80, height: int = 60) -> bytes:
+        buffer = io.BytesIO()
+        Image.effect_noise((width, height), 60).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def read_by_a_worker(self, job: str) -> Report:
+        finding = BY_LABEL["pleural effusion"]
+        report = Report(
+            findings="There is fluid.",
+            impression="Effusion.",
+            locations=(
+                Location(
+                    label=finding.label,
+                    code=finding.code,
+                    snomed_ct=finding.snomed_ct,
+                    laterality="left",
+                    box=Box(xmin=40, ymin=30, xmax=70, ymax=55),
+                    box_normalised=Box(xmin=0.5, ymin=0.5, xmax=0.875, ymax=55 / 60),
+                    colour=finding.colour,
+                    probability=0.816,
+                ),
+            ),
+            image=ImageFacts(width=80, height=60, media_type="image/png", sha256="0" * 64),
+            model=ModelProvenance(
+                name="test", revision="0", quantisation="none", engine="none", dialect="loc", demo=True
+            ),
+            timings=Timings(),
+            tokens=TokenCounts(prompt=1, generated=1),
+            created_at=self.ledger.store.now(),
+        )
+        token = uuid.uuid4().hex
+        started = start(self.ledger, job, token)
+        assert started
+        now = self.ledger.store.now()
+        finish(self.ledger, job, Outcome(kind="report", report=report, started_at=now, finished_at=now))
+        self.ledger.index.release_lease(job, token)
+        return report
+
+    @staticmethod
+    def problem(answer: httpx.Response, status: int, kind: str) -> None:
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == f"urn:explainmyxray:problem:{kind}"
+        assert answer.json()["status"] == status
+
+
+class StartGateway(Protocol):
+    """Starts a gateway; its settings are given as environment variables."""
+
+    def __call__(self, redis_url: str, store: Path, **settings: str) -> AbstractContextManager[RunningGateway]: ...
+
+
+@contextmanager
+def running_gateway(redis_url: str, store: Path, **settings: str) -> Iterator[RunningGateway]:
+    port = free_port()
+    own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port), **settings}
+    process = subprocess.Popen([sys.executable, "-P", "-m", "emx_gateway"], env={**os.environ, **own})
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+    for _ in range(100):
+        try:
+            client.get("/healthz")
+            break
+        except httpx.TransportError:
+            time.sleep(0.2)
+    yield RunningGateway(client, open_ledger(Settings(store=f"file:{store}", redis=redis_url), "test"))
+    process.terminate()
+    assert process.wait(20) == 0 or process.returncode == -15
