@@ -129,13 +129,13 @@ def run_inference(model: Model, processor: Any, image: XRay | list[XRay]) -> Exp
 
 def read_each(model: Model, images: Sequence[XRay]) -> list[Explanation | BadImage | InferenceError]:
     """Read images as a batch. An image that fails has its error in its place, and doesn't stop the others."""
-    studies = [_study_or_error(image) for image in images]
-    valid = [study for study in studies if isinstance(study, Study)]
-    answers = dict(zip((study.id for study in valid), model.engine.read(valid), strict=True))
-    return [_result(answers[study.id]) if isinstance(study, Study) else study for study in studies]
+    tasks = [_task_or_error(image) for image in images]
+    valid = [task for task in tasks if isinstance(task, ImageTask)]
+    answers = dict(zip((task.id for task in valid), model.engine.read(valid), strict=True))
+    return [_result(answers[task.id]) if isinstance(task, ImageTask) else task for task in tasks]
 
 
-def _study_or_error(image: XRay) -> Study | BadImage:
+def _task_or_error(image: XRay) -> ImageTask | BadImage:
     try:
         return _task(image)
     except BadImage as error:
@@ -158,9 +158,9 @@ def _task(image: XRay) -> ImageTask:
     return ImageTask(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
 
 
-def _explanation(answer: Report | StudyFault) -> Explanation:
+def _explanation(answer: Report | ImageFault) -> Explanation:
     """Convert an engine's answer. Raises InferenceError."""
-    if isinstance(answer, StudyFault):
+    if isinstance(answer, ImageFault):
         raise InferenceError(answer)
     boxes = [
         BoundingBox(location.label, location.box.xmin, location.box.ymin, location.box.xmax, location.box.ymax)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from emx_shared.ledger import Ledger
-from emx_shared.redis_state.index import Index
+from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import Store
 from emx_shared.store.directory import DirectoryStore

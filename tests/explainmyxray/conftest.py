@@ -8,7 +8,7 @@ import torch
 from transformers.utils import logging
 
 from emx_training.pretrain.demo_architecture import build_processor, random_model, save_checkpoint, tiny_config
-from emx_worker.model.checkpoint import Manifest
+from emx_worker.model.checkpoint import ModelSpec
 from support.bad_connection import BadConnection, bad_connection_to
 from support.gateway import RunningGateway, StartGateway
 

@@ -20,7 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from PIL import Image
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import Answer, deliver, expand, start
+from emx_shared.ledger import EndpointAnswer, advance_batch, deliver, start
 from emx_shared.settings import settings
 from emx_shared.store.directory import DirectoryStore
 from explainmyxray.client import (
@@ -263,11 +263,11 @@ def test_results_are_followed_until_the_batch_has_ended(client: Any, gateway: Ru
     batch = client.batches.create([gateway.png(), b"no image"], names=["good", "bad"], priority="stat")
 
     def work() -> None:
-        expand(gateway.ledger, batch.id)
+        advance_batch(gateway.ledger, batch.id)
         (waiting,) = client_of(gateway).batches.items(batch, state="queued")
         gateway.read_by_a_worker(waiting.id)
         time.sleep(0.5)
-        expand(gateway.ledger, batch.id)
+        advance_batch(gateway.ledger, batch.id)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -312,7 +312,7 @@ def test_webhooks_are_tried_listed_and_sent_again(client: Any, gateway: RunningG
     with pytest.raises(RequestConflict) as caught:
         client.webhooks.redeliver(owed)
     assert caught.value.type == "still-owed"
-    deliver(gateway.ledger, owed.id, lambda _: Answer(410))
+    deliver(gateway.ledger, owed.id, lambda _: EndpointAnswer(410))
     again = client.webhooks.redeliver(owed.id)
     assert (again.status, again.message) == ("owed", owed.id)
     assert [each.id for each in client.webhooks.deliveries(job=job.id)] == [again.id, owed.id]
@@ -467,7 +467,7 @@ def test_a_retry_sent_again_makes_one_batch(
     made = client_of(gateway).batches.create_from_manifest(
         b'{"image": "import:nothing"}\n', "application/x-ndjson"
     )
-    expand(gateway.ledger, made.id)
+    advance_batch(gateway.ledger, made.id)
     bad_connection.faults = ["lose"]
     again = make(bad_connection.url).batches.retry(made.id)
     assert len(bad_connection.seen) == 2
@@ -478,7 +478,7 @@ def test_a_retry_sent_again_makes_one_batch(
 def test_a_batch_is_erased(client: Any, gateway: RunningGateway) -> None:
     batch = client.batches.create([gateway.png()])
     client.batches.erase(batch)
-    expand(gateway.ledger, batch.id)
+    advance_batch(gateway.ledger, batch.id)
     with pytest.raises(ResourceNotFound):
         client.batches.get(batch)
 
@@ -598,11 +598,11 @@ def test_results_go_on_where_the_connection_broke(
     make: Make, gateway: RunningGateway, bad_connection: BadConnection
 ) -> None:
     batch = client_of(gateway).batches.create([gateway.png() for _ in range(5)], names=list("abcde"))
-    expand(gateway.ledger, batch.id)
+    advance_batch(gateway.ledger, batch.id)
     items = list(client_of(gateway).batches.items(batch))
     for item in items:
         gateway.read_by_a_worker(item.id)
-    expand(gateway.ledger, batch.id)
+    advance_batch(gateway.ledger, batch.id)
     bad_connection.faults = ["drop", 2000, (503, {}), 1, 3000]
     results = list(make(bad_connection.url).batches.results(batch))
     assert [(result.row, result.name, result.id) for result in results] == [

@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 
 from emx_shared.api_keys import SCOPES, KeyRing
 from emx_shared.contracts.report import Report
-from emx_shared.ledger import cancel, expand
-from emx_shared.ledger.records import JobState
+from emx_shared.contracts.states import JobState
+from emx_shared.ledger import advance_batch, cancel
 from emx_shared.settings import Settings, settings
 from emx_shared.store.directory import DirectoryStore
 from explainmyxray.cli import doctor_checks
@@ -166,7 +166,7 @@ def test_jobs_are_listed_shown_cancelled_and_erased(gateway: RunningGateway) -> 
 
 
 def written_by_a_worker(gateway: RunningGateway, job: str) -> None:
-    while not gateway.ledger.index.watched([job]):
+    while not gateway.ledger.redis.live_text.watched_among([job]):
         time.sleep(0.02)
     gateway.ledger.redis.live_text.append_text(job, "FINDINGS: There", 0)
     gateway.ledger.redis.live_text.append_text(job, " is fluid.", 15)

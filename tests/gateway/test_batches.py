@@ -12,8 +12,8 @@ from emx_gateway.services.batch_items import item_page
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import advance_batch, object_keys
 from emx_shared.ledger.batches.manifest_pages import item_id
-from emx_shared.ledger.records import JobState
 from support.gateway import RunningGateway
+from support.mortality import as_courier
 
 CSV, NDJSON = {"Content-Type": "text/csv"}, {"Content-Type": "application/x-ndjson"}
 

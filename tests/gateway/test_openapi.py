@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import expand
+from emx_shared.ledger import advance_batch
 from support.gateway import RunningGateway, StartGateway
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"

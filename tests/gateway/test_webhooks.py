@@ -20,7 +20,7 @@ from emx_gateway.courier import tasks
 from emx_gateway.courier.sender import Sender
 from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
-from emx_shared.webhooks import ForbiddenTarget, Targets, WebhookSecrets
+from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
 from support.gateway import RunningGateway, StartGateway
 
 

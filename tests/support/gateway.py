@@ -17,6 +17,7 @@ from PIL import Image
 
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, finish, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Outcome
@@ -73,8 +74,8 @@ class RunningGateway:
         started = start(self.ledger, job, token)
         assert started
         now = self.ledger.store.now()
-        finish(self.ledger, job, Outcome(kind="report", report=report, started_at=now, finished_at=now))
-        self.ledger.index.release_lease(job, token)
+        finish(self.ledger, job, Outcome(state=JobState.SUCCEEDED, report=report, started_at=now, finished_at=now))
+        self.ledger.redis.leases.release(job, token)
         return report
 
     @staticmethod
