@@ -90,14 +90,14 @@ def watch(id: Id, url: Url = None, json: Json = False) -> None:
 @jobs.command()
 def cancel(ids: Ids, url: Url = None, json: Json = False) -> None:
     """Cancel jobs that are queued or running. The exit code is 1 if any job can't be cancelled."""
-    from explainmyxray.client import RequestConflict, ResourceNotFound
+    from explainmyxray.client import Conflict, NotFound
 
     failed = False
     with connected(url) as client:
         for id in ids:
             try:
                 job = client.jobs.cancel(id)
-            except (RequestConflict, ResourceNotFound) as error:
+            except (Conflict, NotFound) as error:
                 failed = True
                 errors.print(f"[red]{escape(id)}: {escape(str(error))}[/]")
             else:
@@ -116,7 +116,7 @@ def erase(
     json: Json = False,
 ) -> None:
     """Erase images and reports permanently. The exit code is 1 if any job doesn't exist."""
-    from explainmyxray.client import ResourceNotFound
+    from explainmyxray.client import NotFound
 
     if (bool(ids) + (study is not None) + (patient is not None)) != 1:
         raise typer.BadParameter("Name either ids, or --study, or --patient.")
@@ -133,7 +133,7 @@ def erase(
             try:
                 client.jobs.erase(id)
                 erased += 1
-            except ResourceNotFound as error:
+            except NotFound as error:
                 missing.append(id)
                 errors.print(f"[red]{escape(id)}: {escape(str(error))}[/]")
     print_line({"erased": erased}) if json else console.print(f"{erased} erased.")

@@ -81,7 +81,7 @@ class Forbidden(ApiError):
     """The API key lacks the scope that this request needs."""
 
 
-class ResourceNotFound(ApiError):
+class NotFound(ApiError):
     """The job, batch, delivery or image doesn't exist, or belongs to another tenant."""
 
 
@@ -93,7 +93,7 @@ class InvalidRequest(ApiError):
     """An option is invalid; ``errors`` names each invalid field."""
 
 
-class RequestConflict(ApiError):
+class Conflict(ApiError):
     """The request doesn't fit the current state.
 
     The job has ended already, has no report, or the idempotency key was used for another request.
@@ -132,9 +132,9 @@ _CLASSES: dict[int, type[ApiError]] = {
     400: InvalidRequest,
     401: Unauthenticated,
     403: Forbidden,
-    404: ResourceNotFound,
+    404: NotFound,
     406: InvalidRequest,
-    409: RequestConflict,
+    409: Conflict,
     413: RejectedImage,
     415: RejectedImage,
     422: InvalidRequest,

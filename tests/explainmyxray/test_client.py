@@ -27,14 +27,14 @@ from explainmyxray.client import (
     ApiError,
     AsyncClient,
     Client,
+    Conflict,
     Ended,
     Forbidden,
     InvalidRequest,
     Job,
     NoReport,
+    NotFound,
     RejectedImage,
-    RequestConflict,
-    ResourceNotFound,
     StateChanged,
     StillRunning,
     TextWritten,
@@ -220,7 +220,7 @@ def test_cancelling_twice_is_cancelling(client: Any, gateway: RunningGateway) ->
     assert client.jobs.cancel(job).state == client.jobs.cancel(job).state == "cancelled"
     read = client.jobs.submit(gateway.png())
     gateway.read_by_a_worker(read.id)
-    with pytest.raises(RequestConflict) as caught:
+    with pytest.raises(Conflict) as caught:
         client.jobs.cancel(read)
     assert caught.value.type == "already-ended"
 
@@ -229,14 +229,14 @@ def test_what_is_erased_is_gone(client: Any, gateway: RunningGateway) -> None:
     patient = uuid.uuid4().hex
     one, *others = (client.jobs.submit(gateway.png(), patient=patient) for _ in range(3))
     client.jobs.erase(one)
-    with pytest.raises(ResourceNotFound):
+    with pytest.raises(NotFound):
         client.jobs.get(one)
     assert client.jobs.erase_patient(patient) == len(others)
 
 
 def test_the_report_comes_in_every_form(client: Any, gateway: RunningGateway) -> None:
     job = client.jobs.submit(gateway.png())
-    with pytest.raises(RequestConflict) as caught:
+    with pytest.raises(Conflict) as caught:
         client.jobs.report(job)
     assert caught.value.type == "no-report" and caught.value.retry_after == 1
     gateway.read_by_a_worker(job.id)
@@ -309,14 +309,14 @@ def test_webhooks_are_tried_listed_and_sent_again(client: Any, gateway: RunningG
     (owed,) = client.webhooks.deliveries(job=job.id, status="owed")
     assert client.webhooks.get_delivery(owed) == owed
     assert (owed.event, owed.url, owed.tries) == ("job.succeeded", closed, 0)
-    with pytest.raises(RequestConflict) as caught:
+    with pytest.raises(Conflict) as caught:
         client.webhooks.redeliver(owed)
     assert caught.value.type == "still-owed"
     deliver(gateway.ledger, owed.id, lambda _: EndpointAnswer(410))
     again = client.webhooks.redeliver(owed.id)
     assert (again.status, again.message) == ("owed", owed.id)
     assert [each.id for each in client.webhooks.deliveries(job=job.id)] == [again.id, owed.id]
-    with pytest.raises(ResourceNotFound):
+    with pytest.raises(NotFound):
         client.webhooks.get_delivery("unknown")
 
 
@@ -341,9 +341,9 @@ def test_each_refusal_has_its_class(client: Any, gateway: RunningGateway, make: 
         assert caught.value.detail == str(caught.value)
         return caught.value
 
-    refused(ResourceNotFound, "no-such-job", 404, lambda: client.jobs.get(str(uuid.uuid4())))
-    refused(ResourceNotFound, "not-found", 404, lambda: client.jobs.get("../batches"))
-    refused(ResourceNotFound, "no-such-job", 404, lambda: next(iter(client.jobs.events("x"))))
+    refused(NotFound, "no-such-job", 404, lambda: client.jobs.get(str(uuid.uuid4())))
+    refused(NotFound, "not-found", 404, lambda: client.jobs.get("../batches"))
+    refused(NotFound, "no-such-job", 404, lambda: next(iter(client.jobs.events("x"))))
     refused(RejectedImage, "not-an-image", 415, lambda: client.jobs.submit(b"no image"))
     refused(RejectedImage, "bad-image", 422, lambda: client.jobs.submit(gateway.png()[:300]))
     refused(RejectedImage, "image-too-large", 413, lambda: client.jobs.submit(bytes(1_000_001)))
@@ -354,13 +354,13 @@ def test_each_refusal_has_its_class(client: Any, gateway: RunningGateway, make: 
     key = uuid.uuid4().hex
     client.jobs.submit(gateway.png(), idempotency_key=key)
     refused(
-        RequestConflict,
+        Conflict,
         "idempotency-conflict",
         409,
         lambda: client.jobs.submit(gateway.png(90, 70), idempotency_key=key),
     )
     strange = make(gateway.url + "/web")
-    refused(ResourceNotFound, "not-found", 404, lambda: strange.jobs.get("x"))
+    refused(NotFound, "not-found", 404, lambda: strange.jobs.get("x"))
 
 
 def test_an_address_that_is_somebody_elses_is_told(make: Make, gateway: RunningGateway) -> None:
@@ -479,7 +479,7 @@ def test_a_batch_is_erased(client: Any, gateway: RunningGateway) -> None:
     batch = client.batches.create([gateway.png()])
     client.batches.erase(batch)
     advance_batch(gateway.ledger, batch.id)
-    with pytest.raises(ResourceNotFound):
+    with pytest.raises(NotFound):
         client.batches.get(batch)
 
 
@@ -518,7 +518,7 @@ def test_erasing_whose_answer_was_lost_is_erasing(
     job = gateway.submit(gateway.png()).json()["id"]
     bad_connection.faults = ["lose"]
     make(bad_connection.url).jobs.erase(job)
-    with pytest.raises(ResourceNotFound):
+    with pytest.raises(NotFound):
         make(bad_connection.url).jobs.erase(job)
 
 

@@ -90,7 +90,7 @@ def documented_exceptions() -> Iterator[str]:
 
 def test_every_documented_exception_is_exported_and_has_the_one_root() -> None:
     names = set(documented_exceptions())
-    assert {"BadImage", "ResourceNotFound", "ModelError", "InferenceError", "BadWebhook"} <= names
+    assert {"BadImage", "NotFound", "ModelError", "InferenceError", "BadWebhook"} <= names
     for name in names:
         assert not hasattr(builtins, name), name
         assert issubclass(getattr(explainmyxray, name), ExplainMyXrayError), name

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from explainmyxray.client._async.session import AsyncHttpSession
 from explainmyxray.client._async.uploads import AsyncUploads
-from explainmyxray.client.errors import RequestConflict, StillRunning
+from explainmyxray.client.errors import Conflict, StillRunning
 from explainmyxray.client.requests import (
     NDJSON,
     POLL_INTERVAL,
@@ -109,7 +109,7 @@ class AsyncBatches:
         """Fetch a batch's current state and progress.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         return await self._session.send(ApiRequest("GET", f"/v1/batches/{id_of(batch)}", as_model(Batch)))
 
@@ -133,7 +133,7 @@ class AsyncBatches:
             state: Only rows whose job is in this state.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         row: int | None = 0
         while row is not None:
@@ -155,7 +155,7 @@ class AsyncBatches:
             follow: Yield later results too, until the batch has ended. A paused batch doesn't end.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         params = {"follow": "true"} if follow else {}
         request = ApiRequest("GET", f"/v1/batches/{id_of(batch)}/results.ndjson", as_nothing, params=params)
@@ -170,7 +170,7 @@ class AsyncBatches:
 
         Raises:
             StillRunning: The batch hasn't ended within the timeout.
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         found = await self.get(batch)
@@ -198,7 +198,7 @@ class AsyncBatches:
 
         Raises:
             StillRunning: The batch hasn't ended within the timeout.
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         async for found in self.progress(batch, timeout):
             last = found
@@ -208,7 +208,7 @@ class AsyncBatches:
         """Submit no more items of a batch. Items that are queued or running continue.
 
         Raises:
-            RequestConflict: The batch has already ended.
+            Conflict: The batch has already ended.
         """
         return await self._session.send(ApiRequest("POST", f"/v1/batches/{id_of(batch)}/pause", as_model(Batch)))
 
@@ -216,7 +216,7 @@ class AsyncBatches:
         """Resume a paused batch.
 
         Raises:
-            RequestConflict: The batch has already ended.
+            Conflict: The batch has already ended.
         """
         return await self._session.send(ApiRequest("POST", f"/v1/batches/{id_of(batch)}/resume", as_model(Batch)))
 
@@ -224,13 +224,13 @@ class AsyncBatches:
         """Cancel every item that hasn't ended. Existing reports stay. Cancelling twice changes nothing.
 
         Raises:
-            RequestConflict: Every item has already ended.
+            Conflict: Every item has already ended.
         """
         try:
             return await self._session.send(
                 ApiRequest("POST", f"/v1/batches/{id_of(batch)}/cancel", as_model(Batch))
             )
-        except RequestConflict:
+        except Conflict:
             found = await self.get(batch)
             if found.state != "cancelled":
                 raise
@@ -247,7 +247,7 @@ class AsyncBatches:
             The new batch.
 
         Raises:
-            RequestConflict: No item has failed.
+            Conflict: No item has failed.
         """
         headers = idempotency(idempotency_key)
         return await self._session.send(
@@ -260,7 +260,7 @@ class AsyncBatches:
         The batch can't be found from now on; its jobs are erased within a short time.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         await self._session.send(
             ApiRequest("DELETE", f"/v1/batches/{id_of(batch)}", as_nothing, done_if_repeated=(404,))

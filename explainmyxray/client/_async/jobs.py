@@ -8,7 +8,7 @@ from typing import Unpack
 
 from emx_shared.contracts.report import Report
 from explainmyxray.client._async.session import AsyncHttpSession
-from explainmyxray.client.errors import RequestConflict, StillRunning
+from explainmyxray.client.errors import Conflict, StillRunning
 from explainmyxray.client.events import JobEvent, subscribe_to_job
 from explainmyxray.client.requests import (
     LONGEST_POLL,
@@ -49,7 +49,7 @@ class AsyncJobs:
         Raises:
             BadImage: The image is invalid; RejectedImage, a subclass, if the server says so.
             InvalidRequest: An option is invalid.
-            RequestConflict: The idempotency key was used for another request.
+            Conflict: The idempotency key was used for another request.
         """
         headers = idempotency(idempotency_key)
         if isinstance(image, Upload):
@@ -66,7 +66,7 @@ class AsyncJobs:
         """Fetch a job's current state, with its report once it has succeeded.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return await self._poll(job, 0)
 
@@ -98,7 +98,7 @@ class AsyncJobs:
 
         Raises:
             StillRunning: The job hasn't ended within the timeout.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
@@ -118,7 +118,7 @@ class AsyncJobs:
         """Yield a job's events from its beginning to Ended. The stream resumes where the connection breaks.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return self._session.stream(subscribe_to_job(job, self._session.retry_policy))
 
@@ -126,12 +126,12 @@ class AsyncJobs:
         """Cancel a job that is queued or running. Cancelling a cancelled job changes nothing.
 
         Raises:
-            RequestConflict: The job has already ended in another state.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            Conflict: The job has already ended in another state.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         try:
             return await self._session.send(ApiRequest("POST", f"/v1/jobs/{id_of(job)}/cancel", as_model(Job)))
-        except RequestConflict:
+        except Conflict:
             found = await self.get(job)
             if found.state != "cancelled":
                 raise
@@ -141,7 +141,7 @@ class AsyncJobs:
         """Erase a job's image and report permanently.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         await self._session.send(
             ApiRequest("DELETE", f"/v1/jobs/{id_of(job)}", as_nothing, done_if_repeated=(404,))
@@ -159,8 +159,8 @@ class AsyncJobs:
         """Fetch a job's report.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return await self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/report.json", as_model(Report)))
 
@@ -175,8 +175,8 @@ class AsyncJobs:
             The file's bytes.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         if format == "png":
             return await self.overlay(job)
@@ -193,8 +193,8 @@ class AsyncJobs:
             A PNG file's bytes.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         params = {"longest_side": str(longest_side)} if longest_side else {}
         return await self._session.send(
@@ -208,7 +208,7 @@ class AsyncJobs:
             A PNG file's bytes.
 
         Raises:
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         return await self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes))
 
@@ -216,7 +216,7 @@ class AsyncJobs:
         """Fetch the image's file as it was submitted.
 
         Raises:
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         return await self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/input", as_bytes))
 

@@ -10,7 +10,7 @@ from typing import Unpack
 
 from explainmyxray.client._sync.session import HttpSession
 from explainmyxray.client._sync.uploads import Uploads
-from explainmyxray.client.errors import RequestConflict, StillRunning
+from explainmyxray.client.errors import Conflict, StillRunning
 from explainmyxray.client.requests import (
     NDJSON,
     POLL_INTERVAL,
@@ -110,7 +110,7 @@ class Batches:
         """Fetch a batch's current state and progress.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         return self._session.send(ApiRequest("GET", f"/v1/batches/{id_of(batch)}", as_model(Batch)))
 
@@ -133,7 +133,7 @@ class Batches:
             state: Only rows whose job is in this state.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         row: int | None = 0
         while row is not None:
@@ -154,7 +154,7 @@ class Batches:
             follow: Yield later results too, until the batch has ended. A paused batch doesn't end.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         params = {"follow": "true"} if follow else {}
         request = ApiRequest("GET", f"/v1/batches/{id_of(batch)}/results.ndjson", as_nothing, params=params)
@@ -169,7 +169,7 @@ class Batches:
 
         Raises:
             StillRunning: The batch hasn't ended within the timeout.
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         found = self.get(batch)
@@ -197,7 +197,7 @@ class Batches:
 
         Raises:
             StillRunning: The batch hasn't ended within the timeout.
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         for found in self.progress(batch, timeout):
             last = found
@@ -207,7 +207,7 @@ class Batches:
         """Submit no more items of a batch. Items that are queued or running continue.
 
         Raises:
-            RequestConflict: The batch has already ended.
+            Conflict: The batch has already ended.
         """
         return self._session.send(ApiRequest("POST", f"/v1/batches/{id_of(batch)}/pause", as_model(Batch)))
 
@@ -215,7 +215,7 @@ class Batches:
         """Resume a paused batch.
 
         Raises:
-            RequestConflict: The batch has already ended.
+            Conflict: The batch has already ended.
         """
         return self._session.send(ApiRequest("POST", f"/v1/batches/{id_of(batch)}/resume", as_model(Batch)))
 
@@ -223,11 +223,11 @@ class Batches:
         """Cancel every item that hasn't ended. Existing reports stay. Cancelling twice changes nothing.
 
         Raises:
-            RequestConflict: Every item has already ended.
+            Conflict: Every item has already ended.
         """
         try:
             return self._session.send(ApiRequest("POST", f"/v1/batches/{id_of(batch)}/cancel", as_model(Batch)))
-        except RequestConflict:
+        except Conflict:
             found = self.get(batch)
             if found.state != "cancelled":
                 raise
@@ -244,7 +244,7 @@ class Batches:
             The new batch.
 
         Raises:
-            RequestConflict: No item has failed.
+            Conflict: No item has failed.
         """
         headers = idempotency(idempotency_key)
         return self._session.send(
@@ -257,7 +257,7 @@ class Batches:
         The batch can't be found from now on; its jobs are erased within a short time.
 
         Raises:
-            ResourceNotFound: The batch doesn't exist or belongs to another tenant.
+            NotFound: The batch doesn't exist or belongs to another tenant.
         """
         self._session.send(
             ApiRequest("DELETE", f"/v1/batches/{id_of(batch)}", as_nothing, done_if_repeated=(404,))

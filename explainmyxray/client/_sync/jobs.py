@@ -9,7 +9,7 @@ from typing import Unpack
 
 from emx_shared.contracts.report import Report
 from explainmyxray.client._sync.session import HttpSession
-from explainmyxray.client.errors import RequestConflict, StillRunning
+from explainmyxray.client.errors import Conflict, StillRunning
 from explainmyxray.client.events import JobEvent, subscribe_to_job
 from explainmyxray.client.requests import (
     LONGEST_POLL,
@@ -50,7 +50,7 @@ class Jobs:
         Raises:
             BadImage: The image is invalid; RejectedImage, a subclass, if the server says so.
             InvalidRequest: An option is invalid.
-            RequestConflict: The idempotency key was used for another request.
+            Conflict: The idempotency key was used for another request.
         """
         headers = idempotency(idempotency_key)
         if isinstance(image, Upload):
@@ -65,7 +65,7 @@ class Jobs:
         """Fetch a job's current state, with its report once it has succeeded.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return self._poll(job, 0)
 
@@ -96,7 +96,7 @@ class Jobs:
 
         Raises:
             StillRunning: The job hasn't ended within the timeout.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
@@ -116,7 +116,7 @@ class Jobs:
         """Yield a job's events from its beginning to Ended. The stream resumes where the connection breaks.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return self._session.stream(subscribe_to_job(job, self._session.retry_policy))
 
@@ -124,12 +124,12 @@ class Jobs:
         """Cancel a job that is queued or running. Cancelling a cancelled job changes nothing.
 
         Raises:
-            RequestConflict: The job has already ended in another state.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            Conflict: The job has already ended in another state.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         try:
             return self._session.send(ApiRequest("POST", f"/v1/jobs/{id_of(job)}/cancel", as_model(Job)))
-        except RequestConflict:
+        except Conflict:
             found = self.get(job)
             if found.state != "cancelled":
                 raise
@@ -139,7 +139,7 @@ class Jobs:
         """Erase a job's image and report permanently.
 
         Raises:
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         self._session.send(ApiRequest("DELETE", f"/v1/jobs/{id_of(job)}", as_nothing, done_if_repeated=(404,)))
 
@@ -155,8 +155,8 @@ class Jobs:
         """Fetch a job's report.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist or belongs to another tenant.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist or belongs to another tenant.
         """
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/report.json", as_model(Report)))
 
@@ -171,8 +171,8 @@ class Jobs:
             The file's bytes.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         if format == "png":
             return self.overlay(job)
@@ -189,8 +189,8 @@ class Jobs:
             A PNG file's bytes.
 
         Raises:
-            RequestConflict: The job has no report yet, or ended without a report.
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            Conflict: The job has no report yet, or ended without a report.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         params = {"longest_side": str(longest_side)} if longest_side else {}
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/overlay.png", as_bytes, params=params))
@@ -202,7 +202,7 @@ class Jobs:
             A PNG file's bytes.
 
         Raises:
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes))
 
@@ -210,7 +210,7 @@ class Jobs:
         """Fetch the image's file as it was submitted.
 
         Raises:
-            ResourceNotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
+            NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/input", as_bytes))
 

@@ -60,7 +60,7 @@ class Webhooks:
         """Fetch a delivery's current state.
 
         Raises:
-            ResourceNotFound: The delivery doesn't exist or belongs to another tenant.
+            NotFound: The delivery doesn't exist or belongs to another tenant.
         """
         return self._session.send(
             ApiRequest("GET", f"/v1/webhooks/deliveries/{id_of(delivery)}", as_model(Delivery))
@@ -75,8 +75,8 @@ class Webhooks:
             The new delivery.
 
         Raises:
-            RequestConflict: The delivery is still being tried.
-            ResourceNotFound: The delivery doesn't exist or belongs to another tenant.
+            Conflict: The delivery is still being tried.
+            NotFound: The delivery doesn't exist or belongs to another tenant.
         """
         path = f"/v1/webhooks/deliveries/{id_of(delivery)}/redeliver"
         return self._session.send(ApiRequest("POST", path, as_model(Delivery), repeatable=False))
