@@ -17,9 +17,9 @@ _HEAD = """# Command line
 Generated from the command itself: `emx COMMAND --help` prints the same. In a clone, `emx` is `.venv/bin/emx`;
 `emx bench` exists only there.
 
-Exit codes: 0 on success, 1 if something failed, 2 for invalid arguments. With `--json`, a command prints JSON, one line
-for each result, and everything for people goes to standard error. `emx --install-completion` adds completion to the
-shell. Commands that talk to a server read `EMX_URL` and `EMX_API_KEY`.
+Exit codes: 0 on success, 1 if something failed, 2 for invalid arguments. With `--json`, a command prints JSON,
+one line for each result, and everything for people goes to standard error. `emx --install-completion` adds
+completion to the shell. Commands that talk to a server read `EMX_URL` and `EMX_API_KEY`.
 
 """
 
@@ -82,7 +82,10 @@ def _parameters(function: Callable[..., Any]) -> Iterator[Parameter]:
         hint = hints[name]
         if get_origin(hint) is not Annotated:
             raise TypeError(f"Annotate {name} of {function.__name__} with typer.Option or typer.Argument.")
-        kind, info = get_args(hint)[0], next(i for i in get_args(hint)[1:] if isinstance(i, OptionInfo | ArgumentInfo))
+        kind, info = (
+            get_args(hint)[0],
+            next(i for i in get_args(hint)[1:] if isinstance(i, OptionInfo | ArgumentInfo)),
+        )
         declared = (info.default, *(info.param_decls or ()))  # in Annotated, the first name is the default
         if isinstance(info, OptionInfo):
             own = tuple(each for each in declared if isinstance(each, str) and each.startswith("-"))

@@ -44,6 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, source in TOP_LEVEL.items():
         text = _FRONT_MATTER.sub("", (ROOT / source).read_text(encoding="utf-8"))
         text = _IMAGE.sub(r"\1", _relinked(text, ROOT / source, path))
+        text = f"---\nhide: [navigation]\n---\n{text}" if path == "index.md" else text
         files.append(File.generated(config, path, content=text))
     return files
 

@@ -1,6 +1,6 @@
-"""Records docs/api.md: every call of an integration, made against a running service, with what it answered.
+"""Writes guides/http_by_example.md: the calls of an integration, made to a running service, with its answers.
 
-    python docs/record_api.py URL > docs/api.md
+    python docs/generators/http_by_example.py URL > docs/guides/http_by_example.md
 
 URL is that of a service with the demo model, such as ``./run.sh`` starts.
 """
@@ -19,26 +19,27 @@ import httpx
 
 from explainmyxray import verify_webhook
 
-SAMPLE = Path(__file__).parent.parent / "models" / "demo" / "sample.png"
+SAMPLE = Path(__file__).resolve().parents[2] / "models" / "demo" / "sample.png"
 BASE = "http://127.0.0.1:8000"
-"""What stands for the service's address in the record."""
+"""Replaces the service's address in the record."""
 
 _LONGEST = 12
 """Lines of an answer that are shown."""
 
-INTRODUCTION = """# The API by example
+INTRODUCTION = """# HTTP by example
 
-Recorded by `python docs/record_api.py` against a running service with the demo model; a test records it anew and
-compares. Ids, times and sizes are replaced, and long answers cut (`…`). The whole reference is at `/docs` of every
-gateway, and its OpenAPI at `/openapi.json`.
+Recorded by `docs/generators/http_by_example.py` against a running service with the demo model; a test records it
+again and compares. Ids, times and sizes are replaced, and long answers are cut (`…`). The [HTTP
+reference](../reference/http.md) has every call, and every gateway serves it at `/docs`.
+[Integrate](integrate.md) explains what to use when.
 
-Once the operator has made keys (`emx keys create`), every call needs one: `Authorization: Bearer emx_…`. Errors
-are problem documents (RFC 9457): `type` is a stable name for programs, `detail` a sentence for people.
+Once the operator has created API keys, every call needs one: `Authorization: Bearer emx_…`. Errors are problem
+documents (RFC 9457): `type` is a stable name for programs, `detail` a sentence for people.
 """
 
 
 class Recorder:
-    """Makes calls, and writes down each as a curl command with its answer."""
+    """Makes calls, and records each as a curl command with its answer."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=120)
@@ -46,10 +47,11 @@ class Recorder:
         self.text = INTRODUCTION
 
     def say(self, text: str) -> None:
+        """Add a paragraph."""
         self.text += f"\n{text}\n"
 
     def call(self, method: str, path: str, shown: str = "", **request: Any) -> httpx.Response:
-        """``shown``: the part of the curl command that says what is sent."""
+        """Make a call. ``shown`` is the part of the curl command that says what is sent."""
         answer = self._client.request(method, path, **request)
         flags = "" if method == "GET" else f"-X {method} "
         headers = "".join(f"-H {shlex.quote(f'{k}: {v}')} " for k, v in request.get("headers", {}).items())
@@ -62,7 +64,7 @@ class Recorder:
         return answer
 
     def _plain(self, text: str) -> str:
-        """Without what is another in every record."""
+        """Replace what differs in every record."""
         for id in re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", text):
             self._names.setdefault(id, f"{len(self._names) + 1:08x}-0000-4000-8000-000000000000")
             text = text.replace(id, self._names[id])
@@ -87,7 +89,7 @@ def _body(answer: httpx.Response) -> list[str]:
 
 
 def _short(value: Any) -> Any:
-    """Without figures that vary, and without what is empty."""
+    """Drop figures that vary, and empty fields."""
     if isinstance(value, dict):
         return {
             k: _short(v)
@@ -125,15 +127,15 @@ class Receiver:
 
 
 def record(url: str) -> str:
-    """The text of docs/api.md."""
+    """Return the page's text."""
     api, data = Recorder(url), SAMPLE.read_bytes()
-    api.say("## One study\n\nSubmit it, and wait in the same call:")
+    api.say("## One image\n\nSubmit it, and wait in the same call:")
     job = api.call(
         "POST", "/v1/jobs", "-F file=@chest.png -F patient=p-17 -F 'metadata={\"site\": \"north\"}'",
         headers={"Prefer": "wait=60"}, files={"file": ("chest.png", data)},
         data={"patient": "p-17", "metadata": '{"site": "north"}'},
     ).json()["id"]  # fmt: skip
-    api.say("Or take the 202 at once, and ask for the job until it has ended; `wait` makes the poll a long one:")
+    api.say("Or take the 202 at once, and poll the job until it has ended; `wait` makes it a long poll:")
     key = str(uuid.uuid4())
     later = api.call(
         "POST", "/v1/jobs?priority=stat", "--data-binary @chest.png",
@@ -167,7 +169,7 @@ def record(url: str) -> str:
 
 
 def _webhooks(api: Recorder, data: bytes) -> None:
-    api.say("## Webhooks\n\nSigned after Standard Webhooks; make a secret first:")
+    api.say("## Webhooks\n\nSigned after Standard Webhooks. Create a secret first:")
     secret = api._client.post("/v1/webhooks/secrets/rotate").json()["secret"]
     answered = 'HTTP/1.1 200 OK\n\n{"secret": "whsec_…"}'
     api.text += f"\n```console\n$ curl -X POST {BASE}/v1/webhooks/secrets/rotate\n{answered}\n```\n"
@@ -182,7 +184,7 @@ def _webhooks(api: Recorder, data: bytes) -> None:
     verify_webhook(secret, receiver.headers, receiver.body)
     api.say(
         "When the job has ended, your endpoint gets this; `explainmyxray.verify_webhook`, or any library for "
-        "Standard Webhooks, tells whether it comes from here:"
+        "Standard Webhooks, verifies it:"
     )
     told = f'"type": "{event["type"]}", "timestamp": "{event["timestamp"]}"'
     job = f'"id": "{event["data"]["id"]}", "state": "{event["data"]["state"]}", …'
@@ -208,7 +210,7 @@ def _batches(api: Recorder, data: bytes) -> None:
         headers={"Content-Type": "text/csv"}, content=manifest,
     ).headers["location"]  # fmt: skip
     api.say(
-        "Results come while it runs (`follow=true` stays until the end); one bad image fails its own row alone:"
+        "Results come while it runs (`follow=true` stays until the end); an invalid image fails its own row only:"
     )
     lines = api._client.get(f"{batch}/results.ndjson", params={"follow": True}).text.splitlines()
     shown = [_short(json.loads(line)) for line in sorted(lines)]

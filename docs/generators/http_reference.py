@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -22,8 +22,8 @@ TAGS = {
 
 _HEAD = """# HTTP reference
 
-Generated from the OpenAPI document, which every gateway serves as `/openapi.json`; its `/docs` is an interactive form
-of this page. [HTTP by example](../guides/http_by_example.md) shows the same calls with real answers.
+Generated from the OpenAPI document, which every gateway serves as `/openapi.json`; its `/docs` is an interactive
+form of this page. [HTTP by example](../guides/http_by_example.md) shows the same calls with real answers.
 
 Send the API key as `Authorization: Bearer emx_…`. Each call below names the scope that the key needs. A gateway
 without keys listens on loopback only and asks for none.
@@ -121,7 +121,9 @@ def _example_call(method: str, path: str, operation: Operation) -> str:
         many = "files" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
         flags += "-F files=@a.png -F files=@b.dcm " if many else "-F file=@chest.png "
     elif "application/json" in kinds:
-        sent = operation["requestBody"]["content"]["application/json"].get("example", {"url": "https://example.org/"})
+        sent = operation["requestBody"]["content"]["application/json"].get(
+            "example", {"url": "https://example.org/"}
+        )
         flags += f"--json '{json.dumps(sent)}' ".replace("-X POST ", "")
     elif method == "PUT":
         flags = flags.replace("-X PUT ", "") + "-T chest.png "
@@ -239,7 +241,7 @@ def _about(parameter: dict[str, Any]) -> str:
     return f"{about}{'. ' if about else ''}For example `{parameter['example']}`"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines) + "\n\n"
 

@@ -16,8 +16,8 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 
 _HEAD = """# Metrics and alerts
 
-Generated from `shared/emx_shared/prometheus_metrics.py` and `monitoring/alerts.yml`. The gateway serves its metrics at
-`/metrics`; courier and worker serve theirs on the port `EMX_METRICS_PORT`. Each process also reports
+Generated from `shared/emx_shared/prometheus_metrics.py` and `monitoring/alerts.yml`. The gateway serves its
+metrics at `/metrics`; courier and worker serve theirs on the port `EMX_METRICS_PORT`. Each process also reports
 `process_resident_memory_bytes` and the other standard metrics of the Python client.
 
 ## Metrics
@@ -39,9 +39,8 @@ def metrics_reference() -> str:
     for name, metric in metrics().items():
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         text += f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |\n"
-    text += (
-        "\n## Alerts\n\n| alert | severity | after | what it means | what to do |\n| --- | --- | --- | --- | --- |\n"
-    )
+    text += "\n## Alerts\n\n| alert | severity | after | what it means | what to do |\n"
+    text += "| --- | --- | --- | --- | --- |\n"
     for rule in alerts():
         said = rule["annotations"]
         cells = (

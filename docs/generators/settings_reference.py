@@ -58,11 +58,11 @@ OTHER = "Other"
 _HEAD = """# Settings
 
 Every setting is an environment variable. Durations are in seconds and sizes in bytes unless the description says
-otherwise; an empty variable counts as unset. Generated from `shared/emx_shared/settings.py`, the only place that reads
-the environment.
+otherwise; an empty variable counts as unset. Generated from `shared/emx_shared/settings.py`, the only place that
+reads the environment.
 
-`.env` fills in what `docker-compose.yml` asks for, and nothing else. Any other setting has to be written into that file:
-under `x-settings` for all three processes, or under the `environment` of one.
+`.env` fills in what `docker-compose.yml` asks for, and nothing else. Any other setting has to be written into
+that file: under `x-settings` for all three processes, or under the `environment` of one.
 
 """
 

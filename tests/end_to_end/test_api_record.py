@@ -1,4 +1,4 @@
-"""docs/api.md is what the service answers."""
+"""docs/guides/http_by_example.md is what the service answers."""
 
 import subprocess
 import sys
@@ -8,8 +8,10 @@ from support.paths import ROOT
 
 
 def test_the_recorded_integration_is_what_happens(system: Supervisor) -> None:
-    command = [sys.executable, ROOT / "docs" / "record_api.py", system.url]
+    command = [sys.executable, ROOT / "docs" / "generators" / "http_by_example.py", system.url]
     recorded = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert recorded.returncode == 0, recorded.stderr
-    kept = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert recorded.stdout == kept, "run: python docs/record_api.py URL > docs/api.md"
+    kept = (ROOT / "docs" / "guides" / "http_by_example.md").read_text(encoding="utf-8")
+    assert recorded.stdout == kept, (
+        "run: python docs/generators/http_by_example.py URL > docs/guides/http_by_example.md"
+    )

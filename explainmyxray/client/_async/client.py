@@ -21,8 +21,9 @@ class AsyncClient:
 
     Every method raises ApiError if the server refuses or is unavailable, with a subclass for each thing that a
     caller can do something about. A request that broke, or that the server asks to repeat (429, 502, 503, 504), is
-    sent again with the same idempotency key, so that it is carried out once. Tasks of one event loop may share a
-    client.
+    sent again with the same idempotency key, so that it is carried out once.
+
+    Tasks of one event loop may share a client.
 
     Args:
         url: The server's address; default EMX_URL, else http://127.0.0.1:8000.
