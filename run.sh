@@ -27,8 +27,8 @@ if [ ! -f "$stamp" ] || [ "$here/requirements.txt" -nt "$stamp" ] || [ "$here/py
         echo "Python's venv module doesn't work here. On Debian and Ubuntu: apt install python3-venv" >&2
         exit 1
     }
-    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar on -r "$here/requirements.txt"
-    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps -e "$here"
+    "$venv/bin/python" -P -m pip install --disable-pip-version-check --progress-bar on -r "$here/requirements.txt"
+    "$venv/bin/python" -P -m pip install --disable-pip-version-check --quiet --no-deps -e "$here"
     touch "$stamp"
 fi
 exec "$venv/bin/emx" up "$@"

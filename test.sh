@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs them all. Arguments go to pytest: ./test.sh tests/shared -k ledger
+# Installs what the tests need, then runs them.
+#
+#   ./test.sh                      all tests, and how much of the code they run
+#   ./test.sh unit                 one tier: unit (under a minute), integration, end_to_end or deployment
+#   ./test.sh tests/unit -k dicom  anything that pytest takes
+#   PYTHON=python3.13 ./test.sh    with another Python, in an environment of its own
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,6 +19,8 @@ if [ -z "$python" ]; then
     echo "Python 3.11 or newer is needed. Install it, or name it: PYTHON=/path/to/python3.11 ./test.sh" >&2
     exit 1
 fi
+venv=.venv
+[ -z "${PYTHON:-}" ] || venv=.venv-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
@@ -31,14 +38,30 @@ if [ ${#packages[@]} -gt 0 ]; then
     fi
 fi
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-stamp=.venv/.installed-dev
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+stamp=$venv/.installed-dev
 if [ ! -f "$stamp" ] || [ requirements-dev.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     echo "Installing Python packages …"
-    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-dev.txt
-    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
+    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar on -r requirements-dev.txt
+    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps -e .
     # For its tables alone: what it depends on isn't needed, nor to be had beside this torch.
-    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps torchxrayvision==1.5.7
+    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps torchxrayvision==1.5.7
     touch "$stamp"
 fi
-exec .venv/bin/python -m pytest "$@"
+
+case "${1:-all}" in
+    unit | integration | end_to_end | deployment)
+        tier=$1
+        shift
+        exec "$venv/bin/python" -m pytest "tests/$tier" "$@"
+        ;;
+    all)
+        "$venv/bin/coverage" erase
+        "$venv/bin/coverage" run -m pytest
+        "$venv/bin/coverage" combine --quiet
+        "$venv/bin/coverage" report
+        ;;
+    *)
+        exec "$venv/bin/python" -m pytest "$@"
+        ;;
+esac

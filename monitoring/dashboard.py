@@ -10,6 +10,7 @@ _COLUMNS = 24
 
 
 def dashboard() -> dict[str, Any]:
+    """Return the dashboard, as Grafana imports it."""
     quantile = "histogram_quantile({q}, sum by (le, stage) (rate(emx_job_stage_seconds_bucket[5m])))"
     ended = "sum(rate(emx_job_outcomes_total[15m]))"
     rows = [
@@ -116,6 +117,7 @@ def _panel(kind: str, title: str, expressions: dict[str, str], description: str,
 
 
 def written() -> str:
+    """Return the dashboard's JSON, as it is committed."""
     return json.dumps(dashboard(), indent=1) + "\n"
 
 

@@ -5,9 +5,11 @@ A command imports what it needs when it runs, so that ``--help`` is quick and th
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Annotated
 
 import typer
 
+from emx_shared.version import __version__
 from explainmyxray.cli.analyze import analyze
 from explainmyxray.cli.batch import batch
 from explainmyxray.cli.doctor import doctor
@@ -27,9 +29,19 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"emx {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Keep `emx COMMAND`, however many commands there are."""
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 for command in (up, analyze, evaluate, listen, doctor):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from emx_shared.demo_model import DEMO_IMAGE
 from explainmyxray.supervisor import free_port
 from support.paths import ROOT
 
@@ -103,8 +104,6 @@ def test_everything_starts_and_reads_the_demo_image(whole: Path, scratch: Path) 
 
 
 def test_an_image_is_read_in_this_process(whole: Path, scratch: Path) -> None:
-    from emx_shared.demo_model import DEMO_IMAGE
-
     done = run([whole / "emx", "analyze", DEMO_IMAGE, "--json"], scratch)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["model"]["demo"] is True
@@ -122,5 +121,5 @@ def test_without_extras_there_are_client_and_command_line_and_nothing_heavy(
     assert run([programs / "emx", "--help"], scratch).returncode == 0
     version = run([programs / "emx", "--version"], scratch)
     assert version.stdout.split() == ["emx", wheel.name.split("-")[1]]
-    advised = run([programs / "emx", "analyze", "chest.png"], scratch)
+    advised = run([programs / "emx", "analyze", DEMO_IMAGE], scratch)
     assert advised.returncode != 0 and "pip install 'explainmyxray[" in advised.stdout + advised.stderr

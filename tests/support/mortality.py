@@ -1,12 +1,13 @@
 """Processes that die right after one of their writes, and what tests of the ledger do all the time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, NewJob, Reconciler, advance_batch, end_batch_erasure, finish, start
 from emx_shared.ledger.records import Failure, Outcome
-from emx_shared.store import Store
+from emx_shared.store import Entry, Store
 
 
 class Killed(BaseException):
@@ -43,10 +44,10 @@ class MortalStore(Store):
         self._store.delete(key)
         self._count()
 
-    def list(self, prefix: str):  # type: ignore[no-untyped-def]
+    def list(self, prefix: str) -> Iterator[Entry]:
         return self._store.list(prefix)
 
-    def now(self):  # type: ignore[no-untyped-def]
+    def now(self) -> datetime:
         return self._store.now()
 
 

@@ -30,7 +30,7 @@ class Heartbeat:
         """Start the thread.
 
         Args:
-            index: where leases are kept.
+            redis_state: where leases are kept.
             lease: duration of a lease in seconds; the thread beats five times in each.
             hang: seconds without progress, with jobs in hand, after which the backend counts as hung.
             progress: counts the backend's steps.

@@ -16,7 +16,7 @@ class TextPublisher:
         """Start the thread.
 
         Args:
-            index: where the text is published.
+            redis_state: where the text is published.
             partial_texts: returns the text so far of each job in hand, by the job's id.
         """
         self._redis, self._partial_texts = redis_state, partial_texts

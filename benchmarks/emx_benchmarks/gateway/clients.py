@@ -17,7 +17,7 @@ class LoadClients:
 
     def __enter__(self) -> "LoadClients":
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "emx_benchmarks.gateway.load"],
+            [sys.executable, "-P", "-m", "emx_benchmarks.gateway.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

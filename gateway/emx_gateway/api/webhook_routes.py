@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller
 from emx_gateway.auth.authenticator import Caller
-from emx_gateway.courier.sender import Sender
 from emx_gateway.http.bodies import read_json, validate
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Secret
@@ -21,6 +20,7 @@ from emx_gateway.services.event_stream import tenant_events
 from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.resources import delivery_resource
 from emx_gateway.services.services import Services
+from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import redeliver as owe_again
 from emx_shared.ledger.records import Delivery, DeliveryStatus
 

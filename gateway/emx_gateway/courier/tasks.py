@@ -13,7 +13,7 @@ from celery.signals import celeryd_init, worker_init, worker_shutting_down
 from kombu import Queue
 from redis.exceptions import RedisError
 
-from emx_gateway.courier.sender import Sender
+from emx_gateway.services.webhook_sender import Sender
 from emx_shared import ledger as ledgers
 from emx_shared.ledger import Ledger, Reconciler
 from emx_shared.ledger.opening import open_ledger

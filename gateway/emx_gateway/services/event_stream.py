@@ -8,8 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.auth.audit import AuditLog
 from emx_gateway.auth.authenticator import Caller
-from emx_gateway.courier.sender import Sender, webhook_event
 from emx_gateway.services.services import Services
+from emx_gateway.services.webhook_sender import Sender, webhook_event
 from emx_shared.ledger.records import Delivery, Tombstone
 
 

@@ -1,7 +1,7 @@
 """Where a phantom is taken: the physics of the machine and the habits of the people who run it.
 
 Three sites. *alpha* is trained on. *beta* is developed against: thresholds and choices may look at it. *gamma* is
-unseen: it was frozen before the first training run (``tests/training/test_phantoms.py`` holds its hash), and is
+unseen: it was frozen before the first training run (``tests/unit/training/test_phantoms.py``), and is
 evaluated only at the end.
 """
 

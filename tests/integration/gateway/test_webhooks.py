@@ -17,7 +17,7 @@ from httpx_sse import connect_sse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from emx_gateway.courier import tasks
-from emx_gateway.courier.sender import Sender
+from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
 from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets

@@ -1,6 +1,6 @@
-"""A gateway over real HTTP, on a real Redis and a real store; a worker's outcomes are written by the tests."""
+"""Reports to render."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,16 +8,6 @@ import pytest
 
 from emx_shared.contracts.findings import FINDINGS
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
-from support.gateway import RunningGateway, StartGateway
-
-
-@pytest.fixture(scope="module")
-def gateway(
-    redis_url: str, tmp_path_factory: pytest.TempPathFactory, start_gateway: StartGateway
-) -> Iterator[RunningGateway]:
-    own = {"EMX_EXPLAIN_TIMEOUT": "2", "EMX_MAX_UPLOAD_BYTES": "1000000"}
-    with start_gateway(redis_url, tmp_path_factory.mktemp("store"), **own) as made:
-        yield made
 
 
 def _report(

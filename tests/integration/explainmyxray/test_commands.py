@@ -349,11 +349,11 @@ def checks(*, ok: bool) -> dict[str, Any]:
 
 
 def test_the_doctor_finds_what_is_well_and_what_is_not(
-    gateway: RunningGateway, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+    gateway: RunningGateway, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path
 ) -> None:
     monkeypatch.setenv("EMX_REDIS", redis_url)
     monkeypatch.setenv("EMX_STORE", f"file:{tmp_path}")
-    monkeypatch.setenv("EMX_MODEL", str(checkpoint))
+    monkeypatch.setenv("EMX_MODEL", str(tiny_checkpoint))
     monkeypatch.setenv("EMX_PORT", gateway.url.rpartition(":")[2])
     settings.cache_clear()
     found = checks(ok=False)

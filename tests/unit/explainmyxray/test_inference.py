@@ -22,8 +22,8 @@ Loaded = tuple[Model, Any]
 
 
 @pytest.fixture(scope="module")
-def loaded(checkpoint: Path) -> Loaded:
-    return load_model(checkpoint, quantisation="none")
+def loaded(tiny_checkpoint: Path) -> Loaded:
+    return load_model(tiny_checkpoint, quantisation="none")
 
 
 def png(image: Image.Image) -> bytes:

@@ -84,7 +84,7 @@ def test_a_secret_that_is_none_is_told() -> None:
 
 
 def test_what_the_gateway_signs_is_believed(gateway: RunningGateway) -> None:
-    from emx_gateway.courier.sender import Sender
+    from emx_gateway.services.webhook_sender import Sender
 
     secret = gateway.client.post("/v1/webhooks/secrets/rotate").json()["secret"]
     body, headers = Sender(gateway.ledger).signed("default", "m", json.loads(BODY))

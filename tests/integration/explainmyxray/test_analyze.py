@@ -24,8 +24,8 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _chosen(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMX_MODEL", str(checkpoint))
+def _chosen(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMX_MODEL", str(tiny_checkpoint))
     settings.cache_clear()
 
 

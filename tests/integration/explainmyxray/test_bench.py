@@ -17,9 +17,9 @@ def printed(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def test_the_engine_is_measured_beside_generate_and_writes_the_same(checkpoint: Path) -> None:
+def test_the_engine_is_measured_beside_generate_and_writes_the_same(tiny_checkpoint: Path) -> None:
     sizes = ("--rounds", "1", "--studies", "6", "--concurrency", "3", "--static", "4", "--single", "3")
-    figures = printed("engine", "--model", str(checkpoint), "--quantisation", "none", *sizes)
+    figures = printed("engine", "--model", str(tiny_checkpoint), "--quantisation", "none", *sizes)
     assert figures["tokens_identical"] == 1
     assert figures["compared"] == 3
     assert [figures[way]["studies"] for way in ("generate", "static_batch", "engine")] == [3, 4, 6]
@@ -50,8 +50,8 @@ def test_kernels_are_measured_beside_each_other() -> None:
     assert 0 < layer["relative_error"]["nf4"] < 0.15
 
 
-def test_stages_are_measured_beside_their_bounds(checkpoint: Path) -> None:
-    figures = printed("stages", "--model", str(checkpoint), "--quantisation", "int4")
+def test_stages_are_measured_beside_their_bounds(tiny_checkpoint: Path) -> None:
+    figures = printed("stages", "--model", str(tiny_checkpoint), "--quantisation", "int4")
     assert set(figures["stages"]) == {"vision", "prefill", "decode", "head"}
     assert figures["stages"]["vision"]["calls"] == figures["stages"]["prefill"]["calls"] == 1
     assert figures["stages"]["head"]["calls"] == figures["stages"]["decode"]["calls"] + 1
