@@ -18,7 +18,8 @@ Generated from the command itself: `emx COMMAND --help` prints the same. In a cl
 `emx bench` exists only there.
 
 Exit codes: 0 on success, 1 if something failed, 2 for invalid arguments. With `--json`, a command prints JSON,
-one line for each result, and everything for people goes to standard error. `emx --install-completion` adds
+one line for each result, and everything for people goes to standard error. `emx --version` prints the
+version, and `emx --install-completion` adds
 completion to the shell. Commands that talk to a server read `EMX_URL` and `EMX_API_KEY`.
 
 """
