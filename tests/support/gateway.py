@@ -97,13 +97,15 @@ def running_gateway(redis_url: str, store: Path, **settings: str) -> Iterator[Ru
     port = free_port()
     own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port), **settings}
     process = subprocess.Popen([sys.executable, "-P", "-m", "emx_gateway"], env={**os.environ, **own})
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-    for _ in range(100):
-        try:
-            client.get("/healthz")
-            break
-        except httpx.TransportError:
-            time.sleep(0.2)
-    yield RunningGateway(client, open_ledger(Settings(store=f"file:{store}", redis=redis_url), "test"))
+    ledger = open_ledger(Settings(store=f"file:{store}", redis=redis_url), "test")
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        for _ in range(100):
+            try:
+                client.get("/healthz")
+                break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        yield RunningGateway(client, ledger)
+    ledger.redis.close()
     process.terminate()
     assert process.wait(20) == 0 or process.returncode == -15

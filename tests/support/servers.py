@@ -112,6 +112,7 @@ def redis_state(redis_url: str) -> Iterator[RedisState]:
     found = RedisState(redis_url, lease=1.0)
     yield found
     found.connection.client.flushall()
+    found.close()
 
 
 @pytest.fixture

@@ -32,6 +32,10 @@ class RedisState:
         self.epoch = Epoch(self.connection)
         self.workers = Workers(self.connection)
 
+    def close(self) -> None:
+        """Close all connections; they are opened again when they are needed."""
+        self.connection.client.close()
+
     def ping(self) -> bool:
         """Return whether Redis answers."""
         return bool(self.connection.attempt(self.connection.client.ping, False))

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,22 @@ Make = Callable[..., Any]
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes clients of each kind in turn."""
     if request.param == "blocking":
-        yield Client
+        with ExitStack() as clients:
+            yield lambda *args, **kwargs: clients.enter_context(Client(*args, **kwargs))
         return
-    with start_blocking_portal() as portal:
+    with start_blocking_portal() as portal, ExitStack() as clients:
 
-        async def made(*args: Any, **kwargs: Any) -> AsyncClient:
-            return AsyncClient(*args, **kwargs)
+        def made(*args: Any, **kwargs: Any) -> Awaited:
+            return Awaited(
+                portal, clients.enter_context(portal.wrap_async_context_manager(opened(*args, **kwargs)))
+            )
 
-        yield lambda *args, **kwargs: Awaited(portal, portal.call(lambda: made(*args, **kwargs)))
+        @asynccontextmanager
+        async def opened(*args: Any, **kwargs: Any) -> AsyncIterator[AsyncClient]:
+            async with AsyncClient(*args, **kwargs) as client:
+                yield client
+
+        yield made
 
 
 @pytest.fixture

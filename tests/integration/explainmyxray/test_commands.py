@@ -104,7 +104,8 @@ def test_a_bad_file_in_a_folder_stops_no_other(folder: Path, tmp_path: Path) -> 
     assert result.stdout.count("Effusion.") == 3
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a-2.png", "a.png", "b.png"]
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["a-2.json", "a.json", "b.json"]
-    assert Image.open(tmp_path / "o" / "a.png").format == "PNG"
+    with Image.open(tmp_path / "o" / "a.png") as overlay:
+        assert overlay.format == "PNG"
     assert Report.model_validate_json((tmp_path / "r" / "b.json").read_bytes()).findings == "There is fluid."
 
 
