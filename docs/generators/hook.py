@@ -33,6 +33,7 @@ TOP_LEVEL = {
 """Pages that are files outside docs/."""
 
 _LINK = re.compile(r"(?<!!)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])+)\]\((?P<target>[^()\s]+)\)")
+_FILE = re.compile(r"[\w./-]+(\.\w+|/)")
 _IMAGE = re.compile(r"(!\[[^\]]*\]\()docs/")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
@@ -65,7 +66,7 @@ def _relinked(text: str, source: Path, page: str) -> str:
             return match[0]
         inside = _page_of(Path(os.path.normpath(source.parent / path)))
         if inside is None:
-            return match["text"]
+            return f"`{match['text']}`" if _FILE.fullmatch(match["text"]) else match["text"]
         target = os.path.relpath(inside, Path(page).parent)
         return f"[{match['text']}]({target}{'#' + anchor if anchor else ''})"
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -251,6 +252,16 @@ def test_every_module_and_script_that_a_command_runs_exists() -> None:
         for flag, module in itertools.pairwise(words):
             if flag == "-m" and Path(words[0]).name.startswith(("python", "accelerate")):
                 assert importlib.util.find_spec(module), f"{place}: {line}"
+
+
+def test_the_hooks_before_a_commit_call_programs_that_exist() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    for hook in (hook for repository in config["repos"] for hook in repository["hooks"]):
+        program, *arguments = hook["entry"].split()
+        assert hook["language"] == "system"
+        assert (Path(sysconfig.get_path("scripts")) / Path(program).name).exists(), hook["id"]
+        for argument in arguments:
+            assert not argument.endswith(".py") or (ROOT / argument).exists(), hook["id"]
 
 
 def test_python_blocks_pass_the_type_checker(tmp_path: Path) -> None:
