@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emx_shared.contracts.report import Report
-    from emx_shared.errors import ExplainMyXrayError
     from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
+    from emx_shared.root_error import ExplainMyXrayError
     from emx_shared.version import __version__
     from emx_worker.model.checkpoint import ModelError
     from explainmyxray.client import (
@@ -110,7 +110,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "emx_shared.contracts.report": ("Report",),
-    "emx_shared.errors": ("ExplainMyXrayError",),
+    "emx_shared.root_error": ("ExplainMyXrayError",),
     "emx_shared.imaging": ("BadImage", "ImageTooLarge", "NotAnImage"),
     "emx_shared.version": ("__version__",),
     "emx_worker.model.checkpoint": ("ModelError",),

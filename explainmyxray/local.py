@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from emx_shared.contracts.report import Report
-from emx_shared.demo_model import DEMO_MODEL
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.demo_files import DEMO_MODEL
 from emx_shared.imaging import BadImage, decode
+from emx_shared.root_error import ExplainMyXrayError
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import ImageFault, ImageTask
 from emx_worker.model.loading import LoadedModel

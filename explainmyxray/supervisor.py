@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.root_error import ExplainMyXrayError
 from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
 
 STARTUP_SECONDS = 180.0

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from emx_shared.demo_model import DEMO_MODEL
+from emx_shared.demo_files import DEMO_MODEL
 from emx_shared.settings import Settings
 
 Status = Literal["ok", "warn", "fail"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.root_error import ExplainMyXrayError
 from explainmyxray.cli.terminal import console, errors, refused
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def up(
 
 def _read_demo(url: str, must: bool) -> "Job | None":
     """Have the demo image read through the HTTP API. Returns None if that needs another API key."""
-    from emx_shared.demo_model import DEMO_IMAGE
+    from emx_shared.demo_files import DEMO_IMAGE
     from explainmyxray.client import ApiError, BadImage, Client, Forbidden, NoReport, Unauthenticated
 
     try:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from emx_shared.errors import ExplainMyXrayError
 from emx_shared.imaging import BadImage
+from emx_shared.root_error import ExplainMyXrayError
 from explainmyxray.client.resources import Job
 
 _PREFIX = "urn:explainmyxray:problem:"

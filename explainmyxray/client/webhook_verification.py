@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.root_error import ExplainMyXrayError
 from explainmyxray.client.resources import Job, Resource, read_json
 
 TOLERANCE = 300

@@ -31,7 +31,7 @@ from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
 from emx_shared.contracts.report import DISCLAIMER
-from emx_shared.demo_model import DEMO_IMAGE
+from emx_shared.demo_files import DEMO_IMAGE
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings, settings
 from emx_shared.version import __version__

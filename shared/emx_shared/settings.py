@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from emx_shared.demo_model import DEMO_MODEL
+from emx_shared.demo_files import DEMO_MODEL
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emx_shared.demo_model import DEMO_IMAGE
+from emx_shared.demo_files import DEMO_IMAGE
 from explainmyxray.supervisor import free_port
 from support.paths import ROOT
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from emx_shared.demo_model import DEMO_IMAGE
+from emx_shared.demo_files import DEMO_IMAGE
 from explainmyxray.supervisor import Supervisor
 from support.documents import DOCS, ROOT, Block, blocks, shell_lines
 

@@ -18,7 +18,7 @@ from emx_benchmarks.gateway.ours import OurGateway
 from emx_benchmarks.gateway.peers import peers as all_peers
 from emx_benchmarks.gateway.served_process import NotServing
 from emx_benchmarks.gateway.system import BenchPlace, MeasuredSystem
-from emx_shared.demo_model import DEMO_IMAGE
+from emx_shared.demo_files import DEMO_IMAGE
 
 NOTES = (
     "submit_throughput_vs_best_peer: ours divided by the best peer's, higher is better. submit_p95_vs_best_peer: "

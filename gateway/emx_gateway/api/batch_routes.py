@@ -17,7 +17,7 @@ from emx_gateway.schemas import Batch, BatchItems, BatchList, BatchOptions, Mani
 from emx_gateway.services.batch_items import item_page, results
 from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.manifest_upload import CSV, NDJSON, ManifestUpload
-from emx_gateway.services.resources import batch_resource
+from emx_gateway.services.representations import batch_resource
 from emx_gateway.services.services import Services
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import advance_batch, cancel

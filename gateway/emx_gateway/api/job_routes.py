@@ -20,8 +20,8 @@ from emx_gateway.api.submission_bodies import (
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.job_events import job_events
-from emx_gateway.services.job_pages import JobFilter, job_page
-from emx_gateway.services.resources import job_resource
+from emx_gateway.services.job_pages import JobQuery, job_page
+from emx_gateway.services.representations import job_resource
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import cancel, erase, erase_group
 from emx_shared.ledger.records import JobRecord, Priority
@@ -122,7 +122,7 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> JobList:
     """List jobs, the newest first, without their reports."""
-    wanted = JobFilter(state, priority, study, patient, submitted_after, submitted_before)
+    wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
     return job_page(services.ledger, caller.tenant, wanted, limit, cursor)
 
 

@@ -18,7 +18,7 @@ from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Secret
 from emx_gateway.services.event_stream import tenant_events
 from emx_gateway.services.job_pages import check_cursor
-from emx_gateway.services.resources import delivery_resource
+from emx_gateway.services.representations import delivery_resource
 from emx_gateway.services.services import Services
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import redeliver as owe_again

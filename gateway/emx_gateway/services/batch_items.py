@@ -72,7 +72,7 @@ def _new_results(ledger: Ledger, batch: BatchRecord, sent: dict[int, set[int]]) 
         for row in sorted(ended.keys() - known):
             if line := _result(ledger, batch.id, row):
                 yield line
-        known |= ended.keys()
+        known.update(ended)
 
 
 def _result(ledger: Ledger, batch: str, row: int) -> str | None:

@@ -8,7 +8,7 @@ from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.services.job_updates import pause
-from emx_gateway.services.resources import job_resource
+from emx_gateway.services.representations import job_resource
 from emx_gateway.services.services import Services
 from emx_shared.ledger.records import JobRecord
 

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from emx_gateway.http.problems import Problem
 from emx_gateway.schemas import Job, JobList
-from emx_gateway.services.resources import job_resource
+from emx_gateway.services.representations import job_resource
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, object_keys
 from emx_shared.ledger.records import JobRecord, Priority
@@ -18,7 +18,7 @@ LOOKED_AT = 500
 
 
 @dataclass(frozen=True)
-class JobFilter:
+class JobQuery:
     """Which jobs are listed; None admits every job."""
 
     state: JobState | None = None
@@ -39,7 +39,7 @@ class JobFilter:
         )
 
 
-def job_page(ledger: Ledger, tenant: str, wanted: JobFilter, limit: int, cursor: str | None) -> JobList:
+def job_page(ledger: Ledger, tenant: str, wanted: JobQuery, limit: int, cursor: str | None) -> JobList:
     """Return a page of jobs without their reports.
 
     Args:
@@ -75,7 +75,7 @@ def check_cursor(cursor: str | None) -> None:
         raise Problem(400, "bad-cursor", "Invalid cursor. Omit `cursor` to start at the first page.")
 
 
-def _places(ledger: Ledger, tenant: str, wanted: JobFilter, cursor: str | None) -> Iterator[tuple[str, str]]:
+def _places(ledger: Ledger, tenant: str, wanted: JobQuery, cursor: str | None) -> Iterator[tuple[str, str]]:
     """Yield ids of jobs with their places in the list, after a cursor."""
     for kind, name in (("study", wanted.study), ("patient", wanted.patient)):
         if name is not None:
@@ -106,7 +106,7 @@ def _places_of_group(ledger: Ledger, prefix: str, cursor: str | None) -> Iterato
             yield id, f"{at}-{id}"
 
 
-def _is_complete(ledger: Ledger, wanted: JobFilter) -> bool:
+def _is_complete(ledger: Ledger, wanted: JobQuery) -> bool:
     return bool(wanted.study or wanted.patient) or ledger.redis.listings.is_complete()
 
 

@@ -51,7 +51,7 @@ class Submissions:
 
     Every method first looks for what an idempotency key stands for already: a repeated submission is charged for
     nothing and refused for nothing. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
-    ``ledger/errors.py``; nothing was accepted then.
+    ``ledger/submission_errors.py``; nothing was accepted then.
     """
 
     def __init__(self, ledger: Ledger, rate_limits: RateLimits, decoding: ImageDecoding) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpcore
 from standardwebhooks.webhooks import Webhook
 
-from emx_gateway.services.resources import event_data
+from emx_gateway.services.representations import event_data
 from emx_shared.ledger import EndpointAnswer, Ledger
 from emx_shared.ledger.records import Delivery
 from emx_shared.store import StoreError

@@ -1,6 +1,6 @@
 """Why bytes are refused. No text of these errors quotes the file: they reach logs, and files name patients."""
 
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.root_error import ExplainMyXrayError
 
 MIN_SIDE = 32
 """Pixels. Below this no chest could be read."""

@@ -14,7 +14,6 @@ from emx_shared.ledger.batches.batch_progress import (
     resume_batch,
 )
 from emx_shared.ledger.batches.batch_submission import NewBatch, claim_batch, retry_batch, submit_batch
-from emx_shared.ledger.errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, redeliver
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
 from emx_shared.ledger.jobs.finish import cancel, expire, finish
@@ -22,6 +21,7 @@ from emx_shared.ledger.jobs.start import Started, hand_back, start
 from emx_shared.ledger.jobs.submission import Claim, NewJob, claim_job, submit
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.reconciler import Reconciler
+from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 
 __all__ = [
     "BatchProgress",

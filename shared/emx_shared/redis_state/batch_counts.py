@@ -1,6 +1,6 @@
 """Counts: how many items of a batch have ended, by state. The store's done-markers are the truth."""
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 _LIFETIME = 60
 """Seconds after which a batch is counted anew from the store."""

@@ -1,6 +1,6 @@
 """Cancellations: hints to the worker that a job in hand was cancelled."""
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 _LIFETIME = 3600
 """Seconds that a hint is kept."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from redis.exceptions import RedisError
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 
 class Epoch:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 NEWS_CHANNEL = "emx:news"
 """Published on: ``JOB WHAT`` when a job starts, when it ends, and, while it is watched, when text was written."""

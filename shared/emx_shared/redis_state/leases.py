@@ -1,6 +1,6 @@
 """Leases: at most one process works on a job at a time, as far as Redis can tell."""
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 
 class Leases:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 Place = tuple[str, str]
 """An id, and the cursor after which the next page starts."""

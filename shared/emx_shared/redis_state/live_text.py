@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from emx_shared.redis_state.connection import RedisConnection
 from emx_shared.redis_state.job_marks import NEWS_CHANNEL
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 _LIFETIME = 3600
 """Seconds that text is kept after the last piece."""

@@ -2,12 +2,12 @@
 
 from emx_shared.redis_state.batch_counts import BatchCounts
 from emx_shared.redis_state.cancellations import Cancellations
-from emx_shared.redis_state.connection import RedisConnection
 from emx_shared.redis_state.epoch import Epoch
 from emx_shared.redis_state.job_marks import JobMarks
 from emx_shared.redis_state.leases import Leases
 from emx_shared.redis_state.listings import Listings
 from emx_shared.redis_state.live_text import LiveText
+from emx_shared.redis_state.redis_connection import RedisConnection
 from emx_shared.redis_state.turns import Turns
 from emx_shared.redis_state.workers import Workers
 

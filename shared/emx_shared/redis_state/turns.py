@@ -1,6 +1,6 @@
 """Turns: the tenants of a queue are served one job each in turn, whoever floods it."""
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 
 class Turns:

@@ -1,6 +1,6 @@
 """Workers: which are alive, with a loaded model."""
 
-from emx_shared.redis_state.connection import RedisConnection
+from emx_shared.redis_state.redis_connection import RedisConnection
 
 
 class Workers:

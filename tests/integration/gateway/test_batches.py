@@ -67,6 +67,7 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: RunningGate
     follower.join(20)
     ended = gateway.client.get(where).json()
     assert (ended["state"], ended["counts"]) == ("succeeded", {"succeeded": 2, "failed": 1, "open": 0})
+    assert sorted(line["row"] for line in lines) == [0, 1, 2]
     by_row = {line["row"]: line for line in lines}
     assert [by_row[row]["name"] for row in range(3)] == ["first", "second", "third"]
     assert by_row[0]["metadata"] == {"arm": "control"} and by_row[1]["metadata"] == {}
@@ -80,6 +81,22 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: RunningGate
     newest = gateway.client.get("/v1/batches", params={"limit": 2}).json()
     assert [one["id"] for one in newest["items"]] == [retried.json()["id"], id]
     gateway.problem(gateway.client.post(f"{where}/pause"), 409, "already-ended")
+
+
+def test_whoever_follows_results_gets_each_once(gateway: RunningGateway) -> None:
+    rows = "".join(json.dumps({"image": image}) + "\n" for image in put(gateway, 3))
+    where = gateway.client.post("/v1/batches", content=rows, headers=NDJSON).headers["location"]
+    id = where.rpartition("/")[2]
+    advance_batch(gateway.ledger, id)
+    seen: list[int] = []
+    with gateway.client.stream("GET", f"{where}/results.ndjson", params={"follow": True}) as answer:
+        lines = answer.iter_lines()
+        for row in range(3):  # each in a look of its own
+            gateway.read_by_a_worker(item_id(id, row))
+            seen.append(json.loads(next(lines))["row"])
+        advance_batch(gateway.ledger, id)
+        seen += [json.loads(line)["row"] for line in lines]
+    assert seen == [0, 1, 2]
 
 
 def test_a_batch_can_rest_and_be_given_up(gateway: RunningGateway) -> None:

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig
 
-from emx_shared.errors import ExplainMyXrayError
+from emx_shared.root_error import ExplainMyXrayError
 from emx_worker.model.architectures import Config, Processor, architecture_of
 
 MODEL_SPEC_FILE = "emx.json"

@@ -11,10 +11,10 @@ from emx_shared.ledger.batches.manifest_pages import (
     manifest_rows,
     write_manifest,
 )
-from emx_shared.ledger.errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.jobs.submission import Claim, claim_key, committed
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, OpenMarker, Priority, Row
+from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 
 _KEYED_BATCHES = uuid.UUID("b6a1f5a4-4f0c-5c2b-8a64-0f6e8a1d9c37")
 
@@ -69,7 +69,7 @@ def submit_batch(
         claim: what ``claim_batch`` found, where it was asked before.
 
     Raises:
-        IdempotencyConflict, SubmissionAbandoned, SubmissionErased: see ``ledger/errors.py``.
+        IdempotencyConflict, SubmissionAbandoned, SubmissionErased: see ``ledger/submission_errors.py``.
         StoreError: the store is unavailable; nothing was accepted.
     """
     claim = claim or claim_batch(ledger, new)

@@ -7,11 +7,11 @@ from emx_shared.contracts.states import JobState
 from emx_shared.imaging import NotAnImage, media_type
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.manifest_pages import ERASED_ROW, item_id, manifest_rows
-from emx_shared.ledger.errors import SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.jobs.finish import cancel, refuse
 from emx_shared.ledger.jobs.submission import NewJob, commit_job
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row
+from emx_shared.ledger.submission_errors import SubmissionAbandoned, SubmissionErased
 from emx_shared.store import NoSuchObject
 
 _CURSOR_SAVED_EVERY = 50

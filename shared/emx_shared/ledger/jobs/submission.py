@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from emx_shared.ledger import object_keys
-from emx_shared.ledger.errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchPlace, BatchRecord, JobRecord, OpenMarker, Priority, Tombstone
+from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 
 _KEYED_JOBS = uuid.UUID("5f4a2f0e-6a53-5d5c-8a37-3a3a54c8a3f1")
 R = TypeVar("R", JobRecord, BatchRecord)
@@ -129,7 +129,7 @@ def submit(ledger: Ledger, new: NewJob, claim: Claim[JobRecord] | None = None) -
         The job's record, and whether Redis took the message.
 
     Raises:
-        IdempotencyConflict, SubmissionAbandoned, SubmissionErased: see ``ledger/errors.py``.
+        IdempotencyConflict, SubmissionAbandoned, SubmissionErased: see ``ledger/submission_errors.py``.
         StoreError: the store is unavailable; nothing was accepted.
     """
     claim = claim or claim_job(ledger, new)
