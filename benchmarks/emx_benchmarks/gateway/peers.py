@@ -16,7 +16,7 @@ class LitServe(MeasuredSystem):
 
     def __init__(self) -> None:
         keeps = "There are no jobs: the client holds the connection until the answer, and nothing is written."
-        super().__init__("litserve", False, keeps, ("litserve",))
+        super().__init__("litserve", False, keeps, ("litserve", "python-multipart"))
 
     @property
     def endpoint(self) -> JobEndpoint:
