@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
-from emx_training.evaluate.baselines import best_constant_report, most_frequent_report
+from emx_training.evaluate.baselines import best_constant_report
 from emx_training.evaluate.calibration import Claim, bins, claims, expected_calibration_error
 from emx_training.evaluate.figures import figures
 from emx_training.evaluate.intervals import Interval, bootstrap
@@ -114,14 +114,13 @@ def test_nothing_at_all_scores_zero_without_failing() -> None:
     assert scores.micro.f1 == scores.macro_f1 == scores.mean_iou == scores.parse_rate == 0
 
 
-def test_constants_are_the_most_frequent_set_and_the_best_terms() -> None:
+def test_the_constant_report_names_the_best_terms_with_their_mean_boxes() -> None:
     texts = [
         text(),
         text(),
         text(("mass left", LocBox(0, 0, 100, 100))),
         text(("mass left", LocBox(0, 0, 200, 200))),
     ]
-    assert parse(most_frequent_report([*texts, text()])).locations == ()
     (only,) = parse(best_constant_report(texts)).locations
     assert (only.finding.label, only.laterality, only.box) == ("mass", "left", LocBox(0, 0, 150, 150))
 

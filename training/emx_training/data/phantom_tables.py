@@ -9,7 +9,6 @@ from rich.progress import track
 from emx_training.data.boxes import COLUMNS as BOX_COLUMNS
 from emx_training.data.phantom_reports import report_of
 from emx_training.data.tables import write_table
-from emx_training.evaluate.tally import term_of
 from emx_training.pretrain.phantom_cache import CachedPhantoms
 
 REPORT_COLUMNS = ("image", "findings", "impression")
@@ -39,6 +38,6 @@ def _box_rows(phantoms: CachedPhantoms) -> Iterable[Sequence[object]]:
         name, located = f"images/train-{index:05d}.png", phantoms.findings(index)
         for one in located:
             ymin, xmin, ymax, xmax = one.box.fractions()
-            yield (name, term_of(one), *(f"{value:.5f}" for value in (xmin, ymin, xmax, ymax)))
+            yield (name, one.term, *(f"{value:.5f}" for value in (xmin, ymin, xmax, ymax)))
         if not located:
             yield (name, "", "", "", "", "")

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 
 BINS = 10
 
@@ -37,11 +36,11 @@ def claims(cases: Iterable[Case]) -> list[Claim]:
     for case in cases:
         if case.probabilities is None:
             continue
-        left = Counter(term_of(one) for one in case.truth.locations)
+        left = Counter(one.term for one in case.truth.locations)
         told = zip(case.told.locations, case.probabilities, strict=True)
         for one, probability in sorted(told, key=lambda pair: -pair[1]):
-            found.append(Claim(probability, left[term_of(one)] > 0))
-            left[term_of(one)] -= 1
+            found.append(Claim(probability, left[one.term] > 0))
+            left[one.term] -= 1
     return found
 
 

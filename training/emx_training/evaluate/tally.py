@@ -7,7 +7,7 @@ the highest IoU first. A pair is a true positive whatever its IoU; the boxes are
 from collections import defaultdict
 from dataclasses import dataclass
 
-from emx_shared.grammar import LocatedFinding, LocBox
+from emx_shared.grammar import LocBox
 from emx_training.evaluate.average_precision import Detection, detections
 from emx_training.evaluate.overlap import pair
 from emx_training.evaluate.predictions import Case, ForcedTokens
@@ -74,11 +74,11 @@ class _Told:
 def tally(case: Case) -> Tally:
     truth: defaultdict[str, list[LocBox]] = defaultdict(list)
     for one in case.truth.locations:
-        truth[term_of(one)].append(one.box)
+        truth[one.term].append(one.box)
     predicted: defaultdict[str, list[_Told]] = defaultdict(list)
     sure = case.probabilities or (1.0,) * len(case.told.locations)
     for one, probability in zip(case.told.locations, sure, strict=True):
-        predicted[term_of(one)].append(_Told(one.box, probability))
+        predicted[one.term].append(_Told(one.box, probability))
 
     counts, ious, found = {}, {}, {}
     for term in sorted(truth.keys() | predicted.keys()):
@@ -98,10 +98,6 @@ def tally(case: Case) -> Tally:
         wording=wording(case.truth, case.told),
         tokens=case.tokens,
     )
-
-
-def term_of(one: LocatedFinding) -> str:
-    return f"{one.finding.label} {one.laterality}" if one.laterality else one.finding.label
 
 
 def _ratio(part: float, whole: float) -> float:

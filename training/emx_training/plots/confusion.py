@@ -10,7 +10,6 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding
 from emx_training.evaluate.overlap import intersection_over_union
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 
 NONE = "none"
 """As truth: a false alarm. As what was told: missed."""
@@ -67,8 +66,8 @@ def confusions(cases: Iterable[Case]) -> Counter[tuple[str, str]]:
         true, told = list(case.truth.locations), list(case.told.locations)
         for likeness in (_same_term, _overlap, _same_finding):
             _pair_off(true, told, likeness, counts)
-        counts.update((term_of(one), NONE) for one in true)
-        counts.update((NONE, term_of(one)) for one in told)
+        counts.update((one.term, NONE) for one in true)
+        counts.update((NONE, one.term) for one in told)
     return counts
 
 
@@ -80,11 +79,11 @@ def _pair_off(
         alike, i, j = max(pairs)
         if alike <= 0:
             return
-        counts[term_of(true.pop(i)), term_of(told.pop(j))] += 1
+        counts[true.pop(i).term, told.pop(j).term] += 1
 
 
 def _same_term(one: LocatedFinding, other: LocatedFinding) -> float:
-    return 1 + intersection_over_union(one.box, other.box) if term_of(one) == term_of(other) else 0
+    return 1 + intersection_over_union(one.box, other.box) if one.term == other.term else 0
 
 
 def _overlap(one: LocatedFinding, other: LocatedFinding) -> float:

@@ -17,7 +17,6 @@ from emx_shared.contracts.findings import FINDINGS
 from emx_shared.grammar import LocatedFinding, LocBox
 from emx_training.evaluate.overlap import pair
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 from emx_training.phantoms import SITES, SiteName, render
 from emx_training.plots.strokes import LineStyle
 
@@ -129,5 +128,5 @@ def _length(case: Case) -> int:
 def _by_term(located: Sequence[LocatedFinding]) -> dict[str, list[LocBox]]:
     boxes: defaultdict[str, list[LocBox]] = defaultdict(list)
     for one in located:
-        boxes[term_of(one)].append(one.box)
+        boxes[one.term].append(one.box)
     return boxes
