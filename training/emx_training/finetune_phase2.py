@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from emx_training.data.source_study import BadTable
+from emx_training.data.source_image import BadTable
 from emx_training.finetune.adapting import for_locations, load_base
 from emx_training.finetune.examples import Collator, Example, read_boxes
 from emx_training.finetune.loop import BadOption, add_recipe_options, finetune, folder_of, recipe_of

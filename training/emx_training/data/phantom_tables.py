@@ -15,9 +15,9 @@ REPORT_COLUMNS = ("image", "findings", "impression")
 
 
 def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhantoms) -> None:
-    """``images/``, the tables of report text ``train.csv`` and ``validation.csv``, and ``boxes.csv`` for phase 2.
+    """Write ``images/``, ``train.csv`` and ``validation.csv`` for phase 1, and ``boxes.csv`` for phase 2.
 
-    Written anew only if the last file is not there yet.
+    ``boxes.csv`` is written last. A folder that has it is complete and stays as it is.
     """
     boxes = folder / "boxes.csv"
     if boxes.exists():
@@ -34,6 +34,7 @@ def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhan
 
 
 def _box_rows(phantoms: CachedPhantoms) -> Iterable[Sequence[object]]:
+    """Yield a row for each box in fractions of the image, or one row without a box for a normal image."""
     for index in range(len(phantoms)):
         name, located = f"images/train-{index:05d}.png", phantoms.findings(index)
         for one in located:

@@ -1,4 +1,4 @@
-"""Tables on disk."""
+"""Write CSV tables."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A CSV that appears whole or not at all."""
+    """Write a CSV with a header. The file appears whole or not at all."""
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -13,7 +13,7 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
 from emx_shared.imaging import MEDIA_TYPES, BadImage, NotAnImage, decode, media_type
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.source_study import BadTable
+from emx_training.data.source_image import BadTable
 from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Architecture, Processor, prompt_ids
 
