@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from emx_training.losses import soft_cross_entropy
 from emx_training.phantoms import PHANTOM_TERMS, SIZE, render
 from emx_training.pretrain.demo_architecture import build_processor, demo_config
-from emx_training.pretrain.phantom_batches import Lessons, soft_cross_entropy
+from emx_training.pretrain.phantom_batches import Lessons
 from emx_training.pretrain.phantom_cache import MASK_CELLS, CachedPhantoms, cached_phantoms
 from emx_training.pretrain.pretraining import caption
 from emx_training.pretrain.tokenizer import FIRST_LOC
@@ -89,5 +90,7 @@ def test_a_near_miss_of_a_location_costs_less_than_a_far_one() -> None:
     logits = torch.full((3, 2 * FIRST_LOC), -10.0)
     for row, guess in zip(logits, (500, 505, 700), strict=True):
         row[FIRST_LOC + guess] = 10.0
-    right, near, far = (soft_cross_entropy(row[None], torch.tensor([500]), 8.0).item() for row in logits)
+    right, near, far = (
+        soft_cross_entropy(row[None], torch.tensor([500]), 8.0, FIRST_LOC).item() for row in logits
+    )
     assert right < near < far

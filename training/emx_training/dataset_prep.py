@@ -6,8 +6,8 @@
 ``python -m emx_training.dataset_prep vindr --table train.csv --images DIR --output OUT``
 ``python -m emx_training.dataset_prep boxes --table boxes.csv --images DIR --output OUT``
 
-The command writes to OUT: ``images/``, the tables, ``skipped.csv`` with the reason for each image that was left out,
-and ``summary.json``. After an interruption, run it again: it resumes where it stopped.
+The command writes to OUT: ``images/``, the tables, ``skipped.csv`` with the reason for each skipped image, and
+``summary.json``. After an interruption, run it again: it resumes where it stopped.
 """
 
 import argparse

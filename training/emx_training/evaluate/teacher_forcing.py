@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emx_training.evaluate.predictions import ForcedTokens
+from emx_training.losses import IGNORED
 from emx_worker.model.architectures import Model, prompt_ids
 from emx_worker.model.loading import LoadedModel
 
 NEAR = 8
 """Bins."""
 
-_PADDED = -100
 _ROWS = 32
 _LOGITS = 2**26
 """Studies, and logits (256 MiB), that are computed at a time."""
@@ -54,7 +54,7 @@ class TeacherForcing:
         counted: dict[int, ForcedTokens] = {}
         for begun in range(0, len(order), at_once):
             rows = order[begun : begun + at_once]
-            true = torch.nn.utils.rnn.pad_sequence([answers[row] for row in rows], True, _PADDED)
+            true = torch.nn.utils.rnn.pad_sequence([answers[row] for row in rows], True, IGNORED)
             guessed = self._guessed(image_tokens[torch.tensor(rows)], true.to(self._device))
             counted |= zip(rows, map(self._counts, true.tolist(), guessed.tolist()), strict=True)
         return [counted[index] for index in range(len(answers))]
@@ -77,7 +77,7 @@ class TeacherForcing:
         words, right_words, locations, right_locations, near = 0, 0, 0, 0, 0
         for token, guess in zip(true, guessed, strict=True):
             bin_, guessed_bin = self._decoding.bin(token), self._decoding.bin(guess)
-            if token == _PADDED:
+            if token == IGNORED:
                 continue
             if bin_ is None:
                 words += 1

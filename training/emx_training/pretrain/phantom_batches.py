@@ -9,17 +9,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import Gemma3Processor
 
 from emx_shared.grammar import LOC_BINS, LocatedFinding
+from emx_training.losses import IGNORED
 from emx_training.phantoms import PHANTOM_TERMS
 from emx_training.pretrain.dense_targets import DenseTargets
 from emx_training.pretrain.phantom_cache import MASK_CELLS, CachedPhantoms
-from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT
+from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Gemma3, prompt_ids
 
-_IGNORED = -100
 _GROUP = 16
 """Batches that are drawn together and sorted by length, so that little is padded."""
 
@@ -129,29 +128,13 @@ class Lessons:
 
     def _words(self, indices: NDArray[np.int64]) -> Words:
         answers = [self.answers[index] for index in indices]
-        labels = np.full((len(answers), max(map(len, answers))), _IGNORED, np.int64)
+        labels = np.full((len(answers), max(map(len, answers))), IGNORED, np.int64)
         for row, answer in zip(labels, answers, strict=True):
             row[: len(answer)] = answer
         prompts = np.broadcast_to(self._prompt, (len(answers), len(self._prompt)))
-        input_ids = np.concatenate([prompts, np.where(labels == _IGNORED, self._pad, labels)], axis=1)
+        input_ids = np.concatenate([prompts, np.where(labels == IGNORED, self._pad, labels)], axis=1)
         is_image = (input_ids == self._image_token).astype(np.int64)
         return Words(torch.from_numpy(input_ids), torch.from_numpy(is_image), torch.from_numpy(labels))
-
-
-def soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float, first_location: int = FIRST_LOC) -> Tensor:
-    """Cross-entropy to a Gaussian about each true bin, less the Gaussian's own entropy: 0 is perfect.
-
-    Args:
-        logits: (locations, vocabulary), over the whole vocabulary.
-        bins: (locations,), 0 to 1023.
-        softness: the Gaussian's standard deviation, in bins.
-        first_location: id of ``<loc0000>``.
-    """
-    offset = torch.arange(LOC_BINS, device=bins.device)[None, :] - bins[:, None]
-    target = F.softmax(-0.5 * (offset / softness) ** 2, dim=1)
-    entropy = -(target * target.clamp_min(1e-12).log()).sum(dim=1)
-    guessed = F.log_softmax(logits, dim=1)[:, first_location : first_location + LOC_BINS]
-    return (-(target * guessed).sum(dim=1) - entropy).mean()
 
 
 def _expose(images: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:

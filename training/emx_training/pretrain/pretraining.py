@@ -19,9 +19,10 @@ from transformers import Gemma3ForConditionalGeneration
 
 from emx_shared.grammar import LocatedFinding
 from emx_training.data.phantom_reports import in_order
+from emx_training.losses import soft_cross_entropy
 from emx_training.pretrain.dense_targets import DenseHeads
 from emx_training.pretrain.muon import Muon
-from emx_training.pretrain.phantom_batches import Batch, Lessons, Words, soft_cross_entropy
+from emx_training.pretrain.phantom_batches import Batch, Lessons, Words
 from emx_training.pretrain.tokenizer import FIRST_LOC
 
 BATCH = 32
@@ -174,7 +175,7 @@ def _word_losses(model: Gemma3ForConditionalGeneration, seen: object, words: Wor
     told = F.cross_entropy(logits[is_word], words.labels[is_word])
     if not is_location.any():
         return torch.stack([told, told.new_zeros(())])
-    placed = soft_cross_entropy(logits[is_location], words.labels[is_location] - FIRST_LOC, softness)
+    placed = soft_cross_entropy(logits[is_location], words.labels[is_location] - FIRST_LOC, softness, FIRST_LOC)
     return torch.stack([told, placed])
 
 
