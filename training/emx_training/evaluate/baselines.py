@@ -1,4 +1,4 @@
-"""Constant predictions: the best that can be said without looking."""
+"""Constant predictions: the best report without looking at the image."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,17 +8,20 @@ from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
 
 
 def best_constant_report(texts: Sequence[str]) -> str:
-    """A stronger constant: the most frequent terms, as many as give the highest micro-F1 on these texts."""
+    """Return the constant report of the highest micro-F1 on these true reports.
+
+    It names the most frequent terms, as many as are best, each with its mean box.
+    """
     reports = [parse(text) for text in texts]
     frequency = Counter(one.term for report in reports for one in report.locations).most_common()
     total = sum(count for _, count in frequency)
 
-    def micro_f1(told: int) -> float:
-        right = sum(count for _, count in frequency[:told])
-        return 2 * right / (told * len(texts) + total)
+    def micro_f1(named: int) -> float:
+        right = sum(count for _, count in frequency[:named])
+        return 2 * right / (named * len(texts) + total)
 
-    told = max(range(1, len(frequency) + 1), key=micro_f1)
-    return _constant([term for term, _ in frequency[:told]], reports)
+    named = max(range(1, len(frequency) + 1), key=micro_f1)
+    return _constant([term for term, _ in frequency[:named]], reports)
 
 
 def _constant(terms: Sequence[str], reports: Sequence[ReportText]) -> str:
