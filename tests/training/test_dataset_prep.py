@@ -15,7 +15,8 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import ReportText, parse
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
-from emx_training.data.source_image import BadTable, SourceImage
+from emx_training.data.source_image import SourceImage
+from emx_training.data.tables import BadTable
 from emx_training.data.vindr import read_vindr
 from emx_training.dataset_prep import READ_BOXES, READ_REPORTS, main
 from emx_training.phantoms import render

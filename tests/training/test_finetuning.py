@@ -23,7 +23,7 @@ from transformers import AutoModelForImageTextToText
 
 from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BadTable
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import read_boxes, read_reports
 from emx_training.finetune.loop import STATE

@@ -26,14 +26,13 @@ from PIL import Image
 from rich.progress import track
 
 from emx_training.data.box_table import read_box_table
-from emx_training.data.boxes import COLUMNS as BOX_COLUMNS
 from emx_training.data.boxes import BoxedImage
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
 from emx_training.data.prepared_images import CorruptImage, prepare
-from emx_training.data.source_image import SPLITS, BadTable, SourceImage
-from emx_training.data.tables import write_table
+from emx_training.data.source_image import SPLITS, SourceImage
+from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, write_table
 from emx_training.data.vindr import read_vindr
 
 READ_REPORTS: dict[str, Callable[[Path], Iterator[SourceImage]]] = {
@@ -46,8 +45,8 @@ READ_BOXES: dict[str, Callable[[Path], Iterator[BoxedImage]]] = {
     "boxes": read_box_table,
 }
 
-COLUMNS = ("image", "findings", "impression", "terms")
-"""Columns of a phase 1 table: path below OUT, two sections of text, and terms joined with ``;``."""
+COLUMNS = (*REPORT_COLUMNS, "terms")
+"""Columns of the report tables; paths start from OUT, and terms are joined with ``;``."""
 
 
 def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, size: int) -> Counter[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BadTable
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import Example, read_boxes
 from emx_training.finetune.loop import TrainingDiverged, finetune

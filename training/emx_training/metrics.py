@@ -40,7 +40,7 @@ def tables(scores: Scores, intervals: Mapping[str, Interval]) -> tuple[Table, Ta
     return findings, whole
 
 
-def show(cases: Sequence[Case], as_json: bool, plots: Path | None) -> None:
+def print_scores(cases: Sequence[Case], as_json: bool, plots: Path | None) -> None:
     """Score images, print the scores with their intervals, and draw the plots.
 
     Args:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw plots into this folder, as PNG")
     options = parser.parse_args()
     try:
-        show(read_cases(options.predictions), options.json, options.plots)
+        print_scores(read_cases(options.predictions), options.json, options.plots)
     except BadPredictions as error:
         sys.exit(str(error))
     except OSError as error:

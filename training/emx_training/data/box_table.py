@@ -8,7 +8,7 @@ from pathlib import Path
 from emx_shared.contracts.findings import FINDINGS, TERMS
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BadTable, require_columns
 
 COLUMNS = ("image", "label", "xmin", "ymin", "xmax", "ymax")
 
@@ -31,8 +31,7 @@ def read_box_table(table: Path) -> Iterator[BoxedImage]:
     try:
         with table.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-                raise BadTable(f"{table} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
+            require_columns(table, reader, COLUMNS, f"it needs {', '.join(COLUMNS)}")
             for number, row in enumerate(reader, start=2):
                 boxes = found[row["image"]]
                 if not (label := (row["label"] or "").strip().lower()):

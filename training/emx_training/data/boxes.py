@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from emx_shared.contracts.findings import BY_LABEL, Laterality
 from emx_shared.contracts.report import Box
-from emx_training.data.source_image import BadTable, term
-
-COLUMNS = ("image", "term", "xmin", "ymin", "xmax", "ymax")
+from emx_training.data.source_image import term
+from emx_training.data.tables import BadTable
 
 
 @dataclass(frozen=True)

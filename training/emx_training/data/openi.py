@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from emx_training.data.source_image import BadTable, SourceImage, prose
+from emx_training.data.source_image import SourceImage, prose
+from emx_training.data.tables import BadTable
 
 _BREAK = re.compile(r"(?<=[.!?])\s+")
 _MASKED = re.compile(r"XXXX|X{2,}")

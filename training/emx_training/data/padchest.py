@@ -15,7 +15,8 @@ from typing import IO
 
 from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
-from emx_training.data.source_image import BadTable, SourceImage, prose, term
+from emx_training.data.source_image import SourceImage, prose, term
+from emx_training.data.tables import BadTable, require_columns
 
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
@@ -52,8 +53,7 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
     """
     with _opened(table) as stream:
         reader = csv.DictReader(stream)
-        if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise BadTable(f"{table} has no column {', '.join(lacking)}: give PadChest's label table.")
+        require_columns(table, reader, COLUMNS, "give PadChest's label table")
         for number, row in enumerate(reader, start=2):
             if row["Projection"] not in FRONTAL or row["MethodLabel"] != "Physician":
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
 from emx_training.data.padchest import finding_of
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BadTable
 
 
 def read_padchest_gr(table: Path) -> Iterator[BoxedImage]:

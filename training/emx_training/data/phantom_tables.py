@@ -6,12 +6,9 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
-from emx_training.data.boxes import COLUMNS as BOX_COLUMNS
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import write_table
+from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, write_table
 from emx_training.pretrain.phantom_cache import CachedPhantoms
-
-REPORT_COLUMNS = ("image", "findings", "impression")
 
 
 def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhantoms) -> None:

@@ -14,10 +14,6 @@ _MAX_SENTENCES = 12
 """Sentences that the grammar allows in one section."""
 
 
-class BadTable(ValueError):
-    """A table is invalid. The message names the file, the row and the column."""
-
-
 @dataclass(frozen=True)
 class SourceImage:
     """One image with what its collection reports about it.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import require_columns
 from emx_training.evaluate.overlap import intersection_over_union
 
 VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")
@@ -39,8 +39,7 @@ def read_vindr(table: Path) -> Iterator[BoxedImage]:
     by_image: defaultdict[str, list[tuple[str, str, Box]]] = defaultdict(list)
     with gzip.open(table, "rt", newline="") if table.suffix == ".gz" else table.open(newline="") as stream:
         reader = csv.DictReader(stream)
-        if lacking := [name for name in VINDR_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise BadTable(f"{table} has no column {', '.join(lacking)}: give VinDr-CXR's annotations.")
+        require_columns(table, reader, VINDR_COLUMNS, "give VinDr-CXR's annotations")
         for number, row in enumerate(reader, start=2):
             drawn = by_image[row["image_id"]]
             if row["class_name"] in _LABELS:

@@ -2,14 +2,16 @@
 
 For the figure itself, every image counts once; for an interval, as often as it was drawn (``intervals.py``).
 
-micro_f1, macro_f1: of findings with their sides, over all of them and as the mean over terms, whatever their
-boxes. mean_iou: over paired findings; 0 when there are none. match_accuracy: share of the true findings that were
-reported with their side and an IoU of at least 0.5. map50: see ``average_precision.py``. exact_findings: share of
-the images whose report has all the right findings and sides, and no others. token_accuracy, token_accuracy_words,
-token_accuracy_locations, token_accuracy_locations_near: see ``teacher_forcing.py``; left out if no image has the
-counts. bleu, rouge_l: see ``text_metrics.py``. parse_rate: share of the predictions that follow the report
-grammar; the others count as empty. flagged_rate: share of the images that the model declined to read; they too
-count as empty.
+micro_f1, macro_f1: of findings with their sides, not their boxes; over all findings, and as mean of the terms.
+mean_iou: over paired findings; 0 if there are no pairs.
+match_accuracy: share of the true findings that were reported with their side and an IoU of at least 0.5.
+map50: see ``average_precision.py``.
+exact_findings: share of the images whose report has all the right findings and sides, and no others.
+token_accuracy, token_accuracy_words, token_accuracy_locations, token_accuracy_locations_near: see
+``teacher_forcing.py``; left out if no image has the counts.
+bleu, rouge_l: see ``text_metrics.py``.
+parse_rate: share of the predictions that follow the report grammar; the others count as empty.
+flagged_rate: share of the images that the model declined to read; they too count as empty.
 """
 
 from collections.abc import Callable, Sequence

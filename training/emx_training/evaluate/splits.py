@@ -22,10 +22,10 @@ from emx_training.evaluate.predictions import Prediction
 from emx_training.phantoms import SIZE, SiteName, held_out_seeds, render
 
 SPLITS: dict[str, SiteName] = {"heldout": "alpha", "dev_site": "beta", "unseen_site": "gamma"}
-"""The site of each split, by its name; the seeds are the same, and never trained on.
+"""The site of each split, by the split's name. All splits have the same seeds, which are never trained on.
 
-*alpha* is the site of training, *beta* the one that choices were made on, and of *gamma* no training and no choice
-has ever seen an image: the figures there are what *zero-shot spatial generalisation* means here.
+*alpha* is the training site, and choices were made on *beta*. Neither training nor any choice has seen an image of
+*gamma*: *zero-shot spatial generalisation* means the figures there.
 """
 
 _DRAWN_AT_ONCE = 16

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from emx_shared.imaging import BadImage, decode
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BadTable
 from emx_training.finetune.examples import Example
 from emx_training.losses import IGNORED
 from emx_training.pretrain.tokenizer import PROMPT

@@ -11,7 +11,7 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
 from emx_shared.imaging import MEDIA_TYPES, NotAnImage, media_type
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.source_image import BadTable
+from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, require_columns
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_reports(table: Path, images: Path) -> list[Example]:
         BadTable: for an invalid table. The message names row and column.
     """
     examples = []
-    for number, row in _rows(table, ("image", "findings", "impression")):
+    for number, row in _rows(table, REPORT_COLUMNS):
         report = ReportText(row["findings"], (), row["impression"])
         if not _parses(report):
             column = "impression" if _parses(ReportText(report.findings, (), "None.")) else "findings"
@@ -69,7 +69,7 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
     """
     found: dict[str, list[LocatedFinding]] = {}
     paths: dict[str, Path] = {}
-    for number, row in _rows(table, ("image", "term", "xmin", "ymin", "xmax", "ymax")):
+    for number, row in _rows(table, BOX_COLUMNS):
         name = row["image"]
         if name not in paths:
             paths[name] = _image(images / name, table, number)
@@ -89,10 +89,7 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, 
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets begin a table with a BOM
             reader = csv.DictReader(stream)
-            if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
-                raise BadTable(
-                    f"{table} has no column {', '.join(lacking)}: make it with emx_training.dataset_prep."
-                )
+            require_columns(table, reader, columns, "make it with emx_training.dataset_prep")
             for number, row in enumerate(reader, start=2):
                 if None in row or None in row.values():
                     raise BadTable(f"{table}, row {number}: the number of cells isn't that of the columns.")

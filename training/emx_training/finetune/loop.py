@@ -258,7 +258,7 @@ def _rate(step: int, total: int) -> float:
 
 
 def _stalled(at: RunPosition, patience: int) -> bool:
-    """Return whether none of the last ``patience`` epochs was the best."""
+    """Return whether the best epoch is more than ``patience`` epochs ago."""
     return len(at.losses) > patience and min(at.losses[-patience:]) > min(at.losses)
 
 

@@ -36,7 +36,7 @@ _DASHES: LineStyle = (0, (3, 2))
 def worst_cases(cases: Sequence[Case]) -> Figure | str:
     """Draw the images with the lowest scores, the worst first.
 
-    Phantoms are drawn anew, since a results file has no images. Returns the reason as text if there is nothing to
+    Phantoms are drawn again, since a results file has no images. Returns the reason as text if there is nothing to
     draw.
     """
     known = [case for case in cases if case.site in SITES and case.id.isdecimal()]
