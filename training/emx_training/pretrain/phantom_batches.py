@@ -143,7 +143,7 @@ class PhantomBatches:
         if random:
             images = _vary_exposure(images, random)
         pixels = torch.from_numpy(images * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-        return PhantomBatch(pixels, self._dense(indices), self._answers(indices) if self.answers else None)
+        return PhantomBatch(pixels, self._dense(indices), self._answer_tokens(indices) if self.answers else None)
 
     def _dense(self, indices: NDArray[np.int64]) -> DenseTargets:
         masks = np.zeros((len(indices), len(PHANTOM_TERMS), MASK_CELLS, MASK_CELLS), np.float32)
@@ -155,7 +155,7 @@ class PhantomBatches:
             boxes[row, terms] = self.phantoms.boxes[located].astype(np.float32) / (LOC_BINS - 1)
         return DenseTargets(torch.from_numpy(masks), torch.from_numpy(boxes))
 
-    def _answers(self, indices: NDArray[np.int64]) -> AnswerTokens:
+    def _answer_tokens(self, indices: NDArray[np.int64]) -> AnswerTokens:
         answers = [self.answers[index] for index in indices]
         labels = np.full((len(answers), max(map(len, answers))), IGNORED, np.int64)
         for row, answer in zip(labels, answers, strict=True):
