@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from emx_shared.contracts.report import Report
-from emx_training.evaluate.phantom_reader import study_of
+from emx_training.evaluate.phantom_reader import image_task_of
 from emx_training.phantoms import held_out_seeds, render
 from emx_worker.backends.engine_thread import EngineThread
 from emx_worker.engine.engine import Engine
@@ -143,7 +143,7 @@ def bench_engine(load: Callable[[], LoadedModel], sizes: EngineBenchSizes) -> di
 def phantoms(sizes: EngineBenchSizes) -> list[ImageTask]:
     """Draw held-out phantoms, enough for every candidate."""
     count = max(sizes.images, sizes.static, sizes.single * sizes.rounds)
-    return [study_of(str(seed), Image.fromarray(render(seed).image)) for seed in held_out_seeds(count)]
+    return [image_task_of(str(seed), Image.fromarray(render(seed).image)) for seed in held_out_seeds(count)]
 
 
 def feed(engine: Engine, tasks: Sequence[ImageTask], threads: int) -> tuple[list[tuple[int, float]], float]:

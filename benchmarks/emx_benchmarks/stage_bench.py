@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from emx_training.evaluate.phantom_reader import study_of
+from emx_training.evaluate.phantom_reader import image_task_of
 from emx_training.phantoms import held_out_seeds, render
 from emx_worker.engine.decoder_runner import DecoderRunner
 from emx_worker.engine.encoder import ImageEncoder
@@ -72,7 +72,7 @@ def bench_stages(load: Callable[[], LoadedModel]) -> dict[str, Any]:
     engine = Engine(loaded, max_batch=1)
     ready = time.perf_counter() - began
     size = loaded.model.config.vision_config.image_size
-    task = study_of("0", Image.fromarray(render(held_out_seeds(1)[0], size).image))
+    task = image_task_of("0", Image.fromarray(render(held_out_seeds(1)[0], size).image))
     clock = StageClock()
     with clock.watching():
         began = time.perf_counter()

@@ -53,7 +53,7 @@ def evaluate(
     try:
         from emx_training.evaluate.predictions import case_of, write_predictions
         from emx_training.evaluate.splits import read_split
-        from emx_training.metrics import show
+        from emx_training.metrics import print_scores
 
         predictions = read_split(
             model or chosen.model,
@@ -75,6 +75,6 @@ def evaluate(
     try:
         if output:
             write_predictions(predictions, output)
-        show([case_of(prediction) for prediction in predictions], json, plots)
+        print_scores([case_of(prediction) for prediction in predictions], json, plots)
     except OSError as error:
         raise refused(f"{error.filename} can't be written: {error.strerror}.") from None

@@ -1,0 +1,1 @@
+"""Train and evaluate report models: phantoms, collections, two fine-tuning phases, the demo model."""

@@ -1,4 +1,4 @@
-"""Brings a collection of radiographs into the tables and images that training reads.
+"""Prepare a collection of radiographs: write the tables and images that training reads.
 
 ``python -m emx_training.dataset_prep padchest --table TABLE.csv.gz --images DIR --output OUT``
 ``python -m emx_training.dataset_prep openi --reports NLMCXR_reports.tgz --images DIR --output OUT``
@@ -6,8 +6,8 @@
 ``python -m emx_training.dataset_prep vindr --table train.csv --images DIR --output OUT``
 ``python -m emx_training.dataset_prep boxes --table boxes.csv --images DIR --output OUT``
 
-OUT gets ``images/``, one CSV for each split, ``skipped.csv`` with the reason for each image that was left out, and
-``summary.json``. Run again after an interruption, it goes on where it stopped.
+The command writes to OUT: ``images/``, the tables, ``skipped.csv`` with the reason for each skipped image, and
+``summary.json``. After an interruption, run it again: it resumes where it stopped.
 """
 
 import argparse
@@ -26,17 +26,16 @@ from PIL import Image
 from rich.progress import track
 
 from emx_training.data.box_table import read_box_table
-from emx_training.data.boxes import COLUMNS as BOX_COLUMNS
 from emx_training.data.boxes import BoxedImage
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
 from emx_training.data.prepared_images import CorruptImage, prepare
-from emx_training.data.source_study import SPLITS, BadTable, SourceStudy
-from emx_training.data.tables import write_table
+from emx_training.data.source_image import SPLITS, SourceImage
+from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, write_table
 from emx_training.data.vindr import read_vindr
 
-READ_REPORTS: dict[str, Callable[[Path], Iterator[SourceStudy]]] = {
+READ_REPORTS: dict[str, Callable[[Path], Iterator[SourceImage]]] = {
     "padchest": read_padchest,
     "openi": read_openi,
 }
@@ -46,29 +45,49 @@ READ_BOXES: dict[str, Callable[[Path], Iterator[BoxedImage]]] = {
     "boxes": read_box_table,
 }
 
-COLUMNS = ("image", "findings", "impression", "terms")
-"""Of a phase 1 table: path below OUT, two sections of text, terms with ``;`` between them."""
+COLUMNS = (*REPORT_COLUMNS, "terms")
+"""Columns of the report tables; paths start from OUT, and terms are joined with ``;``."""
 
 
-def prepare_reports(studies: Sequence[SourceStudy], images: Path, output: Path, size: int) -> Counter[str]:
-    """Images and phase 1 tables of these studies. Returns how many went into each split, or were skipped."""
-    names = [f"images/{study.id}.png" for study in studies]
-    reasons = _prepare_images([images / study.image for study in studies], [output / name for name in names], size)
-    kept = [(study, name) for study, name, reason in zip(studies, names, reasons, strict=True) if not reason]
+def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, size: int) -> Counter[str]:
+    """Write the images and the phase 1 tables.
+
+    Args:
+        found: the collection's images.
+        images: the folder that has their files.
+        output: the folder to write to.
+        size: longest side of a prepared image, in pixels.
+
+    Returns:
+        How many images each split has, and how many were skipped.
+    """
+    names = [f"images/{one.id}.png" for one in found]
+    reasons = _prepare_images([images / one.image for one in found], [output / name for name in names], size)
+    kept = [(one, name) for one, name, reason in zip(found, names, reasons, strict=True) if not reason]
     for split in SPLITS:
         rows = (
-            (name, study.findings, study.impression, ";".join(study.terms))
-            for study, name in kept
-            if study.split == split
+            (name, one.findings, one.impression, ";".join(one.terms)) for one, name in kept if one.split == split
         )
         write_table(output / f"{split}.csv", COLUMNS, rows)
-    skipped = [(study.image, reason) for study, reason in zip(studies, reasons, strict=True) if reason]
+    skipped = [(one.image, reason) for one, reason in zip(found, reasons, strict=True) if reason]
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
-    return Counter([study.split for study, _ in kept]) + Counter({"skipped": len(skipped)})
+    return Counter([one.split for one, _ in kept]) + Counter({"skipped": len(skipped)})
 
 
 def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size: int) -> Counter[str]:
-    """Images and the phase 2 table: a row for each box in fractions of the image, or one without a box."""
+    """Write the images and the phase 2 table.
+
+    The table has a row for each box, in fractions of the image, and a row without a box for a normal image.
+
+    Args:
+        found: the collection's images.
+        images: the folder that has their files.
+        output: the folder to write to.
+        size: longest side of a prepared image, in pixels.
+
+    Returns:
+        How many boxes there are, and how many images were skipped.
+    """
     names = [f"images/{Path(one.image).with_suffix('.png')}" for one in found]
     reasons = _prepare_images([images / one.image for one in found], [output / name for name in names], size)
     skipped = [(one.image, reason) for one, reason in zip(found, reasons, strict=True) if reason]
@@ -95,7 +114,11 @@ def _box_rows(one: BoxedImage, name: str, original: Path) -> list[tuple[object, 
 
 
 def _prepare_images(sources: Sequence[Path], targets: Sequence[Path], size: int) -> list[str]:
-    """For each image the reason why it can't be used, or nothing. What is there already is left as it is."""
+    """Write each target that doesn't exist yet.
+
+    Returns:
+        For each image the reason why it can't be used, or an empty string.
+    """
     work = partial(_reason, size=size)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         answers = pool.map(work, sources, targets, chunksize=16)
@@ -113,24 +136,25 @@ def _reason(source: Path, target: Path, size: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     options = _options(arguments)
     if not options.images.is_dir():
-        sys.exit(f"There is no folder {options.images}: give the one with the collection's images.")
+        sys.exit(f"There is no folder {options.images}: set --images to the folder with the collection's images.")
     options.output.mkdir(parents=True, exist_ok=True)
     try:
         if options.collection in READ_BOXES:
             found = list(islice(READ_BOXES[options.collection](options.table), options.limit))
             counted = prepare_boxes(found, options.images, options.output, options.size)
         else:
-            studies = list(islice(READ_REPORTS[options.collection](options.table), options.limit))
-            counted = prepare_reports(studies, options.images, options.output, options.size)
+            sources = list(islice(READ_REPORTS[options.collection](options.table), options.limit))
+            counted = prepare_reports(sources, options.images, options.output, options.size)
     except BadTable as error:
         sys.exit(str(error))
     summary = {"collection": options.collection, "size": options.size, "counts": dict(counted)}
     (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=2))
     if counted.total() == counted["skipped"]:
-        sys.exit(f"No image could be used; {options.output / 'skipped.csv'} says why for each.")
+        sys.exit(f"No image could be used: see {options.output / 'skipped.csv'} for the reasons.")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -150,11 +174,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, text in helps.items():
         one = collections.add_parser(name, help=text)
         source = "--reports" if name == "openi" else "--table"
-        one.add_argument(source, type=Path, required=True, dest="table", help="table or archive as published")
-        one.add_argument("--images", type=Path, required=True, help="folder of the collection's images")
-        one.add_argument("--output", type=Path, required=True)
-        one.add_argument("--size", type=int, default=896, help="longer side of the prepared images, pixels")
-        one.add_argument("--limit", type=int, help="take only the first so many studies")
+        one.add_argument(source, type=Path, required=True, dest="table", help="table or archive, as published")
+        one.add_argument("--images", type=Path, required=True, help="folder with the collection's images")
+        one.add_argument("--output", type=Path, required=True, help="folder to write to")
+        one.add_argument(
+            "--size", type=int, default=896, help="longest side of a prepared image in pixels, default %(default)s"
+        )
+        one.add_argument("--limit", type=int, help="prepare only the first images, at most this many")
     return parser.parse_args(arguments)
 
 

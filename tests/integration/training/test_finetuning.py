@@ -23,11 +23,13 @@ from transformers import AutoModelForImageTextToText
 
 from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
-from emx_training.data.source_study import BadTable
-from emx_training.finetune.examples import IGNORED, Collator, read_boxes, read_reports
+from emx_training.data.tables import BadTable
+from emx_training.finetune.collator import Collator
+from emx_training.finetune.examples import read_boxes, read_reports
 from emx_training.finetune.loop import STATE
 from emx_training.finetune_phase1 import main as phase1
 from emx_training.finetune_phase2 import main as phase2
+from emx_training.losses import IGNORED
 from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageTask
@@ -70,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def progressed(output: Path) -> dict[str, Any]:
+def position(output: Path) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(output / STATE, weights_only=True)["at"]
     return found
 
@@ -106,10 +108,10 @@ def trained(either: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_both_phases_teach_a_model(trained: tuple[Path, Path]) -> None:
     first, second = trained
-    losses = progressed(first)["losses"]
+    losses = position(first)["losses"]
     assert losses[-1] < losses[0]
     assert all("lora" in name for name in load_file(first / WEIGHTS))  # text layers alone
-    losses = progressed(second)["losses"]
+    losses = position(second)["losses"]
     assert min(losses[1:]) < losses[0]
     weights = load_file(second / WEIGHTS)
     assert any("multi_modal_projector" in name for name in weights)
@@ -123,10 +125,10 @@ def test_the_worker_reads_with_what_was_trained(
 ) -> None:
     loaded = load_model(either, adapter=trained[1], quantisation=quantisation)
     facts = ImageFacts(width=40, height=40, media_type="image/png", sha256="0" * 64)
-    study = ImageTask(id="1", image=Image.open(data / "0.png"), facts=facts)
-    (reading,) = Engine(loaded).generate([study])
-    assert isinstance(reading, Generation)
-    parse(reading.text)
+    task = ImageTask(id="1", image=Image.open(data / "0.png"), facts=facts)
+    (generation,) = Engine(loaded).generate([task])
+    assert isinstance(generation, Generation)
+    parse(generation.text)
 
 
 def test_plain_peft_computes_what_the_worker_computes(
@@ -167,7 +169,7 @@ def test_an_adapter_of_other_weights_of_the_same_shape_is_refused(
     said = rf"phase1 was trained on {either.name} \(weights [0-9a-f]{{12}}\), and this is {either.name} \(weights"
     with pytest.raises(SystemExit, match=said):
         phase2(phase2_options(other, data, tmp_path / "out", trained[0]))
-    with pytest.raises(SystemExit, match=said):  # a run can't go on with another base either
+    with pytest.raises(SystemExit, match=said):  # a run can't resume with another base either
         phase1(phase1_options(other, data, trained[0]))
     with pytest.raises(ModelError, match=said.replace("phase1", "phase2")):
         load_model(other, adapter=trained[1], quantisation="none")
@@ -216,12 +218,12 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tm
     command = [sys.executable, "-m", "emx_training.finetune_phase1", *phase1_options(base, data, killed, *options)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 120
-    while not ((killed / STATE).exists() and progressed(killed)["epoch"] >= 1):
+    while not ((killed / STATE).exists() and position(killed)["epoch"] >= 1):
         assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert progressed(killed)["epoch"] < 4
+    assert position(killed)["epoch"] < 4
     phase1(phase1_options(base, data, killed, *options))
     one, other = load_file(whole / WEIGHTS), load_file(killed / WEIGHTS)
     assert one.keys() == other.keys()
@@ -267,11 +269,11 @@ def broken(data: Path, tmp_path: Path) -> Path:
     [
         (("image", "term"), ("0.png", "mass left"), ("no column xmin, ymin, xmax, ymax",)),
         (BOXES, None, ("has no rows",)),
-        (BOXES, ("0.png", "mass left", "0", "0", "1"), ("row 2", "more or fewer cells")),
-        (BOXES, ("0.png", "mass left", "0", "0", "1", "1", "1"), ("row 2", "more or fewer cells")),
+        (BOXES, ("0.png", "mass left", "0", "0", "1"), ("row 2", "the number of cells isn't")),
+        (BOXES, ("0.png", "mass left", "0", "0", "1", "1", "1"), ("row 2", "the number of cells isn't")),
         (BOXES, ("none.png", "", "", "", "", ""), ("row 2, column image", "there is no file", "none.png")),
-        (BOXES, ("text.png", "", "", "", "", ""), ("row 2, column image", "text.png is no PNG, JPEG")),
-        (BOXES, ("empty.png", "", "", "", "", ""), ("row 2, column image", "empty.png is no PNG, JPEG")),
+        (BOXES, ("text.png", "", "", "", "", ""), ("row 2, column image", "text.png isn't a PNG, JPEG")),
+        (BOXES, ("empty.png", "", "", "", "", ""), ("row 2, column image", "empty.png isn't a PNG, JPEG")),
         (BOXES, ("cut.png", "", "", "", "", ""), ("row 2, column image", "cut.png")),
         (BOXES, ("0.png", "gout", "0", "0", "1", "1"), ("row 2, column term",)),
         (BOXES, ("0.png", "mass left", "0.5", "0", "0.2", "1"), ("row 2, columns xmin and xmax", "inverted")),
@@ -347,7 +349,7 @@ def test_files_that_are_not_there_are_named(base: Path, broken: Path, tmp_path: 
     refused(phase1, phase1_options(tmp_path / "no-model", broken, out), "no directory", "no-model")
     refused(phase1, phase1_options(base, broken, broken / "train.csv"), "--output", "train.csv", "folder")
     refused(phase2, phase2_options(base, broken, out, tmp_path / "nowhere"), "no directory", "nowhere")
-    refused(phase2, phase2_options(base, broken, out, broken), f"{broken} holds no adapter of phase 1")
+    refused(phase2, phase2_options(base, broken, out, broken), f"{broken} contains no phase 1 adapter")
     (broken / "validation.csv").unlink()
     refused(phase1, phase1_options(base, broken, out), "validation.csv can't be read")
 
@@ -361,7 +363,7 @@ def test_weights_that_were_cut_short_are_refused(
     before = shutil.copytree(trained[0], tmp_path / "before")
     (before / WEIGHTS).write_bytes((before / WEIGHTS).read_bytes()[:-1000])
     options = phase2_options(either, data, tmp_path / "out", before)
-    refused(phase2, options, f"{before} holds no adapter of phase 1")
+    refused(phase2, options, f"{before} contains no phase 1 adapter")
 
 
 def test_an_adapter_that_says_nothing_of_its_base_must_fit(
@@ -377,7 +379,7 @@ def test_an_adapter_that_says_nothing_of_its_base_must_fit(
         {name: weight[:, :32].clone() if "lora_A" in name else weight for name, weight in weights.items()},
     ):
         save_file(change, before / WEIGHTS)
-        refused(phase2, options, f"adapter in {before} isn't one of phase 1 for this base")
+        refused(phase2, options, f"adapter in {before} isn't a phase 1 adapter for this base")
 
 
 def _table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]] | list[tuple[str, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""Results files, and what is said of those that can't be judged."""
+"""Results files, and the errors of invalid ones."""
 
 import json
 import re
@@ -30,12 +30,12 @@ def metrics(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "is no JSON"),
-        ("[]", "holds no list of studies"),
-        ('{"id": "a"}', "holds no list of studies"),
+        ("{", "isn't JSON"),
+        ("[]", "contains no list of images"),
+        ('{"id": "a"}', "contains no list of images"),
         ('[{"id": "a", "truth": "x"}]', "item 1 (id a), field prediction: Field required"),
         (json.dumps([GOOD, {**GOOD, "abstain": True}]), "item 2 (id a), field abstain: Extra inputs"),
-        (json.dumps([{**GOOD, "truth": "x"}]), "item 1 (id a): the truth is no report"),
+        (json.dumps([{**GOOD, "truth": "x"}]), "item 1 (id a): the truth breaks the report grammar"),
         (json.dumps([{**GOOD, "probabilities": [0.1, 0.2]}]), "item 1 (id a): 2 probabilities for 1 locations"),
         (json.dumps([{**GOOD, "probabilities": [1.5]}]), "item 1 (id a): a probability is not between 0 and 1"),
         (json.dumps([{**GOOD, "tokens": {"words": -1}}]), "item 1 (id a), field tokens.words"),
@@ -63,18 +63,18 @@ def test_the_command_says_in_one_sentence_that_there_is_no_file(tmp_path: Path) 
 def test_the_command_reads_a_results_file(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps([GOOD]))
-    told = json.loads(metrics(results, "--json").stdout)
-    assert told["micro"]["f1"] == told["match_accuracy"] == told["terms"]["nodule left"]["ap50"] == 1
+    scores = json.loads(metrics(results, "--json").stdout)
+    assert scores["micro"]["f1"] == scores["match_accuracy"] == scores["terms"]["nodule left"]["ap50"] == 1
     for name in ("micro_f1", "macro_f1", "mean_iou", "match_accuracy", "map50", "parse_rate", "flagged_rate"):
-        assert told[f"{name}_ci"] == [told[name]] * 2
+        assert scores[f"{name}_ci"] == [scores[name]] * 2
     assert "nodule left" in metrics(results).stdout
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     tokens = ForcedTokens(words=8, right_words=6, locations=4, right_locations=1, near_locations=3)
-    studies = [
+    predictions = [
         Prediction(id="a", truth=REPORT, prediction=REPORT, probabilities=[0.5], site="beta", tokens=tokens),
         Prediction(id="b", truth=REPORT, prediction="", abstained=True),
     ]
-    write_predictions(studies, tmp_path / "results.json")
-    assert read_cases(tmp_path / "results.json") == [case_of(one) for one in studies]
+    write_predictions(predictions, tmp_path / "results.json")
+    assert read_cases(tmp_path / "results.json") == [case_of(one) for one in predictions]

@@ -60,7 +60,7 @@ def test_emx_evaluate_prints_scores_with_intervals_that_its_results_file_gives_a
     assert json.loads(subprocess.check_output(command, cwd=ROOT)) == scores
     for case in read_cases(results):
         assert case.site == "beta"
-        assert len(case.probabilities or ()) == len(case.told.locations)
+        assert len(case.probabilities or ()) == len(case.reported.locations)
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ def test_the_processor_writes_gemma_3s_chat_and_image_tokens(checkpoint: Path) -
     assert model(**inputs).logits.shape == (1, inputs["input_ids"].shape[1], VOCABULARY_SIZE)
 
 
-def test_the_manifest_tells_a_worker_what_it_needs(checkpoint: Path) -> None:
-    manifest = json.loads((checkpoint / "emx.json").read_text())
-    assert manifest == {
+def test_emx_json_has_what_a_worker_needs(checkpoint: Path) -> None:
+    spec = json.loads((checkpoint / "emx.json").read_text())
+    assert spec == {
         "name": "tiny",
         "revision": "seed-3",
         "dialect": "loc",

@@ -15,7 +15,8 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import ReportText, parse
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
-from emx_training.data.source_study import BadTable, SourceStudy
+from emx_training.data.source_image import SourceImage
+from emx_training.data.tables import BadTable
 from emx_training.data.vindr import read_vindr
 from emx_training.dataset_prep import READ_BOXES, READ_REPORTS, main
 from emx_training.phantoms import render
@@ -29,42 +30,42 @@ real_tables = pytest.mark.skipif(not PADCHEST.exists(), reason="no torchxrayvisi
 
 
 @pytest.fixture(scope="module")
-def padchest() -> list[SourceStudy]:
+def padchest() -> list[SourceImage]:
     return list(read_padchest(PADCHEST))
 
 
 @real_tables
-def test_padchest_gives_frontal_studies_that_a_physician_labelled(padchest: list[SourceStudy]) -> None:
+def test_padchest_gives_frontal_images_that_a_physician_labelled(padchest: list[SourceImage]) -> None:
     assert 20_000 < len(padchest) < 39_053
-    terms = Counter(term for study in padchest for term in study.terms)
+    terms = Counter(term for source in padchest for term in source.terms)
     assert set(terms) <= set(TERMS)
     assert terms["cardiomegaly"] > 1000
     assert terms["pleural effusion left"] > 100 < terms["pleural effusion right"]
 
 
 @real_tables
-def test_every_text_is_one_that_the_grammar_takes(padchest: list[SourceStudy]) -> None:
-    texts = {(study.findings, study.impression) for study in [*padchest, *read_openi(OPENI)]}
+def test_every_text_is_one_that_the_grammar_takes(padchest: list[SourceImage]) -> None:
+    texts = {(source.findings, source.impression) for source in [*padchest, *read_openi(OPENI)]}
     for findings, impression in texts:
         text = str(ReportText(findings, (), impression))
         assert parse(text) == ReportText(findings, (), impression)
 
 
 @real_tables
-def test_a_patient_is_in_one_split(padchest: list[SourceStudy]) -> None:
+def test_a_patient_is_in_one_split(padchest: list[SourceImage]) -> None:
     splits: dict[str, set[str]] = {}
-    for study in padchest:
-        splits.setdefault(study.patient, set()).add(study.split)
+    for source in padchest:
+        splits.setdefault(source.patient, set()).add(source.split)
     assert all(len(found) == 1 for found in splits.values())
-    shares = Counter(study.split for study in padchest)
+    shares = Counter(source.split for source in padchest)
     assert 0.88 < shares["train"] / shares.total() < 0.92
 
 
 @real_tables
-def test_images_are_prepared_and_what_is_corrupt_is_told(padchest: list[SourceStudy], tmp_path: Path) -> None:
+def test_images_are_prepared_and_corrupt_ones_are_reported(padchest: list[SourceImage], tmp_path: Path) -> None:
     images, output = tmp_path / "images", tmp_path / "out"
-    for number, study in enumerate(padchest[:12]):
-        path = images / study.image
+    for number, source in enumerate(padchest[:12]):
+        path = images / source.image
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = render(number, 128).image
         if number < 10:
@@ -84,7 +85,7 @@ def test_images_are_prepared_and_what_is_corrupt_is_told(padchest: list[SourceSt
     assert json.loads((output / "summary.json").read_text())["counts"]["skipped"] == 2
 
     before = {path: path.stat().st_mtime_ns for path in prepared}
-    main(["padchest", *options, "--limit", "12"])  # goes on where it stopped: nothing is prepared again
+    main(["padchest", *options, "--limit", "12"])  # resumes where it stopped: nothing is prepared again
     assert {path: path.stat().st_mtime_ns for path in prepared} == before
 
 
@@ -135,16 +136,16 @@ def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None
         ("boxes", "image,label,xmin,ymin,xmax,ymax", "a,nodule,1,1,x,2", "row 2: xmin, ymin, xmax and ymax"),
         ("boxes", "image,label,xmin,ymin,xmax,ymax", "a,nodule,5,1,2,2", "row 2: the box is inverted"),
         ("padchest-gr", "{", "", "can't be read"),
-        ("padchest-gr", '[{"ImageID": "a.png"}]', "", "study 1: 'findings' is missing"),
+        ("padchest-gr", '[{"ImageID": "a.png"}]', "", "image 1: 'findings' is missing"),
         (
             "padchest-gr",
             '[{"ImageID": "a", "findings": [{"abnormal": true, "labels": ["mass"], "boxes": [[1, 2]]}]}]',
             "",
-            "study 1, boxes",
+            "image 1, boxes",
         ),
     ],
 )
-def test_a_bad_table_is_told_by_row_and_column(
+def test_an_error_names_the_row_and_column_of_a_bad_table(
     tmp_path: Path, collection: str, header: str, row: str, expected: str
 ) -> None:
     table = tmp_path / "table.csv"
@@ -159,7 +160,7 @@ def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_pat
         return {"sentence_en": "…", "abnormal": abnormal, "labels": labels, "boxes": boxes, "extra_boxes": boxes}
 
     heart, effusion, scar = [0.3, 0.5, 0.7, 0.8], [0.1, 0.7, 0.3, 0.9], [0.2, 0.2, 0.3, 0.3]
-    studies = [
+    entries = [
         {"ImageID": "a.png", "findings": [finding(True, ["cardiomegaly"], [heart]),
                                           finding(True, ["loculated pleural effusion"], [effusion]),
                                           finding(False, ["pneumothorax"], [])]},
@@ -167,10 +168,10 @@ def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_pat
         {"ImageID": "other.png", "findings": [finding(True, ["surgery neck"], [scar])]},
     ]  # fmt: skip
     table, images, output = tmp_path / "grounded.json", tmp_path / "images", tmp_path / "out"
-    table.write_text(json.dumps(studies))
+    table.write_text(json.dumps(entries))
     images.mkdir()
-    for study in studies:
-        Image.effect_noise((200, 400), 40).save(images / str(study["ImageID"]))
+    for entry in entries:
+        Image.effect_noise((200, 400), 40).save(images / str(entry["ImageID"]))
     main(["padchest-gr", "--table", str(table), "--images", str(images), "--output", str(output)])
     rows = _rows(output / "boxes.csv")
     assert [(row["image"], row["term"]) for row in rows] == [
@@ -199,7 +200,7 @@ def test_a_table_of_ones_own_may_use_synonyms_and_pixels(tmp_path: Path) -> None
     assert _rows(output / "skipped.csv")[0]["reason"].startswith("a box of cardiomegaly reaches beyond the image")
 
 
-def test_a_missing_image_folder_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_image_folder_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="There is no folder"):
         main(["padchest", "--table", "t", "--images", str(tmp_path / "none"), "--output", str(tmp_path)])
 

@@ -17,7 +17,7 @@ from emx_training.phantoms import (
 from emx_training.pretrain.phantom_cache import fingerprint
 
 SEEDS = range(40)
-FROZEN = "83ec89181ca11a848ea1bc0a29e3ff1b71ba16c488335ab89fdad7f9489d3dae"
+FROZEN = "d9fa54287b9f7397fe09d2f2e36c5ba927e24574eed98bf245ff00bae9d71b51"
 
 
 @pytest.fixture(scope="module")

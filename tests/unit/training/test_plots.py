@@ -10,7 +10,7 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText
 from emx_training.evaluate.predictions import Case, Prediction, case_of
 from emx_training.evaluate.tally import tally
-from emx_training.plots import draw
+from emx_training.plots import draw_plots
 from emx_training.plots.confusion import NONE, confusions
 from emx_training.plots.worst_cases import agreement
 
@@ -24,15 +24,15 @@ def text(*located: tuple[str, LocBox]) -> str:
     return str(ReportText("Something.", findings, "Something."))
 
 
-def case(truth: str, told: str, **more: object) -> Case:
-    return case_of(Prediction.model_validate({"id": "10000000", "truth": truth, "prediction": told, **more}))
+def case(truth: str, reported: str, **more: object) -> Case:
+    return case_of(Prediction.model_validate({"id": "10000000", "truth": truth, "prediction": reported, **more}))
 
 
 def test_each_finding_is_counted_once_and_the_right_term_comes_first() -> None:
     truth = text(("mass left", HERE), ("nodule left", ELSEWHERE))
-    told = text(("mass left", ELSEWHERE), ("consolidation left", HALF_OVER))
-    # The mass is told, in the wrong place; the consolidation lies on nothing that is left.
-    assert confusions([case(truth, told)]) == {
+    reported = text(("mass left", ELSEWHERE), ("consolidation left", HALF_OVER))
+    # The mass is reported in the wrong place; the consolidation lies on nothing that is left.
+    assert confusions([case(truth, reported)]) == {
         ("mass left", "mass left"): 1,
         ("nodule left", NONE): 1,
         (NONE, "consolidation left"): 1,
@@ -41,14 +41,14 @@ def test_each_finding_is_counted_once_and_the_right_term_comes_first() -> None:
 
 def test_a_wrong_word_for_the_right_place_and_a_wrong_side_are_confusions() -> None:
     truth = text(("mass left", HERE), ("pneumothorax right", ELSEWHERE))
-    told = text(("pneumothorax left", LocBox(0, 0, 9, 9)), ("nodule left", HALF_OVER))
-    assert confusions([case(truth, told)]) == {
+    reported = text(("pneumothorax left", LocBox(0, 0, 9, 9)), ("nodule left", HALF_OVER))
+    assert confusions([case(truth, reported)]) == {
         ("mass left", "nodule left"): 1,
         ("pneumothorax right", "pneumothorax left"): 1,
     }
 
 
-def test_agreement_falls_with_missed_told_and_misplaced_findings() -> None:
+def test_agreement_falls_with_missed_false_and_misplaced_findings() -> None:
     both = text(("mass left", HERE), ("nodule right", ELSEWHERE))
     assert agreement(case(both, both)) == 1
     assert agreement(case(both, text(("mass left", HERE)))) == 0.5
@@ -64,10 +64,10 @@ def test_all_plots_are_written_as_pictures_with_something_on_them(tmp_path: Path
         case(report, text(("nodule left", HERE)), probabilities=[0.6], site="alpha"),
         case(report, report, probabilities=[0.9], site="gamma"),
     ]
-    told = draw(cases, [tally(one) for one in cases], tmp_path / "plots")
+    lines = draw_plots(cases, [tally(one) for one in cases], tmp_path / "plots")
     names = ("confusion", "precision_recall", "reliability", "worst_cases")
     assert sorted(path.stem for path in (tmp_path / "plots").iterdir()) == list(names)
-    assert len(told) == 4
+    assert len(lines) == 4
     for name in names:
         with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20, name
@@ -75,7 +75,7 @@ def test_all_plots_are_written_as_pictures_with_something_on_them(tmp_path: Path
 
 def test_what_cannot_be_drawn_is_left_out_with_the_reason(tmp_path: Path) -> None:
     cases = [case(text(), text(), id="patient 7")]
-    told = draw(cases, [tally(one) for one in cases], tmp_path)
+    lines = draw_plots(cases, [tally(one) for one in cases], tmp_path)
     for name in ("precision_recall", "confusion", "reliability", "worst_cases"):
-        assert f"{name}.png is left out: " in " ".join(told)
+        assert f"{name}.png is left out: " in " ".join(lines)
     assert not list(tmp_path.iterdir())

@@ -12,9 +12,9 @@ from emx_training.pretrain import pretraining
 from emx_training.pretrain.demo_architecture import build_processor, random_model, tiny_config
 from emx_training.pretrain.dense_targets import DenseHeads, DenseTargets
 from emx_training.pretrain.muon import Muon, orthogonal
-from emx_training.pretrain.phantom_batches import Lessons
+from emx_training.pretrain.phantom_batches import PhantomBatches
 from emx_training.pretrain.phantom_cache import CachedPhantoms, cached_phantoms
-from emx_training.pretrain.pretraining import LOSS_NAMES, Run, Stage, caption, pretrain
+from emx_training.pretrain.pretraining import LOSS_NAMES, PretrainingRun, Stage, caption, pretrain
 
 VISION = Stage("vision", steps=8, rate=3e-3, dense=1.0)
 CAPTIONS = Stage("captions", steps=8, rate=3e-3, dense=0.5, softness=(48.0, 32.0), decay=0.5)
@@ -36,23 +36,23 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emx_training.pretrain.phantom_batches.MASK_CELLS", 8)
 
 
-def begun(stage: Stage) -> Run:
+def new_run(stage: Stage) -> PretrainingRun:
     torch.manual_seed(0)
-    return Run(random_model(0, tiny_config()), DenseHeads(64), stage)
+    return PretrainingRun(random_model(0, tiny_config()), DenseHeads(64), stage)
 
 
-def lessons(small: CachedPhantoms, stage: Stage) -> Lessons:
-    return Lessons(small, build_processor(tiny_config()), caption if stage.softness else None)
+def batches_of(small: CachedPhantoms, stage: Stage) -> PhantomBatches:
+    return PhantomBatches(small, build_processor(tiny_config()), caption if stage.softness else None)
 
 
 @pytest.mark.parametrize("stage", [VISION, CAPTIONS], ids=lambda stage: stage.name)
 def test_a_stage_learns_a_few_phantoms(small: CachedPhantoms, stage: Stage, tmp_path: Path) -> None:
     longer = Stage(stage.name, 40, stage.rate, stage.dense, stage.softness, stage.decay)
-    run, taught = begun(longer), lessons(small, stage)
-    pretrain(run, taught, taught, tmp_path, seed=0)
+    run, phantom_batches = new_run(longer), batches_of(small, stage)
+    pretrain(run, phantom_batches, phantom_batches, tmp_path, seed=0)
     first, last = run.curve[0], run.curve[-1]
-    told = LOSS_NAMES if stage.softness else LOSS_NAMES[2:]
-    for name in told:
+    trained = LOSS_NAMES if stage.softness else LOSS_NAMES[2:]
+    for name in trained:
         assert last[f"watched_{name}"] < 0.95 * first[f"watched_{name}"], name
 
 
@@ -60,42 +60,42 @@ def test_a_stage_learns_a_few_phantoms(small: CachedPhantoms, stage: Stage, tmp_
 def test_a_run_that_was_killed_ends_with_the_same_weights(
     small: CachedPhantoms, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught = lessons(small, stage)
-    whole = begun(stage)
-    pretrain(whole, taught, taught, tmp_path / "whole", seed=1)
+    phantom_batches = batches_of(small, stage)
+    whole = new_run(stage)
+    pretrain(whole, phantom_batches, phantom_batches, tmp_path / "whole", seed=1)
 
     class Killed(Exception):
         pass
 
-    real = Run.save
+    real = PretrainingRun.save
 
-    def save_and_die(run: Run, folder: Path) -> None:
+    def save_and_die(run: PretrainingRun, folder: Path) -> None:
         real(run, folder)
         raise Killed
 
     monkeypatch.setattr(pretraining, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(Run, "save", save_and_die)
+    monkeypatch.setattr(PretrainingRun, "save", save_and_die)
     for _ in range(3):
         with pytest.raises(Killed):
-            pretrain(begun(stage), taught, taught, tmp_path / "killed", seed=1)
-    monkeypatch.setattr(Run, "save", real)
-    resumed = begun(stage)
-    pretrain(resumed, taught, taught, tmp_path / "killed", seed=1)
+            pretrain(new_run(stage), phantom_batches, phantom_batches, tmp_path / "killed", seed=1)
+    monkeypatch.setattr(PretrainingRun, "save", real)
+    resumed = new_run(stage)
+    pretrain(resumed, phantom_batches, phantom_batches, tmp_path / "killed", seed=1)
     for name, weight in whole.trained().items():
         assert torch.allclose(weight, resumed.trained()[name], atol=1e-5), name
 
 
 def test_vision_leaves_the_decoder_alone(small: CachedPhantoms, tmp_path: Path) -> None:
-    run, taught = begun(VISION), lessons(small, VISION)
+    run, phantom_batches = new_run(VISION), batches_of(small, VISION)
     before = {name: weight.clone() for name, weight in run.model.model.language_model.named_parameters()}
-    pretrain(run, taught, taught, tmp_path, seed=0)
+    pretrain(run, phantom_batches, phantom_batches, tmp_path, seed=0)
     after = dict(run.model.model.language_model.named_parameters())
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
 def test_the_rate_stays_and_then_falls() -> None:
-    assert [CAPTIONS.slower(done) for done in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.02]
-    assert VISION.slower(0.99) == 1.0
+    assert [CAPTIONS.rate_factor(done) for done in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.02]
+    assert VISION.rate_factor(0.99) == 1.0
 
 
 def test_a_perfect_answer_has_no_dense_loss_and_a_shifted_box_has() -> None:

@@ -16,7 +16,7 @@ def test_every_term_has_a_report_that_parses() -> None:
         assert parse(str(report)) == report
 
 
-def test_findings_are_told_in_the_vocabularys_order_and_right_before_left() -> None:
+def test_findings_are_reported_in_the_vocabularys_order_and_right_before_left() -> None:
     terms = ["mass left", "nodule right", "pleural effusion left", "cardiomegaly", "pleural effusion right"]
     report = report_of([located(term) for term in terms])
     assert [str(one).split(" <")[0] for one in report.locations] == [
@@ -41,7 +41,7 @@ def test_a_normal_chest_says_so() -> None:
     assert report.impression == NOTHING_FOUND
 
 
-def test_place_and_size_are_told_from_the_box() -> None:
+def test_place_and_size_follow_from_the_box() -> None:
     high = report_of([located("nodule left", LocBox(200, 600, 240, 640))])
     low = report_of([located("nodule left", LocBox(600, 600, 640, 640))])
     assert "upper zone" in high.findings and "lower zone" in low.findings

@@ -1,4 +1,4 @@
-"""Token accuracy against the plainest way to count it: one study at a time, by the model's own forward."""
+"""Token accuracy against the plainest way to count it: one image at a time, by the model's own forward."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def plainly(loaded: LoadedModel, image: Image.Image, truth: str) -> ForcedTokens
     )
 
 
-def test_a_batch_counts_what_the_models_own_forward_gives_study_by_study(loaded: LoadedModel) -> None:
+def test_a_batch_counts_what_the_models_own_forward_gives_image_by_image(loaded: LoadedModel) -> None:
     images = [Image.fromarray(one.image).convert("RGB") for one in PHANTOMS]
     expected = [plainly(loaded, image, truth) for image, truth in zip(images, TRUTHS, strict=True)]
     pixels = loaded.processor.image_processor(images=[[image] for image in images], return_tensors="pt")

@@ -1,1 +1,1 @@
-"""Public collections of radiographs, brought into the two tables that training reads."""
+"""Convert public collections of radiographs into the two tables that training reads."""

@@ -6,38 +6,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from emx_training.data.source_study import BadTable, SourceStudy, prose
+from emx_training.data.source_image import SourceImage, prose
+from emx_training.data.tables import BadTable
 
 _BREAK = re.compile(r"(?<=[.!?])\s+")
 _MASKED = re.compile(r"XXXX|X{2,}")
 
 
-def read_openi(reports: Path) -> Iterator[SourceStudy]:
-    """One study for each image of a report that has both sections. Raises BadTable.
+def read_openi(reports: Path) -> Iterator[SourceImage]:
+    """Yield each image of every report that has both sections.
 
-    Which images are frontal isn't in the reports: give the folder of the frontal ones, the others are then absent
-    and skipped. Sentences with words that were masked out are left out.
+    Sentences in which a word was masked are left out. The reports don't say which images are frontal: point
+    ``--images`` at a folder with only the frontal ones, and the others are skipped as missing.
+
+    Raises:
+        BadTable: if the archive or a report in it can't be read.
     """
     try:
         with tarfile.open(reports) as archive:
             for member in archive:
                 if member.name.endswith(".xml") and (stream := archive.extractfile(member)):
                     root = ElementTree.parse(stream).getroot()
-                    yield from _studies(root, Path(member.name).stem)
+                    yield from _images(root, Path(member.name).stem)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise BadTable(f"{reports} can't be read as a tar file ({type(error).__name__}).") from None
     except ElementTree.ParseError as error:
-        raise BadTable(f"{reports}, {member.name}: no XML ({error}).") from None
+        raise BadTable(f"{reports}, {member.name}: invalid XML ({error}).") from None
 
 
-def _studies(root: ElementTree.Element, report: str) -> Iterator[SourceStudy]:
+def _images(root: ElementTree.Element, report: str) -> Iterator[SourceImage]:
     sections = {node.get("Label"): node.text or "" for node in root.iter("AbstractText")}
     findings, impression = (prose(_sentences(sections.get(name, ""))) for name in ("FINDINGS", "IMPRESSION"))
     if not findings or not impression:
         return
     for image in root.iter("parentImage"):
         name = image.get("id", "")
-        yield SourceStudy(
+        yield SourceImage(
             id=name, image=f"{name}.png", patient=report, findings=findings, impression=impression, terms=()
         )
 

@@ -1,7 +1,7 @@
 """PadChest (Bustos et al., Medical Image Analysis 2020): 160,861 images with coded labels.
 
-Its reports are Spanish, stemmed and without boxes, so the English targets are written from the codes. Used are
-frontal views that a physician labelled; the others were labelled by a network.
+Its reports are Spanish, stemmed and without boxes, so the English targets are written from the codes. Only frontal
+views that a physician labelled are used; a network labelled the others.
 """
 
 import ast
@@ -15,12 +15,13 @@ from typing import IO
 
 from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
-from emx_training.data.source_study import BadTable, SourceStudy, prose, term
+from emx_training.data.source_image import SourceImage, prose, term
+from emx_training.data.tables import BadTable, require_columns
 
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
 
-_SAME = {
+_NARROWER = {
     "pleural effusion": ("loculated pleural effusion", "loculated fissural effusion"),
     "pneumothorax": ("hydropneumothorax",),
     "consolidation": ("alveolar pattern", "air bronchogram"),
@@ -33,33 +34,36 @@ _SAME = {
     "pneumonia": ("atypical pneumonia",),
     "pleural thickening": ("apical pleural thickening", "calcified pleural thickening"),
 }  # fmt: skip
-"""PadChest's narrower labels, by the vocabulary's finding."""
+"""PadChest's narrower labels for each finding of the vocabulary."""
 
 _FINDING: dict[str, Finding] = {
     **{finding.padchest: finding for finding in FINDINGS if finding.padchest},
-    **{label: BY_LABEL[name] for name, labels in _SAME.items() for label in labels},
+    **{label: BY_LABEL[name] for name, labels in _NARROWER.items() for label in labels},
 }
 _NO_FINDING = {"normal", "unchanged", "suboptimal study", ""}
 _NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
 _BOTH: tuple[Laterality, ...] = ("right", "left")
 
 
-def read_padchest(table: Path) -> Iterator[SourceStudy]:
-    """Studies of the table that can be trained on. Raises BadTable."""
+def read_padchest(table: Path) -> Iterator[SourceImage]:
+    """Yield the images of the label table that can be trained on.
+
+    Raises:
+        BadTable: if the table can't be read, lacks a column, or has an invalid list of labels.
+    """
     with _opened(table) as stream:
         reader = csv.DictReader(stream)
-        if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise BadTable(f"{table} has no column {', '.join(lacking)}: give PadChest's label table.")
+        require_columns(table, reader, COLUMNS, "give PadChest's label table")
         for number, row in enumerate(reader, start=2):
             if row["Projection"] not in FRONTAL or row["MethodLabel"] != "Physician":
                 continue
             sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
-            if not any("exclude" in sentence for sentence in sentences) and (study := _study(row, sentences)):
-                yield study
+            if not any("exclude" in sentence for sentence in sentences) and (image := _image(row, sentences)):
+                yield image
 
 
 def finding_of(label: str) -> Finding | None:
-    """The vocabulary's finding that a label of PadChest is, or None."""
+    """Return the vocabulary's finding for a label of PadChest, or None if the vocabulary hasn't got it."""
     return _FINDING.get(label)
 
 
@@ -73,7 +77,7 @@ def _opened(table: Path) -> IO[str]:
 
 
 def _coded(text: str, table: Path, number: int) -> list[list[str]]:
-    """Labels and places (``loc …``), sentence by sentence; the table's ``nan`` is a sentence without any."""
+    """Parse labels and places (``loc …``), sentence by sentence. The table's ``nan`` is a sentence without any."""
     try:
         sentences = ast.literal_eval(_NAN.sub("[]", text) or "[]")
         return [[str(code).strip() for code in sentence] for sentence in sentences]
@@ -81,9 +85,9 @@ def _coded(text: str, table: Path, number: int) -> list[list[str]]:
         raise BadTable(f"{table}, row {number}, column LabelsLocalizationsBySentence: not a list.") from None
 
 
-def _study(row: dict[str, str], sentences: list[list[str]]) -> SourceStudy | None:
-    """None where nothing is known: a study that is merely "unchanged" may show anything."""
-    said: list[str] = []
+def _image(row: dict[str, str], sentences: list[list[str]]) -> SourceImage | None:
+    """Return the image of a row, or None if nothing is known: one that is merely "unchanged" may show anything."""
+    described: list[str] = []
     concluded: list[str] = []
     terms: dict[str, None] = {}
     for sentence in sentences:
@@ -91,7 +95,7 @@ def _study(row: dict[str, str], sentences: list[list[str]]) -> SourceStudy | Non
         for label in sentence:
             if label.startswith("loc ") or label in _NO_FINDING:
                 continue
-            said.append(f"There is {', '.join([label, *places])}.")
+            described.append(f"There is {', '.join([label, *places])}.")
             finding = finding_of(label)
             if finding is None:
                 continue
@@ -99,16 +103,16 @@ def _study(row: dict[str, str], sentences: list[list[str]]) -> SourceStudy | Non
                 concluded.append(f"{side} {finding.label}.".lstrip().capitalize() if side else _alone(finding))
                 if known := term(finding, side):
                     terms[known] = None
-    if not said:
+    if not described:
         if not any("normal" in sentence for sentence in sentences):
             return None
-        said, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
-    return SourceStudy(
+        described, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
+    return SourceImage(
         id=row["ImageID"].removesuffix(".png"),
         image=f"{row['ImageDir']}/{row['ImageID']}",
         patient=row["PatientID"],
-        findings=prose(said),
-        impression=prose(concluded) or prose(said[:1]),
+        findings=prose(described),
+        impression=prose(concluded) or prose(described[:1]),
         terms=tuple(terms),
     )
 

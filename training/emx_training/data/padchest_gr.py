@@ -5,39 +5,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from emx_training.data.boxes import BoxedImage, Rectangle, rectangle
+from emx_shared.contracts.report import Box
+from emx_training.data.boxes import BoxedImage, parse_box
 from emx_training.data.padchest import finding_of
-from emx_training.data.source_study import BadTable
+from emx_training.data.tables import BadTable
 
 
 def read_padchest_gr(table: Path) -> Iterator[BoxedImage]:
-    """The boxes of ``grounded_reports_*.json``, of findings that the vocabulary has.
+    """Yield the images of ``grounded_reports_*.json`` with the boxes of findings that the vocabulary has.
 
-    Only the first reader's boxes are taken (``boxes``, in fractions of the image), not those drawn a second time
-    (``extra_boxes``). An image with a finding that isn't in the vocabulary and nothing else is left out: it is not
-    normal. Raises BadTable.
+    Boxes are the first reader's (``boxes``, in fractions of the image), without those that were drawn a second
+    time (``extra_boxes``). An image that shows only findings outside the vocabulary is left out: it isn't normal.
+
+    Raises:
+        BadTable: if the file can't be read, or an image lacks a field or has an invalid box.
     """
     try:
-        studies = json.loads(table.read_text(encoding="utf-8"))
+        images = json.loads(table.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadTable(f"{table} can't be read ({error}): give PadChest-GR's grounded_reports_….json.") from None
-    if not isinstance(studies, list):
-        raise BadTable(f"{table} holds no list of studies: give PadChest-GR's grounded_reports_….json.")
-    for number, study in enumerate(studies, start=1):
-        where = f"{table}, study {number}"
+    if not isinstance(images, list):
+        raise BadTable(f"{table} contains no list of images: give PadChest-GR's grounded_reports_….json.")
+    for number, entry in enumerate(images, start=1):
+        where = f"{table}, image {number}"
         try:
-            image, findings = study["ImageID"], [one for one in study["findings"] if one["abnormal"]]
+            image, findings = entry["ImageID"], [one for one in entry["findings"] if one["abnormal"]]
             found = tuple(box for one in findings for box in _boxes(one, where))
         except (KeyError, TypeError) as error:
-            raise BadTable(f"{where}: {error} is missing, or isn't what PadChest-GR has there.") from None
+            raise BadTable(f"{where}: {error} is missing or isn't in PadChest-GR's format.") from None
         if found or not findings:
             yield BoxedImage(image, found, in_fractions=True)
 
 
-def _boxes(finding: dict[str, Any], where: str) -> Iterator[tuple[str, Rectangle]]:
+def _boxes(finding: dict[str, Any], where: str) -> Iterator[tuple[str, Box]]:
     known = (finding_of(label) for label in finding.get("labels") or ())
     labels = dict.fromkeys(one.label for one in known if one)
-    for box in finding.get("boxes") or ():
-        drawn = rectangle(box, f"{where}, boxes")
+    for corners in finding.get("boxes") or ():
+        box = parse_box(corners, f"{where}, boxes")
         for label in labels:
-            yield label, drawn
+            yield label, box

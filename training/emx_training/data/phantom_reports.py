@@ -1,6 +1,6 @@
-"""The report a phantom deserves: one fixed text for each set of located findings.
+"""The true report of a phantom: one fixed text for each set of located findings.
 
-The text depends on nothing but the findings and their boxes, so that greedy decoding has one right answer.
+The text depends only on the findings and their boxes, so that greedy decoding has one right answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,18 @@ _ORDER = {finding.label: rank for rank, finding in enumerate(FINDINGS)}
 
 
 def report_of(findings: Sequence[LocatedFinding]) -> ReportText:
-    """The report of these findings, in the vocabulary's order and right before left."""
+    """Return the report of these findings, in the vocabulary's order and right before left."""
     located = in_order(findings)
     return ReportText(_findings(located), located, _impression(located))
 
 
 def in_order(findings: Sequence[LocatedFinding]) -> tuple[LocatedFinding, ...]:
-    """In the vocabulary's order, right before left, from top to bottom."""
+    """Sort findings in the vocabulary's order, right before left, top to bottom."""
     return tuple(sorted(findings, key=_rank))
 
 
 def corpus() -> Iterator[str]:
-    """Every sentence and term that ``report_of`` can write, for training a tokenizer on."""
+    """Yield every sentence and term that ``report_of`` can write, to train a tokenizer on."""
     yield "FINDINGS: "
     yield "\nLOCATIONS: none"
     yield "\nIMPRESSION: "
@@ -95,20 +95,20 @@ def _sided(finding: Finding, side: Laterality | None) -> str:
 
 
 def _zone(box: LocBox) -> str:
-    """Third of the lung field that the box's centre lies in, on an image that is filled by the chest."""
+    """Return the third of the lung field that contains the box's centre, on an image that the chest fills."""
     ymin, _, ymax, _ = box.fractions()
     centre = (ymin + ymax) / 2
     return ZONES[(centre > 0.36) + (centre > 0.53)]
 
 
 def _size(box: LocBox) -> str:
-    """How much of the image's height the box takes."""
+    """Return a word for the share of the image's height that the box takes."""
     ymin, _, ymax, _ = box.fractions()
     return SIZES[(ymax - ymin > 0.18) + (ymax - ymin > 0.32)]
 
 
 def _specimens() -> tuple[LocBox, ...]:
-    """One box of each zone and each size."""
+    """Return boxes that cover each zone and each size."""
     return (
         LocBox.of_fractions(0.20, 0.2, 0.30, 0.3),
         LocBox.of_fractions(0.32, 0.2, 0.58, 0.3),

@@ -6,19 +6,15 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
-from emx_training.data.boxes import COLUMNS as BOX_COLUMNS
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import write_table
-from emx_training.evaluate.tally import term_of
+from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, write_table
 from emx_training.pretrain.phantom_cache import CachedPhantoms
-
-REPORT_COLUMNS = ("image", "findings", "impression")
 
 
 def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhantoms) -> None:
-    """``images/``, the tables of report text ``train.csv`` and ``validation.csv``, and ``boxes.csv`` for phase 2.
+    """Write ``images/``, ``train.csv`` and ``validation.csv`` for phase 1, and ``boxes.csv`` for phase 2.
 
-    Written anew only if the last file is not there yet.
+    ``boxes.csv`` is written last. A folder that has it is complete and stays as it is.
     """
     boxes = folder / "boxes.csv"
     if boxes.exists():
@@ -35,10 +31,11 @@ def write_collection(folder: Path, train: CachedPhantoms, validation: CachedPhan
 
 
 def _box_rows(phantoms: CachedPhantoms) -> Iterable[Sequence[object]]:
+    """Yield a row for each box in fractions of the image, or one row without a box for a normal image."""
     for index in range(len(phantoms)):
         name, located = f"images/train-{index:05d}.png", phantoms.findings(index)
         for one in located:
             ymin, xmin, ymax, xmax = one.box.fractions()
-            yield (name, term_of(one), *(f"{value:.5f}" for value in (xmin, ymin, xmax, ymax)))
+            yield (name, one.term, *(f"{value:.5f}" for value in (xmin, ymin, xmax, ymax)))
         if not located:
             yield (name, "", "", "", "", "")

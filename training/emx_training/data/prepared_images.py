@@ -1,4 +1,4 @@
-"""Images as training wants them: upright, 8 bits, no larger than the model can use."""
+"""Images in the form that training reads: upright, 8 bits, no larger than the model can use."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,22 @@ from emx_shared.imaging import BadImage, decode
 
 
 class CorruptImage(ValueError):
-    """An image can't be used; the text says why."""
+    """An image can't be used. The message says why."""
 
 
 def prepare(source: Path, target: Path, size: int) -> None:
-    """Decode, scale so that the longer side has at most ``size`` pixels, write a grey PNG. Raises CorruptImage.
+    """Decode an image, scale it down and write it as a grey PNG.
 
     More than 8 bits are stretched from the image's own minimum to its maximum, as the worker does at inference.
     The file appears whole or not at all.
+
+    Args:
+        source: PNG, JPEG, TIFF or DICOM.
+        target: the PNG; its folder is created if necessary.
+        size: longest side of the result, in pixels. A smaller image keeps its size.
+
+    Raises:
+        CorruptImage: if the source is missing or can't be decoded.
     """
     try:
         image = decode(source.read_bytes(), max_bytes=512 * 2**20).image

@@ -1,12 +1,38 @@
-"""Tables on disk."""
+"""The CSV tables: those of collections, and the two that training reads."""
 
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+REPORT_COLUMNS = ("image", "findings", "impression")
+"""Columns of a phase 1 table: the path below the image folder, and two sections of text."""
+
+BOX_COLUMNS = ("image", "term", "xmin", "ymin", "xmax", "ymax")
+"""Columns of a phase 2 table, with boxes in fractions of the image, 0 to 1."""
+
+
+class BadTable(ValueError):
+    """A table is invalid. The message names the file, the row and the column."""
+
+
+def require_columns(table: Path, reader: "csv.DictReader[str]", columns: Sequence[str], advice: str) -> None:
+    """Check that a table has all columns.
+
+    Args:
+        table: the file, which an error names.
+        reader: of the table.
+        columns: the names that its header must have.
+        advice: what to do if one is missing.
+
+    Raises:
+        BadTable: if a column is missing.
+    """
+    if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
+        raise BadTable(f"{table} has no column {', '.join(lacking)}: {advice}.")
+
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A CSV that appears whole or not at all."""
+    """Write a CSV with a header. The file appears whole or not at all."""
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

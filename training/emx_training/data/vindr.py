@@ -6,16 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from emx_training.data.boxes import BoxedImage, Rectangle, rectangle
-from emx_training.data.source_study import BadTable
+from emx_shared.contracts.report import Box
+from emx_training.data.boxes import BoxedImage, parse_box
+from emx_training.data.tables import require_columns
+from emx_training.evaluate.overlap import intersection_over_union
 
 VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")
-_AGREE = 0.4
-"""IoU from which two readers' boxes are taken for the same finding."""
-_READERS = 2
+_AGREEING_IOU = 0.4
+"""IoU from which two readers' boxes count as the same finding."""
+_MIN_READERS = 2
 """Readers who must have drawn a finding."""
 
-_VINDR = {
+_LABELS = {
     "Cardiomegaly": "cardiomegaly",
     "Pleural effusion": "pleural effusion",
     "Pneumothorax": "pneumothorax",
@@ -25,25 +27,25 @@ _VINDR = {
     "Pulmonary fibrosis": "pulmonary fibrosis",
     "Pleural thickening": "pleural thickening",
 }
-"""VinDr's classes that the vocabulary has; its Nodule/Mass doesn't say which of the two."""
+"""VinDr's classes that the vocabulary has. Its Nodule/Mass doesn't say which of the two it is."""
 
 
 def read_vindr(table: Path) -> Iterator[BoxedImage]:
-    """VinDr-CXR's training annotations (Nguyen et al., Scientific Data 2022), three readers to an image.
+    """Yield the images of VinDr-CXR's training annotations, with the boxes that two readers or more agree on.
 
-    Raises BadTable with the row of a box that isn't one.
+    Raises:
+        BadTable: if the table lacks a column or has an invalid box.
     """
-    by_image: defaultdict[str, list[tuple[str, str, Rectangle]]] = defaultdict(list)
+    by_image: defaultdict[str, list[tuple[str, str, Box]]] = defaultdict(list)
     with gzip.open(table, "rt", newline="") if table.suffix == ".gz" else table.open(newline="") as stream:
         reader = csv.DictReader(stream)
-        if lacking := [name for name in VINDR_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise BadTable(f"{table} has no column {', '.join(lacking)}: give VinDr-CXR's annotations.")
+        require_columns(table, reader, VINDR_COLUMNS, "give VinDr-CXR's annotations")
         for number, row in enumerate(reader, start=2):
             drawn = by_image[row["image_id"]]
-            if row["class_name"] in _VINDR:
+            if row["class_name"] in _LABELS:
                 corners = [row[name] for name in VINDR_COLUMNS[3:]]
-                box = rectangle(corners, f"{table}, row {number}")
-                drawn.append((_VINDR[row["class_name"]], row["rad_id"], box))
+                box = parse_box(corners, f"{table}, row {number}")
+                drawn.append((_LABELS[row["class_name"]], row["rad_id"], box))
     for image, drawn in by_image.items():
         labels = dict.fromkeys(label for label, _, _ in drawn)
         found = [
@@ -54,22 +56,26 @@ def read_vindr(table: Path) -> Iterator[BoxedImage]:
         yield BoxedImage(f"{image}.png", tuple(found))
 
 
-def _agreed(drawn: Sequence[tuple[str, Rectangle]]) -> list[Rectangle]:
-    """The mean of each group of boxes that two readers or more have drawn over each other."""
-    groups: list[list[tuple[str, Rectangle]]] = []
+def _agreed(drawn: Sequence[tuple[str, Box]]) -> list[Box]:
+    """Return the mean of each group of overlapping boxes that at least ``_MIN_READERS`` readers have drawn."""
+    groups: list[list[tuple[str, Box]]] = []
     for reader, box in drawn:
-        fitting = (group for group in groups if all(box.overlap(other) >= _AGREE for _, other in group))
+        fitting = (
+            group
+            for group in groups
+            if all(intersection_over_union(box, other) >= _AGREEING_IOU for _, other in group)
+        )
         group = next(fitting, None)
         if group is None:
             groups.append([(reader, box)])
         else:
             group.append((reader, box))
-    return [_mean([box for _, box in group]) for group in groups if len({r for r, _ in group}) >= _READERS]
+    return [_mean([box for _, box in group]) for group in groups if len({r for r, _ in group}) >= _MIN_READERS]
 
 
-def _mean(boxes: Sequence[Rectangle]) -> Rectangle:
+def _mean(boxes: Sequence[Box]) -> Box:
     count = len(boxes)
-    return Rectangle(
-        sum(box.xmin for box in boxes) / count, sum(box.ymin for box in boxes) / count,
-        sum(box.xmax for box in boxes) / count, sum(box.ymax for box in boxes) / count,
+    return Box(
+        xmin=sum(box.xmin for box in boxes) / count, ymin=sum(box.ymin for box in boxes) / count,
+        xmax=sum(box.xmax for box in boxes) / count, ymax=sum(box.ymax for box in boxes) / count,
     )  # fmt: skip

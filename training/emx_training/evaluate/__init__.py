@@ -1,0 +1,1 @@
+"""Score predicted reports against the true ones."""

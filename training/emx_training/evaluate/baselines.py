@@ -1,39 +1,34 @@
-"""Constant predictions: the best that can be said without looking."""
+"""Constant predictions: the best report without looking at the image."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
-from emx_training.evaluate.tally import term_of
-
-
-def most_frequent_report(texts: Sequence[str]) -> str:
-    """The constant prediction: the most frequent set of findings, each with its mean box."""
-    reports = [parse(text) for text in texts]
-    sets = Counter(tuple(term_of(one) for one in report.locations) for report in reports)
-    return _constant(sets.most_common(1)[0][0], reports)
 
 
 def best_constant_report(texts: Sequence[str]) -> str:
-    """A stronger constant: the most frequent terms, as many as give the highest micro-F1 on these texts."""
+    """Return the constant report of the highest micro-F1 on these true reports.
+
+    It names the most frequent terms, as many as are best, each with its mean box.
+    """
     reports = [parse(text) for text in texts]
-    frequency = Counter(term_of(one) for report in reports for one in report.locations).most_common()
+    frequency = Counter(one.term for report in reports for one in report.locations).most_common()
     total = sum(count for _, count in frequency)
 
-    def micro_f1(told: int) -> float:
-        right = sum(count for _, count in frequency[:told])
-        return 2 * right / (told * len(texts) + total)
+    def micro_f1(named: int) -> float:
+        right = sum(count for _, count in frequency[:named])
+        return 2 * right / (named * len(texts) + total)
 
-    told = max(range(1, len(frequency) + 1), key=micro_f1)
-    return _constant([term for term, _ in frequency[:told]], reports)
+    named = max(range(1, len(frequency) + 1), key=micro_f1)
+    return _constant([term for term, _ in frequency[:named]], reports)
 
 
 def _constant(terms: Sequence[str], reports: Sequence[ReportText]) -> str:
     boxes: defaultdict[str, list[LocBox]] = defaultdict(list)
     for report in reports:
         for one in report.locations:
-            boxes[term_of(one)].append(one.box)
+            boxes[one.term].append(one.box)
     located = tuple(LocatedFinding(*TERMS[term], _mean(boxes[term])) for term in terms)
     return str(ReportText("Constant.", located, "Constant."))
 

@@ -1,7 +1,7 @@
-"""Whether the probabilities of findings mean what they say.
+"""Whether a finding's stated probability is the share of such findings that are right.
 
-A told finding is right if the truth holds its term (finding and side), wherever its box lies: that is what the
-probability is of. Where a term was told more often than it is true, the surest are the right ones.
+A reported finding is right if the truth has its term (finding and side), wherever its box is: the probability is
+of the term. If a term is reported more often than it is true, those with the highest probabilities count as right.
 """
 
 from collections import Counter
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 
 BINS = 10
+"""Bins of equal width from 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A finding that was told with this probability."""
+class Forecast:
+    """A reported finding with its probability, and whether it is right."""
 
     probability: float
     right: bool
@@ -24,43 +24,50 @@ class Claim:
 
 @dataclass(frozen=True)
 class Bin:
-    """The claims whose probability lies in one tenth of 0 to 1."""
+    """The forecasts whose probability is in one tenth of 0 to 1.
 
-    claims: int
+    Attributes:
+        forecasts: how many.
+        probability: their mean probability.
+        right: the share of them that is right.
+    """
+
+    forecasts: int
     probability: float
     right: float
 
 
-def claims(cases: Iterable[Case]) -> list[Claim]:
-    """Every told finding whose probability is known."""
+def forecasts(cases: Iterable[Case]) -> list[Forecast]:
+    """Return every reported finding whose probability is known."""
     found = []
     for case in cases:
         if case.probabilities is None:
             continue
-        left = Counter(term_of(one) for one in case.truth.locations)
-        told = zip(case.told.locations, case.probabilities, strict=True)
-        for one, probability in sorted(told, key=lambda pair: -pair[1]):
-            found.append(Claim(probability, left[term_of(one)] > 0))
-            left[term_of(one)] -= 1
+        left = Counter(one.term for one in case.truth.locations)
+        reported = zip(case.reported.locations, case.probabilities, strict=True)
+        for one, probability in sorted(reported, key=lambda pair: -pair[1]):
+            found.append(Forecast(probability, left[one.term] > 0))
+            left[one.term] -= 1
     return found
 
 
-def bins(told: Sequence[Claim]) -> list[Bin]:
-    """The tenths that hold any claims: how many, their mean probability and how many of them are right."""
-    tenths: list[list[Claim]] = [[] for _ in range(BINS)]
-    for claim in told:
-        tenths[min(int(claim.probability * BINS), BINS - 1)].append(claim)
+def bins(found: Sequence[Forecast]) -> list[Bin]:
+    """Return the tenths of 0 to 1 that contain any forecasts."""
+    tenths: list[list[Forecast]] = [[] for _ in range(BINS)]
+    for forecast in found:
+        tenths[min(int(forecast.probability * BINS), BINS - 1)].append(forecast)
     return [
         Bin(
             len(tenth),
-            sum(claim.probability for claim in tenth) / len(tenth),
-            sum(claim.right for claim in tenth) / len(tenth),
+            sum(forecast.probability for forecast in tenth) / len(tenth),
+            sum(forecast.right for forecast in tenth) / len(tenth),
         )
         for tenth in tenths
         if tenth
     ]
 
 
-def expected_calibration_error(told: Sequence[Claim]) -> float:
-    """Mean distance of stated probability and truth, over tenths of equal width (Guo et al., ICML 2017)."""
-    return sum(tenth.claims * abs(tenth.right - tenth.probability) for tenth in bins(told)) / max(len(told), 1)
+def expected_calibration_error(found: Sequence[Forecast]) -> float:
+    """Return the mean distance of stated probability and truth, over tenths (Guo et al., ICML 2017)."""
+    errors = (tenth.forecasts * abs(tenth.right - tenth.probability) for tenth in bins(found))
+    return sum(errors) / max(len(found), 1)

@@ -1,17 +1,17 @@
-"""The headline figures, each as a function of how often every study counts.
+"""The headline figures, each as a function of how often every image counts.
 
-Once each for the figure itself; as often as a study was drawn for an interval (``training/intervals.py``).
+For the figure itself, every image counts once; for an interval, as often as it was drawn (``intervals.py``).
 
-micro_f1, macro_f1: of findings with their sides, over all of them and as the mean over terms; boxes are no matter.
-mean_iou: over paired findings; 0 when there are none.
-match_accuracy: share of the true findings that were told with their side and an IoU of at least 0.5.
-map50: see ``training/average_precision.py``.
-exact_findings: share of the studies that got a report whose findings and sides are all right.
+micro_f1, macro_f1: of findings with their sides, not their boxes; over all findings, and as mean of the terms.
+mean_iou: over paired findings; 0 if there are no pairs.
+match_accuracy: share of the true findings that were reported with their side and an IoU of at least 0.5.
+map50: see ``average_precision.py``.
+exact_findings: share of the images whose report has all the right findings and sides, and no others.
 token_accuracy, token_accuracy_words, token_accuracy_locations, token_accuracy_locations_near: see
-``training/teacher_forcing.py``; left out where no study has the counts.
-bleu, rouge_l: see ``training/wording.py``.
-parse_rate: share of the predictions that are reports of the grammar; the others count as empty.
-flagged_rate: share of the studies that the model declined to read; they too count as empty.
+``teacher_forcing.py``; left out if no image has the counts.
+bleu, rouge_l: see ``text_metrics.py``.
+parse_rate: share of the predictions that follow the report grammar; the others count as empty.
+flagged_rate: share of the images that the model declined to read; they too count as empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ from emx_training.evaluate.tally import Tally
 from emx_training.evaluate.text_metrics import corpus_bleu
 
 Figure = Callable[[Array], Array]
-"""Takes weights, (resamples, studies), and gives a value for each resample, 0 where it has no base."""
+"""Takes weights, (resamples, images), and returns a value for each resample; 0 where the figure is undefined."""
 
 
 def figures(tallies: Sequence[Tally]) -> dict[str, Figure]:
-    """The figures of these studies, by their names, in the order in which they are printed."""
+    """Return the figures of these images, by name, in the order in which they are printed."""
     columns = np.array([_columns(one) for one in tallies], float).reshape(len(tallies), 8)
     iou, pairs, matches, truths, exact, rouge, parsed, flagged = columns.T
     once = np.ones(len(tallies))
@@ -56,14 +56,14 @@ def _columns(one: Tally) -> tuple[float, ...]:
         matches,
         truths,
         one.exact,
-        one.wording.rouge_l,
+        one.text.rouge_l,
         one.parsed,
         one.flagged,
     )
 
 
 def _share(part: Array, whole: Array) -> Figure:
-    """A sum over studies as a share of another."""
+    """Return the figure that is one sum over images divided by another."""
     return lambda weights: ratio(weights @ part, weights @ whole)
 
 
@@ -97,7 +97,7 @@ def _map50(tallies: Sequence[Tally]) -> Figure:
 
 
 def true_boxes(tallies: Sequence[Tally], term: str) -> Array:
-    """How often each study's truth holds a term, (studies,)."""
+    """Return how often each image's truth has a term, (images,)."""
     counts = [_counts(one, term) for one in tallies]
     return np.array([right + missed for right, _, missed in counts], float)
 
@@ -117,11 +117,11 @@ def _token_figures(tallies: Sequence[Tally]) -> dict[str, Figure]:
 
 
 def _bleu(tallies: Sequence[Tally]) -> Figure:
-    ngrams = np.array([one.wording.ngrams for one in tallies], float).reshape(len(tallies), 10)
+    ngrams = np.array([one.text.ngrams for one in tallies], float).reshape(len(tallies), 10)
     return lambda weights: np.array([corpus_bleu(row) for row in weights @ ngrams])
 
 
 def _f1(counts: Array) -> Array:
-    """Over the last axis: true positives, false positives, false negatives."""
+    """Return F1 from true positives, false positives and false negatives, which are the last axis."""
     right = 2 * counts[..., 0]
     return ratio(right, right + counts[..., 1] + counts[..., 2])

@@ -1,4 +1,4 @@
-"""How sure the figures are: percentile bootstrap over studies (Efron, Annals of Statistics 1979)."""
+"""How sure the figures are: percentile bootstrap over images (Efron, Annals of Statistics 1979)."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,26 +9,35 @@ from emx_training.evaluate.average_precision import Array
 from emx_training.evaluate.figures import Figure
 
 Interval = tuple[float, float]
+"""Lower and upper end."""
 
 RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
-_AT_ONCE = 2**22
-"""Draws that are held in memory at a time."""
+_MAX_DRAWS = 2**22
+"""Draws in memory at a time."""
 
 
-def bootstrap(figures: Mapping[str, Figure], studies: int, seed: int = 0) -> dict[str, Interval]:
-    """95 % intervals of the figures of so many studies, from 2,000 sets of studies drawn anew with replacement.
+def bootstrap(figures: Mapping[str, Figure], images: int, seed: int = 0) -> dict[str, Interval]:
+    """Return 95 % intervals from 2,000 resamples of the images, drawn with replacement.
 
-    The findings of one study are drawn together, as they depend on each other.
+    The findings of one image are drawn together, since they depend on each other.
+
+    Args:
+        figures: by name.
+        images: how many the figures are of.
+        seed: of the resamples.
+
+    Returns:
+        An interval for each figure; none if there are no images.
     """
-    if not studies:
+    if not images:
         return {}
     random = np.random.default_rng(seed)
-    chances = np.full(studies, 1 / studies)
-    at_once = max(1, min(RESAMPLES, _AT_ONCE // studies))
+    chances = np.full(images, 1 / images)
+    at_once = max(1, min(RESAMPLES, _MAX_DRAWS // images))
     resampled: defaultdict[str, list[Array]] = defaultdict(list)
-    for begun in range(0, RESAMPLES, at_once):
-        weights = random.multinomial(studies, chances, min(at_once, RESAMPLES - begun)).astype(float)
+    for start in range(0, RESAMPLES, at_once):
+        weights = random.multinomial(images, chances, min(at_once, RESAMPLES - start)).astype(float)
         for name, figure in figures.items():
             resampled[name].append(figure(weights))
     return {name: _interval(np.concatenate(values)) for name, values in resampled.items()}

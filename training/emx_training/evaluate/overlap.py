@@ -1,24 +1,26 @@
-"""How far boxes cover each other, and which of two sets belong together."""
+"""How far boxes cover each other, and which boxes of two sets belong together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emx_shared.contracts.report import Box
 from emx_shared.grammar import LocBox
 
 MATCHING_IOU = 0.5
-"""From this overlap on, a box of the right finding and side counts as a match."""
+"""From this IoU on, a box of the right finding and side counts as a match."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A true and a predicted box, by their places in what was paired."""
+    """A true and a predicted box, by their indices in the sequences that were paired."""
 
     truth: int
     predicted: int
     iou: float
 
 
-def intersection_over_union(one: LocBox, other: LocBox) -> float:
+def intersection_over_union(one: LocBox | Box, other: LocBox | Box) -> float:
+    """Return the IoU of two boxes in the same unit, 0 to 1."""
     height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
     width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
     shared = max(height, 0) * max(width, 0)
@@ -26,7 +28,7 @@ def intersection_over_union(one: LocBox, other: LocBox) -> float:
 
 
 def pair(truth: Sequence[LocBox], predicted: Sequence[LocBox]) -> list[Pair]:
-    """Boxes paired one to one, the pair of the highest IoU first."""
+    """Pair boxes one to one, the pair of the highest IoU first."""
     candidates = sorted(
         (
             Pair(row, column, intersection_over_union(true, guess))
@@ -46,5 +48,5 @@ def pair(truth: Sequence[LocBox], predicted: Sequence[LocBox]) -> list[Pair]:
     return paired
 
 
-def _area(box: LocBox) -> int:
+def _area(box: LocBox | Box) -> float:
     return (box.ymax - box.ymin) * (box.xmax - box.xmin)

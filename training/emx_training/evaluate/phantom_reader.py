@@ -1,4 +1,4 @@
-"""A model that reads phantoms as the worker reads studies, and is then fed their true reports."""
+"""Read phantoms with the worker's engine, and count tokens under teacher forcing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from transformers.utils import logging
 
 from emx_shared.contracts.report import ImageFacts
 from emx_training.evaluate.predictions import ForcedTokens, Prediction
-from emx_training.evaluate.splits import Drawing
+from emx_training.evaluate.splits import RenderedPhantom
 from emx_training.evaluate.teacher_forcing import TeacherForcing, kept_image_tokens
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageFault, ImageTask
 from emx_worker.model.architectures import image_patches
 from emx_worker.model.loading import load_model
 
-_PATCHES = 2**15
-"""Image patches that are encoded together: those of 128 studies for the demo model, of 8 for MedGemma."""
+_MAX_PATCHES = 2**15
+"""Image patches that are encoded together: those of 128 images for the demo model, of 8 for MedGemma."""
 
-_LARGEST_BATCH = 128
+_MAX_BATCH = 128
 _DIGITS = 6
 """Decimals of a probability in a results file."""
 
 
-class Reader:
-    """The engine with one model; options are those of ``emx_worker.model.loading.load_model``.
+class PhantomReader:
+    """The worker's engine with one model.
 
     Attributes:
-        batch: studies that are read together.
+        batch: images that are read together.
     """
 
     def __init__(
@@ -39,44 +39,54 @@ class Reader:
         device: str = "auto",
         quantisation: str = "auto",
     ) -> None:
-        """Raises emx_worker.model.loading.ModelError."""
+        """Load a model, with the options of ``emx_worker.model.loading.load_model``.
+
+        Args:
+            model: checkpoint directory or hub id.
+            adapter: directory of a PEFT adapter.
+            device: auto, cpu or cuda.
+            quantisation: of the weights.
+
+        Raises:
+            ModelError: if the model can't be loaded.
+        """
         logging.disable_progress_bar()
         self._loaded = load_model(model, adapter=adapter, device=device, quantisation=quantisation)
         patches = image_patches(self._loaded.model.config)
-        self.batch = max(1, min(_LARGEST_BATCH, _PATCHES // patches))
+        self.batch = max(1, min(_MAX_BATCH, _MAX_PATCHES // patches))
         self._engine = Engine(self._loaded, max_batch=self.batch)
         self._forcing = TeacherForcing(self._loaded)
 
-    def read(self, drawings: Sequence[Drawing]) -> list[Prediction]:
-        """The predictions of at most ``batch`` phantoms."""
+    def read(self, phantoms: Sequence[RenderedPhantom]) -> list[Prediction]:
+        """Return the predictions of at most ``batch`` phantoms."""
         with kept_image_tokens(self._loaded.model) as seen:
             answers = self._engine.generate(
-                [study_of(str(drawing.seed), Image.fromarray(drawing.image)) for drawing in drawings]
+                [image_task_of(str(phantom.seed), Image.fromarray(phantom.image)) for phantom in phantoms]
             )
-        # A row for each: no phantom's image is refused, and none is cancelled.
-        tokens = self._forcing.count(torch.cat(seen), [drawing.truth for drawing in drawings])
-        return list(map(_prediction, drawings, answers, tokens))
+        # Every phantom has a row: none is refused or cancelled.
+        tokens = self._forcing.count(torch.cat(seen), [phantom.truth for phantom in phantoms])
+        return list(map(_prediction, phantoms, answers, tokens))
 
 
-def study_of(name: str, image: Image.Image) -> ImageTask:
-    """A picture that came from no file, as the engine takes it."""
+def image_task_of(name: str, image: Image.Image) -> ImageTask:
+    """Return the engine's task for an image that has no file."""
     digest = hashlib.sha256(image.tobytes()).hexdigest()
     facts = ImageFacts(width=image.width, height=image.height, media_type="image/png", sha256=digest)
     return ImageTask(id=name, image=image, facts=facts)
 
 
-def _prediction(drawing: Drawing, answer: Generation | ImageFault, tokens: ForcedTokens) -> Prediction:
-    """A study that got no report has a prediction that doesn't parse."""
+def _prediction(phantom: RenderedPhantom, answer: Generation | ImageFault, tokens: ForcedTokens) -> Prediction:
+    """Return a phantom's prediction; without a report, one that doesn't parse."""
     text, abstained, probabilities = "", False, list[float]()
     if isinstance(answer, Generation):
         text, abstained = str(answer.parsed), answer.declined is not None
         probabilities = [round(probability, _DIGITS) for probability in answer.probabilities]
     return Prediction(
-        id=str(drawing.seed),
-        truth=drawing.truth,
+        id=str(phantom.seed),
+        truth=phantom.truth,
         prediction=text,
         abstained=abstained,
         probabilities=probabilities,
-        site=drawing.site,
+        site=phantom.site,
         tokens=tokens,
     )

@@ -1,4 +1,4 @@
-"""A results file: the true and the predicted report of each study, and the studies made ready to be judged."""
+"""Results files: the true and the predicted report of each image."""
 
 import json
 from collections.abc import Iterable
@@ -11,18 +11,23 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from emx_shared.grammar import MalformedReport, ReportText, parse
 
 NOTHING = ReportText("", (), "")
-"""What counts as told by a study that was declined, or whose prediction is no report."""
+"""What counts as reported if the model declined, or if the prediction breaks the report grammar."""
 
 
 class BadPredictions(ValueError):
-    """These predictions can't be judged; the text names file, item and field."""
+    """A results file is invalid. The message names file, item and field."""
 
 
 class ForcedTokens(BaseModel):
-    """Tokens of a true report that the model would have written, the true ones before each being given.
+    """Tokens of a true report that the model predicts when the true tokens before each are given.
 
-    ``near_locations``: those that are at most ``teacher_forcing.NEAR`` bins off, or right.
-    Words are all tokens that are no locations, the end of the turn included.
+    Attributes:
+        words: tokens that aren't locations, including the end of the turn.
+        right_words: words that are predicted.
+        locations: location tokens.
+        right_locations: location tokens that are predicted.
+        near_locations: location tokens for which a location at most ``teacher_forcing.NEAR`` bins off is
+            predicted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,15 +40,15 @@ class ForcedTokens(BaseModel):
 
 
 class Prediction(BaseModel):
-    """One study of a results file.
+    """One image of a results file.
 
     Attributes:
-        id: of the study; a phantom's is its seed.
+        id: of the image; a phantom's is its seed.
         truth, prediction: the reports as text.
-        abstained: the model declined to read the study; what the prediction says isn't counted as told.
-        probabilities: of each location of the prediction, in order, 0 to 1; empty where not known.
-        site: where a phantom was drawn; None for other studies.
-        tokens: of the truth, under teacher forcing; None where not measured.
+        abstained: whether the model declined to read the image; its prediction then counts as empty.
+        probabilities: of each location of the prediction, in order, 0 to 1; empty if unknown.
+        site: where a phantom was drawn; None for other images.
+        tokens: of the truth, under teacher forcing; None if not measured.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -59,18 +64,22 @@ class Prediction(BaseModel):
 
 @dataclass(frozen=True)
 class Case:
-    """One study with its reports taken apart.
+    """One image with its reports parsed.
 
     Attributes:
-        told: the predicted report; ``NOTHING`` where the study was declined or the prediction is no report.
-        parsed: whether the prediction is a report of the grammar.
-        abstained: whether the model declined to read the study.
-        probabilities: of each of ``told.locations``; None where not known.
+        id: of the image.
+        truth: the true report.
+        reported: the predicted report; ``NOTHING`` if the model declined or the prediction breaks the grammar.
+        parsed: whether the prediction follows the grammar.
+        abstained: whether the model declined to read the image.
+        probabilities: of each of ``reported.locations``; None if unknown.
+        site: where a phantom was drawn; None for other images.
+        tokens: of the truth, under teacher forcing; None if not measured.
     """
 
     id: str
     truth: ReportText
-    told: ReportText
+    reported: ReportText
     parsed: bool
     abstained: bool
     probabilities: tuple[float, ...] | None
@@ -78,42 +87,54 @@ class Case:
     tokens: ForcedTokens | None
 
 
-def case_of(study: Prediction) -> Case:
-    """Raises BadPredictions if the truth is no report, or if the probabilities aren't those of the locations."""
+def case_of(item: Prediction) -> Case:
+    """Parse the reports of an image.
+
+    Raises:
+        BadPredictions: if the truth breaks the report grammar, or the probabilities don't fit the locations.
+    """
     try:
-        truth = parse(study.truth)
+        truth = parse(item.truth)
     except MalformedReport:
-        raise BadPredictions("the truth is no report of the grammar") from None
+        raise BadPredictions("the truth breaks the report grammar") from None
     try:
-        told, parsed = parse(study.prediction), True
+        reported, parsed = parse(item.prediction), True
     except MalformedReport:
-        told, parsed = NOTHING, False
-    if parsed and study.probabilities and len(study.probabilities) != len(told.locations):
-        raise BadPredictions(f"{len(study.probabilities)} probabilities for {len(told.locations)} locations")
-    if not all(0 <= probability <= 1 for probability in study.probabilities):
+        reported, parsed = NOTHING, False
+    if parsed and item.probabilities and len(item.probabilities) != len(reported.locations):
+        raise BadPredictions(f"{len(item.probabilities)} probabilities for {len(reported.locations)} locations")
+    if not all(0 <= probability <= 1 for probability in item.probabilities):
         raise BadPredictions("a probability is not between 0 and 1")
-    if study.abstained:
-        told = NOTHING
+    if item.abstained:
+        reported = NOTHING
     return Case(
-        id=study.id,
+        id=item.id,
         truth=truth,
-        told=told,
+        reported=reported,
         parsed=parsed,
-        abstained=study.abstained,
-        probabilities=tuple(study.probabilities[: len(told.locations)]) or None,
-        site=study.site,
-        tokens=study.tokens,
+        abstained=item.abstained,
+        probabilities=tuple(item.probabilities[: len(reported.locations)]) or None,
+        site=item.site,
+        tokens=item.tokens,
     )
 
 
 def read_cases(file: Path) -> list[Case]:
-    """The studies of a results file: a JSON list of ``Prediction``. Raises BadPredictions, in one sentence."""
+    """Read a results file: a JSON list of ``Prediction``.
+
+    Raises:
+        BadPredictions: if the file can't be read or an item is invalid.
+    """
     items = _read_list(file)
     return [_named_case(item, f"{file}, item {number}") for number, item in enumerate(items, start=1)]
 
 
 def write_predictions(predictions: Iterable[Prediction], file: Path) -> None:
-    """A line for each study. Raises OSError."""
+    """Write a results file, a line for each image.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
     listed = ",\n".join(prediction.model_dump_json() for prediction in predictions)
     file.write_text(f"[{listed}]\n", encoding="utf-8")
 
@@ -124,11 +145,11 @@ def _read_list(file: Path) -> list[Any]:
     except OSError as error:
         raise BadPredictions(f"{file} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise BadPredictions(f"{file} is no JSON: it isn't even text in UTF-8.") from None
+        raise BadPredictions(f"{file} isn't JSON: it isn't UTF-8 text.") from None
     except json.JSONDecodeError as error:
-        raise BadPredictions(f"{file} is no JSON: {error.msg} in line {error.lineno}.") from None
+        raise BadPredictions(f"{file} isn't JSON: {error.msg} in line {error.lineno}.") from None
     if not isinstance(items, list) or not items:
-        raise BadPredictions(f"{file} holds no list of studies: each needs id, truth and prediction.")
+        raise BadPredictions(f"{file} contains no list of images: give each an id, a truth and a prediction.")
     return items
 
 

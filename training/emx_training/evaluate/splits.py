@@ -1,6 +1,6 @@
-"""Phantoms that no model was trained on, read as the worker reads.
+"""Read phantoms that no model was trained on, as the worker reads.
 
-No torch here: the processes that draw import this module, and the engine is imported while they draw.
+This module doesn't import torch: the processes that draw import it, and the engine is imported while they draw.
 """
 
 import os
@@ -22,23 +22,32 @@ from emx_training.evaluate.predictions import Prediction
 from emx_training.phantoms import SIZE, SiteName, held_out_seeds, render
 
 SPLITS: dict[str, SiteName] = {"heldout": "alpha", "dev_site": "beta", "unseen_site": "gamma"}
-"""The site of each split, by its name; the seeds are the same, and never trained on.
+"""The site of each split, by the split's name. All splits have the same seeds, which are never trained on.
 
-*alpha* is the site of training, *beta* the one that choices were made on, and of *gamma* no training and no choice
-has ever seen an image: the figures there are what *zero-shot spatial generalisation* means here.
+*alpha* is the training site, and choices were made on *beta*. Neither training nor any choice has seen an image of
+*gamma*: *zero-shot spatial generalisation* means the figures there.
 """
 
 _DRAWN_AT_ONCE = 16
-_PAINTERS = 8
+"""Phantoms that a process draws before it returns them."""
+
+_MAX_RENDERERS = 8
 """Processes that draw, at most: each takes a second to start."""
 
 _READING = 3
-"""Steps of the progress bar for reading a study, where drawing it is one."""
+"""Steps of the progress bar for reading an image; drawing it is one step."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A phantom as it comes from the process that drew it. ``image`` is (height, width) uint8."""
+class RenderedPhantom:
+    """A phantom as the process that drew it returns it.
+
+    Attributes:
+        seed: of the phantom.
+        site: where it is taken.
+        image: (height, width) uint8.
+        truth: its true report.
+    """
 
     seed: int
     site: SiteName
@@ -55,7 +64,19 @@ def read_split(
     device: str = "auto",
     quantisation: str = "auto",
 ) -> list[Prediction]:
-    """The worker's own reading of the first ``count`` phantoms of a split. Raises ModelError."""
+    """Read the first phantoms of a split with the worker's own code.
+
+    Args:
+        model: checkpoint directory or hub id.
+        split: a name in ``SPLITS``.
+        count: number of phantoms.
+        adapter: directory of a PEFT adapter.
+        device: auto, cpu or cuda.
+        quantisation: of the weights.
+
+    Raises:
+        ModelError: if the model can't be loaded.
+    """
     seeds, site = held_out_seeds(count), SPLITS[split]
     return read_phantoms(model, seeds, site, adapter=adapter, device=device, quantisation=quantisation)
 
@@ -63,41 +84,48 @@ def read_split(
 def read_phantoms(
     model: Path | str, seeds: Sequence[int], site: SiteName, size: int = SIZE, **options: Any
 ) -> list[Prediction]:
-    """The worker's own reading of phantoms drawn ``size`` pixels large, with the counts of ``TeacherForcing``.
+    """Read phantoms with the worker's own code, and count tokens under teacher forcing.
 
-    ``options`` are ``adapter``, ``device`` and ``quantisation`` as the worker's ``load_model`` takes them.
-    All are drawn before the first is read: on a CPU, each would only slow down the other.
+    All are drawn before the first is read: on a CPU, drawing and reading would only slow each other down.
 
-    Raises emx_worker.model.loading.ModelError.
+    Args:
+        model: checkpoint directory or hub id.
+        seeds: of the phantoms.
+        site: where they are taken.
+        size: pixels along each side of an image.
+        options: ``adapter``, ``device`` and ``quantisation``, as ``PhantomReader`` takes them.
+
+    Raises:
+        ModelError: if the model can't be loaded.
     """
     count = len(seeds)
     groups = [seeds[at : at + _DRAWN_AT_ONCE] for at in range(0, count, _DRAWN_AT_ONCE)]
-    painters = ProcessPoolExecutor(min(os.cpu_count() or 1, _PAINTERS), mp_context=get_context("spawn"))
+    renderers = ProcessPoolExecutor(min(os.cpu_count() or 1, _MAX_RENDERERS), mp_context=get_context("spawn"))
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(f"Reading {site}", total=count * (1 + _READING))
+        bar = progress.add_task(f"Reading phantoms of {site}", total=count * (1 + _READING))
         try:
-            jobs = [painters.submit(_draw, group, site, size) for group in groups]
+            jobs = [renderers.submit(_draw, group, site, size) for group in groups]
             for job in jobs:
                 job.add_done_callback(partial(_advance, progress, bar))
-            from emx_training.evaluate.phantom_reader import Reader
+            from emx_training.evaluate.phantom_reader import PhantomReader
 
-            reader = Reader(model, **options)
-            drawings = [drawing for job in jobs for drawing in job.result()]
+            reader = PhantomReader(model, **options)
+            phantoms = [phantom for job in jobs for phantom in job.result()]
         finally:
-            painters.shutdown(cancel_futures=True)
+            renderers.shutdown(cancel_futures=True)
         predictions: list[Prediction] = []
         for at in range(0, count, reader.batch):
-            batch = drawings[at : at + reader.batch]
+            batch = phantoms[at : at + reader.batch]
             predictions += reader.read(batch)
             progress.advance(bar, _READING * len(batch))
     return predictions
 
 
-def _draw(seeds: Sequence[int], site: SiteName, size: int) -> list[Drawing]:
+def _draw(seeds: Sequence[int], site: SiteName, size: int) -> list[RenderedPhantom]:
     drawn = ((seed, render(seed, size, site)) for seed in seeds)
-    return [Drawing(seed, site, one.image, str(report_of(one.findings))) for seed, one in drawn]
+    return [RenderedPhantom(seed, site, one.image, str(report_of(one.findings))) for seed, one in drawn]
 
 
-def _advance(progress: Progress, bar: TaskID, job: "Future[list[Drawing]]") -> None:
+def _advance(progress: Progress, bar: TaskID, job: "Future[list[RenderedPhantom]]") -> None:
     if not job.cancelled() and not job.exception():
         progress.advance(bar, len(job.result()))

@@ -1,10 +1,10 @@
-"""Token accuracy: how often the model would have written the true report's next token.
+"""Token accuracy: how often the model predicts the true report's next token.
 
-The true report is fed, and at each of its tokens, the end of the turn included, the model's most probable token
-of the whole vocabulary, no grammar helping, is compared with the true one. *Words* are all tokens that are no
-locations. A location is right if it is the very bin, and near if a location at most ``NEAR`` bins off was the
-most probable (8 of 1,023 bins: 0.8 % of the image). Nothing is generated: each token is judged after a true
-beginning, so this says less about a report that the model writes by itself than the other figures do.
+The model is fed the true report. At each of its tokens, including the end of the turn, the most probable token of
+the whole vocabulary, without the grammar, is compared with the true one. *Words* are all tokens that aren't
+locations. A location is right if it is the same bin, and near if the most probable token is a location at most
+``NEAR`` bins off (8 of 1,023 bins: 0.8 % of the image). Nothing is generated: each token is judged after a true
+beginning, so this says less about the reports that the model writes by itself than the other figures do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,53 +15,54 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emx_training.evaluate.predictions import ForcedTokens
+from emx_training.losses import IGNORED
 from emx_worker.model.architectures import Model, prompt_ids
 from emx_worker.model.loading import LoadedModel
 
 NEAR = 8
-"""Bins."""
+"""Bins by which a near location may be off."""
 
-_PADDED = -100
-_ROWS = 32
-_LOGITS = 2**26
-"""Studies, and logits (256 MiB), that are computed at a time."""
+_MAX_ROWS = 32
+_MAX_LOGITS = 2**26
+"""Images, and logits (256 MiB), that are computed at a time."""
 
 
 class TeacherForcing:
-    """Feeds true reports to the model that the worker runs, with the same weights and prompt."""
+    """Feeds true reports to a model with the worker's weights and prompt."""
 
     def __init__(self, loaded: LoadedModel) -> None:
+        """Prepare a loaded model."""
         self._model, self._decoding, self._device = loaded.model, loaded.box_decoding, loaded.device
         self._processor, self._architecture = loaded.processor, loaded.architecture
         self._prompt = prompt_ids(loaded.architecture, loaded.processor, loaded.prompt).to(loaded.device)
 
     @torch.inference_mode()
     def count(self, image_tokens: Tensor, truths: Sequence[str]) -> list[ForcedTokens]:
-        """The counts of each study.
+        """Count each image's tokens.
 
-        Parameters:
-            image_tokens: what the model makes of the images, (studies, tokens, width); see ``kept_image_tokens``.
+        Args:
+            image_tokens: the projector's output, (images, tokens, width); see ``kept_image_tokens``.
             truths: the true reports, as text.
         """
         end, tokenizer = self._architecture.end(self._processor), self._processor.tokenizer
         answers = [
             tokenizer(text + end, add_special_tokens=False, return_tensors="pt")["input_ids"][0] for text in truths
         ]
-        # Neighbours in length go together, so that little is padded.
+        # Answers of similar length share a batch, to pad little.
         order = sorted(range(len(answers)), key=lambda index: len(answers[index]))
         longest = max(map(len, answers), default=1)
-        at_once = max(1, min(_ROWS, _LOGITS // (longest * self._decoding.vocabulary)))
+        at_once = max(1, min(_MAX_ROWS, _MAX_LOGITS // (longest * self._decoding.vocabulary)))
         counted: dict[int, ForcedTokens] = {}
-        for begun in range(0, len(order), at_once):
-            rows = order[begun : begun + at_once]
-            true = torch.nn.utils.rnn.pad_sequence([answers[row] for row in rows], True, _PADDED)
+        for start in range(0, len(order), at_once):
+            rows = order[start : start + at_once]
+            true = torch.nn.utils.rnn.pad_sequence([answers[row] for row in rows], True, IGNORED)
             guessed = self._guessed(image_tokens[torch.tensor(rows)], true.to(self._device))
             counted |= zip(rows, map(self._counts, true.tolist(), guessed.tolist()), strict=True)
         return [counted[index] for index in range(len(answers))]
 
     def _guessed(self, image_tokens: Tensor, true: Tensor) -> Tensor:
-        """The most probable token at each place of the answers, (studies, answer)."""
-        before = true[:, :-1].clamp(min=0)  # padding comes last, where nothing that counts can see it
+        """Return the most probable token at each place of the answers, (images, answer) int64."""
+        before = true[:, :-1].clamp(min=0)  # padding comes last: no token that counts attends to it
         ids = torch.cat([self._prompt.expand(len(true), -1), before], dim=1)
         logits = self._model(
             input_ids=ids,
@@ -77,7 +78,7 @@ class TeacherForcing:
         words, right_words, locations, right_locations, near = 0, 0, 0, 0, 0
         for token, guess in zip(true, guessed, strict=True):
             bin_, guessed_bin = self._decoding.bin(token), self._decoding.bin(guess)
-            if token == _PADDED:
+            if token == IGNORED:
                 continue
             if bin_ is None:
                 words += 1
@@ -97,8 +98,10 @@ class TeacherForcing:
 
 @contextmanager
 def kept_image_tokens(model: Model) -> Iterator[list[Tensor]]:
-    """What the model makes of images while it reads, a tensor for each batch: seeing them anew would cost as much
-    as the reading."""
+    """Keep the projector's output while the model reads, a tensor for each batch.
+
+    To encode the images again would take as long as reading them.
+    """
     kept: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda _, __, seen: kept.append(seen))
     try:

@@ -1,0 +1,1 @@
+"""Fine-tune a base model in two phases: report text first, then where findings are."""

@@ -1,14 +1,11 @@
-"""The loop that both phases share.
+"""The training loop that both phases share.
 
-A plain one over accelerate: two losses and an exact resume are its whole content, and a trainer class would hide
+A plain loop over accelerate: two losses and an exact resume are its whole content, and a trainer class would hide
 them in callbacks.
 """
 
-import argparse
-import json
 import math
 import random
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,80 +17,38 @@ from accelerate import Accelerator
 from peft import PeftModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.nn import functional as F
 
 from emx_shared.grammar import LOC_BINS
-from emx_training.finetune.examples import IGNORED, Batch, Collator, Example
-from emx_training.pretrain.phantom_batches import soft_cross_entropy
+from emx_training.finetune.collator import Collator, ExampleBatch
+from emx_training.finetune.examples import Example
+from emx_training.finetune.training_options import BadOption, TrainingOptions
+from emx_training.losses import IGNORED, soft_cross_entropy
+from emx_training.resumable import load_state, restore_weights, save_state, write_curve
 
 SOFTNESS = 8.0
 """Standard deviation, in bins, of the Gaussian that a true location is spread into."""
 
 STATE, CURVE = "state.pt", "curve.json"
-"""Files in a run's folder: what it goes on from, and its learning curve."""
+"""Files in a run's folder: the state to resume from, and the learning curve."""
 
 
-class BadOption(ValueError):
-    """A run can't be as it was asked for; the text names the option."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        rate: peak learning rate; it warms up over the first 3 % of the steps and falls to 0 along a cosine.
-        batch: examples for each update and process.
-        patience: epochs without a lower validation loss after which training stops.
-        save_every: updates between two states that can be gone on from.
-    """
-
-    epochs: int
-    rate: float
-    batch: int = 8
-    patience: int = 3
-    save_every: int = 200
-    seed: int = 0
-
-
-def add_recipe_options(parser: argparse.ArgumentParser, *, epochs: int, patience: int) -> None:
-    """The options that both phases have; ``epochs`` and ``patience`` are this phase's defaults."""
-    parser.add_argument("--base", default="google/medgemma-4b-it", help="checkpoint directory or hub id")
-    parser.add_argument("--quantisation", choices=("auto", "nf4", "none"), default="auto")
-    parser.add_argument("--epochs", type=int, default=epochs)
-    parser.add_argument("--lr", type=float, default=5e-5)
-    parser.add_argument("--batch", type=int, default=8, help="examples for each update and process")
-    parser.add_argument("--patience", type=int, default=patience, help="epochs without a better validation loss")
-    parser.add_argument("--save_every", type=int, default=200, help="updates between saved states")
-    parser.add_argument("--seed", type=int, default=0)
-
-
-def recipe_of(options: argparse.Namespace) -> Recipe:
-    """Raises BadOption for any number, of the recipe or the phase's own, that isn't above 0."""
-    for name, value in vars(options).items():
-        if isinstance(value, int | float) and name != "seed" and not 0 < value < math.inf:
-            raise BadOption(f"--{name} must be above 0, and is {value}.")
-    return Recipe(options.epochs, options.lr, options.batch, options.patience, options.save_every, options.seed)
-
-
-def folder_of(output: Path) -> Path:
-    """The adapter's folder, made where there is none. Raises BadOption."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadOption(f"--output {output} can't be made a folder ({error.strerror}): choose another.") from None
-    return output
+class TrainingDiverged(RuntimeError):
+    """The loss isn't finite any more."""
 
 
 @dataclass
-class Progressed:
-    """Where a run is.
+class RunPosition:
+    """How far a run is.
 
     Attributes:
-        seconds: spent so far, also by runs that this one goes on from.
-        learned: sum of the training losses of this epoch.
-        losses: the validation loss of each finished epoch.
-        curve: for each finished epoch its losses, and the minutes until then.
+        epoch: finished epochs.
+        step: finished updates of the current epoch.
+        seconds: training time so far, including the runs that this one resumes.
+        learned: sum of the training losses of the current epoch.
+        losses: validation loss of each finished epoch.
+        curve: losses of each finished epoch, and the minutes until its end.
     """
 
     epoch: int = 0
@@ -104,79 +59,177 @@ class Progressed:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass
-class _Run:
-    """What a state is made of."""
-
-    accelerator: Accelerator
-    parameters: list[torch.nn.Parameter]
-    optimizer: Any
-    schedule: torch.optim.lr_scheduler.LambdaLR
-    at: Progressed = field(default_factory=Progressed)
-
-
 def finetune(
     model: PeftModel,
     collate: Collator,
     train: Sequence[Example],
     validation: Sequence[Example],
-    recipe: Recipe,
+    options: TrainingOptions,
     output: Path,
     first_location: int | None = None,
 ) -> list[float]:
-    """Train the adapter's weights; the best epoch's adapter is left in ``output``. Returns the validation losses.
+    """Train an adapter and leave the best epoch's in ``output``.
 
-    A run that was killed goes on from its last state, with the same examples in the same order, as if nothing had
-    happened. Where ``first_location`` is given, location tokens are judged by distance instead of by name.
+    A run that was killed resumes from its last state, with the same examples in the same order, and ends with the
+    same weights as a run that was left alone.
+
+    Args:
+        model: the model with the adapter; its parameters that require gradients are trained.
+        collate: makes the model's batches.
+        train: the examples to learn from.
+        validation: the examples by which the best epoch is chosen.
+        options: how to train.
+        output: folder of the adapter, the state and the learning curve.
+        first_location: id of ``<loc0000>``, to judge locations by their distance; None to judge them as words.
+
+    Returns:
+        The validation loss of each epoch.
+
+    Raises:
+        BadOption: if ``output`` has the state of a run with other settings.
+        BadTable: if an image is damaged.
+        TrainingDiverged: if the loss isn't finite any more.
     """
-    accelerator = Accelerator()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.01)
-    per_epoch = math.ceil(len(train) / recipe.batch / accelerator.num_processes)
-    total = per_epoch * recipe.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    run = _Run(accelerator, parameters, optimizer, schedule)
-    _resume(run, output)
-    at, clock = run.at, time.monotonic()
-    with _bar(accelerator) as progress:
-        bar = progress.add_task("Training", total=total, completed=at.epoch * per_epoch + at.step, loss=math.nan)
-        while at.epoch < recipe.epochs and not _stalled(at, recipe.patience):
-            prepared.train()
-            for batch in _batches(train, recipe, at, accelerator, collate):
-                # From the step alone, so that a run that goes on needs to remember no generator.
-                torch.manual_seed(recipe.seed + at.epoch * per_epoch + at.step)
-                loss = _loss(prepared, batch, first_location)
-                if not torch.isfinite(loss):
-                    sys.exit("The loss isn't a number any more: lower --lr, or look for broken images.")
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                at.step += 1
-                at.learned += loss.item()
-                now = time.monotonic()
-                at.seconds, clock = at.seconds + now - clock, now
-                progress.update(bar, advance=1, loss=loss.item())
-                if at.step % recipe.save_every == 0:
-                    _save(run, output)
-            loss_now = _validated(prepared, validation, recipe, accelerator, collate, first_location)
-            at.losses.append(loss_now)
-            if loss_now <= min(at.losses) and accelerator.is_main_process:
-                accelerator.unwrap_model(prepared).save_pretrained(output, save_embedding_layers=False)
-            minutes = round((at.seconds + time.monotonic() - clock) / 60, 2)
-            at.curve.append({"train": at.learned / at.step, "validation": loss_now, "minutes": minutes})
-            at.epoch, at.step, at.learned = at.epoch + 1, 0, 0.0
-            if accelerator.is_main_process:
-                (output / CURVE).write_text(json.dumps(at.curve, indent=1) + "\n", encoding="utf-8")
-            progress.console.print(f"epoch {at.epoch}: validation loss {loss_now:.4f}")
-            _save(run, output)
+    run = FinetuningRun(model, collate, len(train), options, output, first_location)
+    run.resume()
+    at = run.at
+    with _bar(run.accelerator) as progress:
+        bar = progress.add_task("Training", total=run.total_steps, completed=run.steps_done, loss=math.nan)
+        while at.epoch < options.epochs and not _stalled(at, options.patience):
+            for batch in run.remaining_batches(train):
+                loss = run.update(batch)
+                progress.update(bar, advance=1, loss=loss)
+                if at.step % options.save_every == 0:
+                    run.save()
+            run.finish_epoch(run.validate(validation))
+            progress.console.print(f"epoch {at.epoch}: validation loss {at.losses[-1]:.4f}")
+            run.save()
     return at.losses
 
 
-def _loss(model: Any, batch: Batch, first_location: int | None) -> torch.Tensor:
-    """Mean cross-entropy over the answer's tokens; over locations, that to a Gaussian about the true bin."""
+class FinetuningRun:
+    """One run of a phase, which can be interrupted after any update and resumed exactly.
+
+    Attributes:
+        accelerator: the processes that train together.
+        total_steps: updates of all epochs.
+        at: how far the run is.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        collate: Collator,
+        examples: int,
+        options: TrainingOptions,
+        output: Path,
+        first_location: int | None,
+    ) -> None:
+        self.accelerator = Accelerator()
+        self.at = RunPosition()
+        self._collate, self._options, self._output, self._first_location = collate, options, output, first_location
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(self._parameters, lr=options.rate, weight_decay=0.01)
+        self._steps_per_epoch: int = math.ceil(examples / options.batch / self.accelerator.num_processes)
+        self.total_steps = self._steps_per_epoch * options.epochs
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, self.total_steps))
+        self._model, self._optimizer = self.accelerator.prepare(model, optimizer)
+        self._clock = time.monotonic()
+
+    @property
+    def steps_done(self) -> int:
+        """Return the number of updates so far."""
+        return self.at.epoch * self._steps_per_epoch + self.at.step
+
+    def remaining_batches(self, examples: Sequence[Example]) -> Iterator[ExampleBatch]:
+        """Yield this process's share of the current epoch from ``at.step`` on, in the epoch's random order."""
+        self._model.train()
+        size, processes = self._options.batch, self.accelerator.num_processes
+        order = list(range(len(examples)))
+        random.Random(f"{self._options.seed} {self.at.epoch}").shuffle(order)
+        span = size * processes
+        for start in range(self.at.step * span, len(order), span):
+            mine = order[start : start + span][self.accelerator.process_index :: processes]
+            chosen = mine or order[:size]  # the last span may leave a process without examples
+            yield self._collate([examples[index] for index in chosen]).to(self.accelerator.device)
+
+    def update(self, batch: ExampleBatch) -> float:
+        """Take one step of the optimiser and return the batch's loss.
+
+        Raises:
+            TrainingDiverged: if the loss isn't finite any more.
+        """
+        # Seeded by the step alone, so that a resumed run needs no generator's state.
+        torch.manual_seed(self._options.seed + self.steps_done)
+        loss = _loss(self._model, batch, self._first_location)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged("The loss isn't a number any more: lower --lr, or look for broken images.")
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        self.at.step += 1
+        self.at.learned += loss.item()
+        now = time.monotonic()
+        self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
+        return loss.item()
+
+    @torch.no_grad()
+    def validate(self, examples: Sequence[Example]) -> float:
+        """Return the mean loss over batches of examples that aren't trained on."""
+        self._model.eval()
+        size, device = self._options.batch, self.accelerator.device
+        batches = (self._collate(examples[at : at + size]).to(device) for at in range(0, len(examples), size))
+        losses = [_loss(self._model, batch, self._first_location).item() for batch in batches]
+        return sum(losses) / len(losses)
+
+    def finish_epoch(self, validation_loss: float) -> None:
+        """Record an epoch's losses, and save its adapter if it is the best so far."""
+        at, is_main = self.at, self.accelerator.is_main_process
+        at.losses.append(validation_loss)
+        if validation_loss <= min(at.losses) and is_main:
+            self.accelerator.unwrap_model(self._model).save_pretrained(self._output, save_embedding_layers=False)
+        minutes = round((at.seconds + time.monotonic() - self._clock) / 60, 2)
+        at.curve.append({"train": at.learned / at.step, "validation": validation_loss, "minutes": minutes})
+        at.epoch, at.step, at.learned = at.epoch + 1, 0, 0.0
+        if is_main:
+            write_curve(at.curve, self._output / CURVE)
+
+    def save(self) -> None:
+        """Write the trained weights and the position. The frozen base isn't part of the state."""
+        if self.accelerator.is_main_process:
+            state = {
+                "weights": [parameter.detach().cpu() for parameter in self._parameters],
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "at": vars(self.at),
+            }
+            save_state(state, self._output / STATE)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Continue from the state in the output folder, if there is one.
+
+        Raises:
+            BadOption: if the state belongs to a run with other settings.
+        """
+        file = self._output / STATE
+        if state := load_state(file):
+            if [weight.shape for weight in state["weights"]] != [weight.shape for weight in self._parameters]:
+                raise BadOption(
+                    f"{file} belongs to a run with other settings: choose another --output, or delete the file."
+                )
+            restore_weights(self._parameters, state["weights"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._schedule.load_state_dict(state["schedule"])
+            vars(self.at).update(state["at"])
+            self.accelerator.print(f"Resuming at epoch {self.at.epoch + 1}, step {self.at.step}.")
+        self._clock = time.monotonic()
+
+
+def _loss(model: Any, batch: ExampleBatch, first_location: int | None) -> Tensor:
+    """Return the mean cross-entropy of the answers' tokens; of locations, to a Gaussian about the true bin."""
     logits = model(
         pixel_values=batch.pixel_values,
         input_ids=batch.input_ids,
@@ -196,75 +249,17 @@ def _loss(model: Any, batch: Batch, first_location: int | None) -> torch.Tensor:
     return words + soft_cross_entropy(logits[is_location], bins, SOFTNESS, first_location)
 
 
-def _batches(
-    examples: Sequence[Example], recipe: Recipe, at: Progressed, accelerator: Accelerator, collate: Collator
-) -> Iterator[Batch]:
-    """This process's share of an epoch in its own random order, from ``at.step`` on."""
-    order = list(range(len(examples)))
-    random.Random(f"{recipe.seed} {at.epoch}").shuffle(order)
-    span = recipe.batch * accelerator.num_processes
-    for start in range(at.step * span, len(order), span):
-        mine = order[start : start + span][accelerator.process_index :: accelerator.num_processes]
-        chosen = mine or order[: recipe.batch]  # the last span may leave a process with nothing
-        yield collate([examples[index] for index in chosen]).to(accelerator.device)
-
-
-@torch.no_grad()
-def _validated(
-    model: Any,
-    examples: Sequence[Example],
-    recipe: Recipe,
-    accelerator: Accelerator,
-    collate: Collator,
-    first_location: int | None,
-) -> float:
-    model.eval()
-    losses = [
-        _loss(model, collate(examples[at : at + recipe.batch]).to(accelerator.device), first_location).item()
-        for at in range(0, len(examples), recipe.batch)
-    ]
-    return sum(losses) / len(losses)
-
-
 def _rate(step: int, total: int) -> float:
+    """Return the factor of the peak learning rate at a step."""
     warm_up = max(1, round(0.03 * total))
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, total - warm_up))))
 
 
-def _stalled(at: Progressed, patience: int) -> bool:
+def _stalled(at: RunPosition, patience: int) -> bool:
+    """Return whether the best epoch is more than ``patience`` epochs ago."""
     return len(at.losses) > patience and min(at.losses[-patience:]) > min(at.losses)
-
-
-def _save(run: _Run, output: Path) -> None:
-    """What is trained and where it is, in one file that is replaced as a whole. The base is not in it."""
-    if run.accelerator.is_main_process:
-        part = output / f"{STATE}.part"
-        state = {
-            "weights": [parameter.detach().cpu() for parameter in run.parameters],
-            "optimizer": run.optimizer.state_dict(),
-            "schedule": run.schedule.state_dict(),
-            "at": vars(run.at),
-        }
-        torch.save(state, part)
-        part.replace(output / STATE)
-    run.accelerator.wait_for_everyone()
-
-
-def _resume(run: _Run, output: Path) -> None:
-    if not (output / STATE).exists():
-        return
-    state = torch.load(output / STATE, map_location="cpu", weights_only=True)
-    if [weight.shape for weight in state["weights"]] != [parameter.shape for parameter in run.parameters]:
-        sys.exit(f"{output / STATE} is of a run with other settings: choose another --output, or delete it.")
-    with torch.no_grad():
-        for parameter, weight in zip(run.parameters, state["weights"], strict=True):
-            parameter.copy_(weight)
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.schedule.load_state_dict(state["schedule"])
-    run.at = Progressed(**state["at"])
-    run.accelerator.print(f"Going on from epoch {run.at.epoch + 1}, step {run.at.step}.")
 
 
 def _bar(accelerator: Accelerator) -> Progress:

@@ -1,7 +1,7 @@
-"""Images that are no phantoms, each with a name: what the demo model must decline to read.
+"""Out-of-distribution images, each with a name: the demo model must decline to read them.
 
 Real radiographs under crops, flips and exposures; photographs and textures (scikit-image); non-chest DICOM files
-(pydicom's own test files); text, noise and blank pages. None of them is used to fit anything.
+(pydicom's own test files); text, noise and blank pages. Nothing is fitted to any of them.
 """
 
 import warnings
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from emx_shared.imaging import BadImage, decode
 
 _SIDE = 512
+"""Pixels along each side of a drawn image."""
 
 _WORDS = (
     "Findings are described here for a page that no one has photographed. It is text and shows no chest. "
@@ -43,16 +44,27 @@ _CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """A named image, mode L, of one of the groups radiograph, photograph, dicom, text, noise and blank."""
+class OodImage:
+    """An image that isn't a phantom.
+
+    Attributes:
+        group: radiograph, photograph, dicom, text, noise or blank.
+        name: unique in the group.
+        image: of mode L.
+    """
 
     group: str
     name: str
     image: Image.Image
 
 
-def strangers(radiographs: Path | None) -> Iterator[Stranger]:
-    """All of them; ``radiographs`` is a folder of real ones (PNG, JPEG, DICOM), left out where there is none."""
+def ood_images(radiographs: Path | None) -> Iterator[OodImage]:
+    """Yield every out-of-distribution image.
+
+    Args:
+        radiographs: folder of real radiographs (PNG, JPEG, DICOM). If it is None or missing, that group is left
+            out.
+    """
     if radiographs and radiographs.is_dir():
         yield from _radiographs(radiographs)
     yield from _photographs()
@@ -62,36 +74,36 @@ def strangers(radiographs: Path | None) -> Iterator[Stranger]:
     yield from _blanks()
 
 
-def _radiographs(folder: Path) -> Iterator[Stranger]:
+def _radiographs(folder: Path) -> Iterator[OodImage]:
     for path in sorted(folder.iterdir()):
         image = _picture(path)
         if image:
             for name, change in _CHANGES.items():
-                yield Stranger("radiograph", f"{path.stem} {name}", change(image))
+                yield OodImage("radiograph", f"{path.stem} {name}", change(image))
 
 
-def _photographs() -> Iterator[Stranger]:
-    """What scikit-image's package carries; its synthetic head phantom is one of them."""
+def _photographs() -> Iterator[OodImage]:
+    """Yield the images in scikit-image's package; its synthetic head phantom is one of them."""
     import skimage.data
 
     for path in sorted(Path(skimage.data.__file__).parent.glob("*.[pjtg][npi][gf]")):
         image = _picture(path)
         if image:
             for name in ("plain", "middle"):
-                yield Stranger("photograph", f"{path.stem} {name}", _CHANGES[name](image))
+                yield OodImage("photograph", f"{path.stem} {name}", _CHANGES[name](image))
 
 
-def _dicoms() -> Iterator[Stranger]:
+def _dicoms() -> Iterator[OodImage]:
     import pydicom.data
 
     folder = Path(pydicom.data.__file__).parent / "test_files"
     for path in sorted(folder.glob("*.dcm")):
         image = _dicom(path)
         if image:
-            yield Stranger("dicom", path.stem, image)
+            yield OodImage("dicom", path.stem, image)
 
 
-def _texts() -> Iterator[Stranger]:
+def _texts() -> Iterator[OodImage]:
     for number in range(12):
         paper, ink = ("white", "black") if number % 2 else ("black", "white")
         page = Image.new("L", (_SIDE, _SIDE), paper)
@@ -100,32 +112,32 @@ def _texts() -> Iterator[Stranger]:
         text = _WORDS * 12
         lines = [text[at : at + across] for at in range(0, len(text), across)]
         draw.multiline_text((20, 20), "\n".join(lines[:40]), fill=ink, font=font)
-        yield Stranger("text", f"size {12 + 4 * number}, {ink} on {paper}", page)
+        yield OodImage("text", f"size {12 + 4 * number}, {ink} on {paper}", page)
 
 
-def _noises() -> Iterator[Stranger]:
+def _noises() -> Iterator[OodImage]:
     random = np.random.default_rng(7)
     for number in range(4):
-        yield Stranger("noise", f"uniform {number}", _grey(random.uniform(0, 255, (_SIDE, _SIDE))))
+        yield OodImage("noise", f"uniform {number}", _grey(random.uniform(0, 255, (_SIDE, _SIDE))))
         spread = 15 + 20 * number
-        yield Stranger("noise", f"normal {spread}", _grey(random.normal(128, spread, (_SIDE, _SIDE))))
+        yield OodImage("noise", f"normal {spread}", _grey(random.normal(128, spread, (_SIDE, _SIDE))))
         cells = 3 * 2**number
         coarse = Image.fromarray(random.uniform(0, 255, (cells, cells)).astype(np.uint8))
-        yield Stranger("noise", f"clouds {cells}", coarse.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+        yield OodImage("noise", f"clouds {cells}", coarse.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
         spots = random.uniform(size=(_SIDE, _SIDE)) < 0.01 * 2**number
-        yield Stranger("noise", f"spots {number}", _grey(spots * 255.0))
+        yield OodImage("noise", f"spots {number}", _grey(spots * 255.0))
 
 
-def _blanks() -> Iterator[Stranger]:
+def _blanks() -> Iterator[OodImage]:
     for value in (0, 40, 90, 128, 170, 215, 255):
-        yield Stranger("blank", f"grey {value}", Image.new("L", (_SIDE, _SIDE), value))
+        yield OodImage("blank", f"grey {value}", Image.new("L", (_SIDE, _SIDE), value))
     slope = np.tile(np.linspace(0, 255, _SIDE), (_SIDE, 1))
     for name, field in (("across", slope), ("down", slope.T), ("both", (slope + slope.T) / 2)):
-        yield Stranger("blank", f"gradient {name}", _grey(field))
+        yield OodImage("blank", f"gradient {name}", _grey(field))
     at = np.linspace(-1, 1, _SIDE)
-    yield Stranger("blank", "vignette", _grey(255 - 180 * np.hypot(at[None, :], at[:, None])))
-    yield Stranger("blank", "disc", _grey(255.0 * (np.hypot(at[None, :], at[:, None]) < 0.6)))
-    yield Stranger("blank", "stripes", _grey(127 + 127 * np.sin(40 * at)[None, :].repeat(_SIDE, axis=0)))
+    yield OodImage("blank", "vignette", _grey(255 - 180 * np.hypot(at[None, :], at[:, None])))
+    yield OodImage("blank", "disc", _grey(255.0 * (np.hypot(at[None, :], at[:, None]) < 0.6)))
+    yield OodImage("blank", "stripes", _grey(127 + 127 * np.sin(40 * at)[None, :].repeat(_SIDE, axis=0)))
 
 
 def _picture(path: Path) -> Image.Image | None:
@@ -136,14 +148,14 @@ def _picture(path: Path) -> Image.Image | None:
 
 
 def _dicom(path: Path) -> Image.Image | None:
-    """The first frame, stretched to 8 bits; None if it has no pixels that can be decoded here."""
+    """Return the first frame, stretched to 8 bits, or None if its pixels can't be decoded here."""
     import pydicom
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = pydicom.dcmread(path).pixel_array
-    except Exception:  # pydicom's decoders raise whatever their libraries do
+    except Exception:  # pydicom's decoders raise any error of their libraries
         return None
     while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[2] != 3):
         pixels = pixels[0]

@@ -1,9 +1,8 @@
-"""Procedural frontal chest phantoms: radiographs computed from an attenuation model, with findings whose place is
-known exactly.
+"""Draw frontal chest phantoms: radiographs computed from an attenuation model, with findings at known places.
 
-They are meant to teach words and boxes to the demo model. A model that has seen only these knows nothing about
-patients. Bright is dense, and the patient's right is on the image's left. A seed shows the same chest at each
-resolution; only the grain of the noise differs.
+They teach words and boxes to the demo model. A model that has seen only phantoms knows nothing about patients.
+Bright is dense, and the patient's right is on the image's left. A seed shows the same chest at each resolution;
+only the grain of the noise differs.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +22,7 @@ from emx_training.phantoms.film import exposed
 from emx_training.phantoms.site import SITES, Site, SiteName
 
 SIZE = 160
-"""Side of an image as the demo model sees it, pixels."""
+"""Pixels along each side of an image as the demo model sees it."""
 
 FIRST_HELD_OUT_SEED = 10_000_000
 """Seeds from here on are never trained on."""
@@ -49,7 +48,7 @@ _ADD: dict[str, Callable[[Chest, np.random.Generator, float], Mask]] = {
     "atelectasis": abnormalities.add_atelectasis,
     "nodule": abnormalities.add_nodule,
 }
-"""In the order in which they are drawn: large ones first, so that the small ones find a free place."""
+"""In drawing order: large findings first, so that small ones still find a free place."""
 
 _SIGN = {"right": -1.0, "left": 1.0}
 
@@ -67,10 +66,10 @@ _CLASH: tuple[frozenset[str], ...] = tuple(
         ),
     )
 )
-"""Not both in one lung: one would hide the other, or be part of it."""
+"""Findings that never share a lung, since one would hide the other or be part of it."""
 
 _SMALLEST_VISIBLE = 8e-4
-"""Share of the image below which a finding is no longer called visible."""
+"""Share of the image below which a finding counts as invisible."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Phantom:
     """One computed radiograph.
 
     Attributes:
-        image: (size, size) uint8.
+        image: (size, size) uint8; bright is dense.
         findings: in the vocabulary's order, right before left; boxes are the tight bounds of the masks.
         masks: (findings, size, size) bool, the visible extent of each finding.
     """
@@ -89,7 +88,15 @@ class Phantom:
 
 
 def training_seeds(count: int, block: int = 0) -> range:
-    """Seeds to train on; each block holds 100,000."""
+    """Return seeds to train on.
+
+    Args:
+        count: number of seeds, at most 100,000.
+        block: the block of 100,000 seeds whose first ones are returned.
+
+    Raises:
+        ValueError: if the block has fewer seeds, or held-out ones.
+    """
     first = block * 100_000
     if count > 100_000 or first + count > FIRST_HELD_OUT_SEED:
         raise ValueError(f"no {count} training seeds in block {block}")
@@ -97,13 +104,14 @@ def training_seeds(count: int, block: int = 0) -> range:
 
 
 def held_out_seeds(count: int) -> range:
+    """Return the first seeds that are never trained on."""
     return range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + count)
 
 
 def render(seed: int, size: int = SIZE, site: SiteName = "alpha") -> Phantom:
-    """The phantom of a seed at a site, ``size`` pixels square. The same arguments give the same bytes."""
+    """Draw the phantom of a seed at a site, ``size`` pixels square. The same arguments give the same bytes."""
     room = SITES[site]
-    # Each part has a generator of its own, so that what one draws changes nothing of the others.
+    # Each part has its own generator, so that its draws don't change the other parts.
     wishes, build, shapes, extras, exposure = np.random.default_rng([seed, list(SITES).index(site)]).spawn(5)
     wanted = _choose(wishes, room)
     chest = _chest(build, room, size, wanted)
@@ -133,7 +141,7 @@ def render(seed: int, size: int = SIZE, site: SiteName = "alpha") -> Phantom:
 
 
 def bounds(mask: Mask) -> LocBox:
-    """The tight box of a mask, from the first pixel's outer edge to the last one's."""
+    """Return the tight box of a mask, from the first pixel's outer edge to the last pixel's."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     height, width = mask.shape
     return LocBox.of_fractions(
@@ -142,12 +150,12 @@ def bounds(mask: Mask) -> LocBox:
 
 
 def term_ranks(located: Iterable[LocatedFinding]) -> list[int]:
-    """The plane in PHANTOM_TERMS of each finding."""
+    """Return the rank of each finding in ``PHANTOM_TERMS``."""
     return [PHANTOM_TERMS.index((one.finding.label, one.laterality)) for one in located]
 
 
 def _choose(random: np.random.Generator, room: Site) -> list[int]:
-    """Ranks in PHANTOM_TERMS of the findings to show."""
+    """Choose the findings to show, as ranks in ``PHANTOM_TERMS``."""
     count = int(random.choice(len(room.counts), p=room.counts))
     weights = np.array([2.0 if side is None else 1.0 for _, side in PHANTOM_TERMS])
     chosen: list[int] = []
@@ -191,7 +199,6 @@ __all__ = [
     "Site",
     "SiteName",
     "bounds",
-    "fingerprint",
     "held_out_seeds",
     "render",
     "term_ranks",

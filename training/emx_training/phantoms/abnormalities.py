@@ -1,4 +1,4 @@
-"""The abnormalities: each changes a chest and gives its visible extent, (size, size) bool."""
+"""The abnormalities: each function changes a chest and returns the visible extent, (size, size) bool."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ Mask = NDArray[np.bool_]
 
 IMAGE_WIDTH_CM = 40.0
 NORMAL_HEART, ENLARGED_HEART = (0.38, 0.47), (0.535, 0.66)
-"""Cardiothoracic ratios, magnification included. Above 0.5 a heart is enlarged; nothing is drawn between."""
+"""Ranges of the cardiothoracic ratio, magnification included. Above 0.5 a heart is enlarged; none is between."""
 
 _PLACES_TRIED = 8
-"""Places tried for an opacity; one that finds no free place is left out, and so is its name."""
+"""Places to try for an opacity. Without a free place, the finding is left out of image and report."""
 
 
 def add_effusion(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """Fluid at the base, from a blunted angle to half a lung, with a meniscus along the chest wall."""
+    """Add fluid at the base, from a blunted angle to half a lung, with a meniscus along the chest wall."""
     across = np.clip(chest.canvas.x * np.float32(sign) / np.float32(chest.half), 0, 1.1)
     depth = random.uniform(0.045, 0.26)
     level = chest.base[sign] + 0.075 - depth - (0.035 + 0.25 * depth) * across**3
@@ -32,7 +32,7 @@ def add_effusion(chest: Chest, random: np.random.Generator, sign: float) -> Mask
 
 
 def add_pneumothorax(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """Air between lung and chest wall: no vessels beyond a thin line, widest at the apex."""
+    """Add air between lung and chest wall: no vessels beyond a thin line, widest at the apex."""
     canvas = chest.canvas
     gap, drop, low = random.uniform(0.035, 0.12), random.uniform(0.035, 0.13), random.uniform(0.42, 0.62)
     fade = np.clip((np.float32(low) - canvas.y) / np.float32(0.22), 0, 1)
@@ -45,7 +45,7 @@ def add_pneumothorax(chest: Chest, random: np.random.Generator, sign: float) -> 
     air = chest.lungs[sign] * canvas.inside(-visceral) * above
     line = np.exp(-np.square(visceral / np.float32(0.0045))) * chest.lungs[sign] * above
     chest.vessels *= 1 - air
-    # What is left of the lung's own tissue along the ray is gone, and the lung beside it is a little denser.
+    # The ray passes through less lung tissue there, and the collapsed lung beside it is a little denser.
     chest.soft -= np.float32(random.uniform(0.45, 1.0)) * (1 - AERATED) * chest.air * air
     collapsed = chest.lungs[sign] * canvas.inside(visceral) * above
     chest.soft += np.float32(random.uniform(0.2, 0.5)) * collapsed + np.float32(random.uniform(0.3, 0.55)) * line
@@ -53,7 +53,7 @@ def add_pneumothorax(chest: Chest, random: np.random.Generator, sign: float) -> 
 
 
 def add_consolidation(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """Air spaces filled in part: soft, ragged borders, mottled where bronchi still hold air."""
+    """Fill air spaces in part: soft, ragged borders, mottled where bronchi still contain air."""
     half = random.uniform(0.05, 0.105)
     coarse, fine = (random.normal(size=(cells, cells)) for cells in (7, 16))
     mottle = chest.canvas.texture(random.normal(size=(44, 44)))
@@ -76,12 +76,12 @@ def _fill(chest: Chest, where: Field, strength: np.float32, mottle: Field) -> No
 
 
 def add_nodule(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """A ball of less than three centimetres."""
+    """Add a ball of less than three centimetres."""
     return _ball(chest, random, sign, half=random.uniform(0.020, 0.036), density=random.uniform(1.2, 1.7))
 
 
 def add_mass(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """A lobulated ball of more than three centimetres."""
+    """Add a lobulated ball of more than three centimetres."""
     return _ball(
         chest, random, sign, half=random.uniform(0.050, 0.088), density=random.uniform(0.55, 0.95), lobes=0.10
     )
@@ -106,7 +106,7 @@ def _ball(
 
 
 def add_atelectasis(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """Plates of collapsed lung: two or three thin bands above the diaphragm, which stands higher for it."""
+    """Add plates of collapsed lung: two or three thin bands above the diaphragm, which is raised."""
     half, bands = random.uniform(0.05, 0.085), int(random.integers(2, 4))
     thin = random.uniform(0.0085, 0.0125, size=bands)
     offsets = np.cumsum(random.uniform(0.034, 0.048, size=bands)) - 0.034
@@ -129,7 +129,7 @@ def add_atelectasis(chest: Chest, random: np.random.Generator, sign: float) -> M
 
 
 def add_interstitial_pattern(chest: Chest, random: np.random.Generator, sign: float) -> Mask:
-    """A net of fine lines over a lung, or over all of it but its top."""
+    """Add a net of fine lines over a lung, or over all of it except its top."""
     cut = chest.apex + random.choice([-0.05, random.uniform(0.08, 0.24)])
     region = chest.lungs[sign] * chest.canvas.inside(chest.canvas.y - np.float32(cut), edge=0.012)
     ridges = np.zeros_like(chest.air)
@@ -150,7 +150,7 @@ def _place(
     heights: tuple[float, float] | None = None,
     visible_from: float = 0.5,
 ) -> Mask:
-    """Add an opacity where most of it can be seen, and nothing else is; else nowhere."""
+    """Add an opacity at a free place where most of it is visible; without one, return an empty mask."""
     half_x, half_y = half
     low, high = heights or (chest.apex + 0.05 + half_y, chest.base[sign] - 0.01 - half_y)
     for _ in range(_PLACES_TRIED):

@@ -1,6 +1,7 @@
-"""A chest without findings: how much tissue, air and bone each ray passes through, in centimetres.
+"""A chest without findings: the centimetres of tissue, air and bone that each ray passes through.
 
-The image is taken to be 40 cm wide. Lengths in the image plane are fractions of the image, depths are centimetres.
+The image is assumed to be 40 cm wide. Lengths in the image plane are fractions of the image, depths are
+centimetres.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,36 +12,36 @@ from numpy.typing import NDArray
 from emx_training.phantoms.canvas import Canvas, Field, Point, Points, Stroke
 
 SIDES = (-1.0, 1.0)
-"""The patient's right lies on the image's left, at negative x, and the left at positive x."""
+"""Signs of x: the patient's right is on the image's left, at negative x, and the left at positive x."""
 
 AERATED = 0.78
-"""What a centimetre of lung lacks of a centimetre of soft tissue: lung has about 0.22 of its density."""
+"""Centimetres of soft tissue that a centimetre of lung lacks: lung has about 0.22 of its density."""
 
 _LUNG_DEPTH = 12.5
 _HEART_DEPTH = 10.5
 _VESSEL_DEPTH = 2.4
-"""Centimetres at the deepest place; of the widest vessel."""
+"""Depths at the deepest place in centimetres; that of vessels is the widest vessel's."""
 
 _TRUNKS, _FORKS, _WIDEST = 8, 3, 0.0125
 """Vessels that leave a hilum, how often each forks, and the widest, as a fraction of the image."""
 
 
 class Chest:
-    """The organs of one chest, on a canvas; findings then change ``air``, ``soft`` and ``vessels`` in place.
+    """The organs of one chest on a canvas. Findings change ``air``, ``soft`` and ``vessels`` in place.
 
     Attributes:
         canvas: the image plane.
         half: half of the inner width of the thorax.
         apex: height of the lungs' tops.
         base: height of each diaphragm's dome, by side.
-        lungs: where lung is seen beside heart and mediastinum, 0 to 1, by side.
+        lungs: where lung is visible beside heart and mediastinum, 0 to 1, by side.
         air: centimetres of lung along each ray.
         soft: centimetres of soft tissue that findings add.
         bone: centimetres of bone.
-        vessels: centimetres of vessel where there is lung to see them in.
-        metal: optical depth of what isn't tissue.
+        vessels: centimetres of vessel, where there is lung around them.
+        metal: optical depth of devices and markers.
         heart: soft silhouette of the heart, 0 to 1.
-        occupied: where an opacity would be hidden, or isn't alone: heart, mediastinum, and findings so far.
+        occupied: where an opacity would be hidden or overlap: heart, mediastinum, and findings so far.
     """
 
     def __init__(
@@ -52,7 +53,15 @@ class Chest:
         magnification: float,
         raised: Mapping[float, float],
     ) -> None:
-        """``heart_ratio``: width of the heart over that of the thorax; ``raised``: of the diaphragms, by side."""
+        """Draw the organs.
+
+        Args:
+            canvas: the image plane.
+            random: decides the anatomy.
+            heart_ratio: width of the heart over that of the thorax, before magnification.
+            magnification: of the heart.
+            raised: how much higher each diaphragm stands, as a fraction of the image, by side.
+        """
         self.canvas = canvas
         uniform = random.uniform
         self.half = uniform(0.36, 0.405)
@@ -82,13 +91,13 @@ class Chest:
         self.occupied = (self.heart > 0.4) | (mediastinum > 0.4)
 
     def tissue(self) -> Field:
-        """Centimetres of soft tissue along each ray."""
+        """Return the centimetres of soft tissue along each ray."""
         seen_in = np.clip(self.air / 6, 0, 1)
         depth = self._thick - AERATED * self.air + AERATED * self.vessels * seen_in + self.soft
         return np.clip(depth, 0, None)
 
     def wall(self) -> Field:
-        """Distance of the lung's outer border from the midline at each height."""
+        """Return the distance of the lung's outer border from the midline at each height."""
         down = np.clip((self.canvas.y - self.apex) / 0.30, 0, 1)
         lower = np.clip((self.canvas.y - self.apex) / (self.base[1.0] - self.apex), 0, 1.3)
         return np.float32(self.half) * (
@@ -98,7 +107,7 @@ class Chest:
     # Soft tissue
 
     def _lung(self, sign: float, curve: float, crest: float) -> Field:
-        """A lung before heart and mediastinum; its floor is a dome, highest at ``crest`` from the midline."""
+        """Return a lung without heart and mediastinum; its domed floor is highest ``crest`` from the midline."""
         across = self.canvas.x * np.float32(sign)
         off = (across - np.float32(crest)) / np.float32(self.half - crest)
         lateral = np.clip(off, 0, 1.2)
@@ -127,7 +136,7 @@ class Chest:
         return np.clip(np.maximum(total, hila), 0, 1)
 
     def _heart(self, random: np.random.Generator, magnification: float) -> tuple[Field, Field]:
-        """(soft silhouette, depth in cm) of a heart as wide as the ratio says, its apex to the patient's left."""
+        """Return the soft silhouette and the depth in cm of a heart whose apex points to the patient's left."""
         width = 2 * self.half * self._heart_ratio * magnification
         right = width * random.uniform(0.28, 0.34)
         floor = max(self.base[1.0], self.base[-1.0]) + 0.012
@@ -141,7 +150,7 @@ class Chest:
         return silhouette, np.maximum(depth, 6.0 * silhouette)
 
     def _body(self, random: np.random.Generator) -> Field:
-        """Thickness of the whole patient, in cm."""
+        """Return the thickness of the whole patient, in cm."""
         x, y = self.canvas.x, self.canvas.y
         fat = random.uniform(0.045, 0.085)
         side = self.half + fat
@@ -165,7 +174,7 @@ class Chest:
         return thick.astype(np.float32)
 
     def _add_abdomen(self, random: np.random.Generator) -> None:
-        """Below the diaphragms it is denser, with a bubble of gas in the stomach."""
+        """Thicken what is below the diaphragms, and add gas in the stomach and the trachea."""
         x, y = self.canvas.x, self.canvas.y
         below = self.canvas.inside(y - np.float32(self.base[1.0] - 0.01), edge=0.02)
         self._thick = self._thick * (1 + np.float32(random.uniform(0.02, 0.12)) * below)
@@ -194,7 +203,7 @@ class Chest:
         return (strength * (bone + 0.9 * shoulder + 0.45 * blades + spine) * self._within).astype(np.float32)
 
     def _ribs(self, random: np.random.Generator) -> tuple[list[Stroke], list[Stroke]]:
-        """Posterior and anterior parts; each is a band with denser edges, as cortical bone has."""
+        """Return posterior and anterior parts, each a band with denser edges, like cortical bone."""
         behind: list[Stroke] = []
         front: list[Stroke] = []
         spacing, width = random.uniform(0.056, 0.064), random.uniform(0.0165, 0.0215)
@@ -247,7 +256,7 @@ class Chest:
     # Vessels
 
     def _vessel_tree(self, random: np.random.Generator) -> Field:
-        """Arteries and veins that leave the hila, fork and thin out; more of them run down than up."""
+        """Draw vessels that leave the hila, fork and thin out; more of them run down than up."""
         fan = np.linspace(-1.2, 1.5, _TRUNKS)
         sign = np.repeat(np.array(SIDES), _TRUNKS)
         angle = np.tile(fan, 2) + random.normal(0, 0.11, 2 * _TRUNKS)
@@ -267,7 +276,7 @@ class Chest:
                 (points, wide, min(255, round(255 * wide / _WIDEST)))
                 for points, wide in zip(mirrored, width.tolist(), strict=True)
             ]
-            # Each goes on as a thicker and a thinner one.
+            # Each vessel forks into a thicker and a thinner one.
             spread = random.uniform(0.2, 0.5, len(sign))
             thinner = np.concatenate(
                 [random.uniform(0.70, 0.85, len(sign)), random.uniform(0.55, 0.75, len(sign))]
@@ -278,7 +287,7 @@ class Chest:
 
 
 def _rounded(corners: Sequence[Point]) -> Points:
-    """A polygon's outline with its corners worn off."""
+    """Return a polygon's outline with rounded corners."""
     closed = np.array([*corners, corners[0]])
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     dense = np.linspace(0, along[-1], 240, endpoint=False)
@@ -287,5 +296,5 @@ def _rounded(corners: Sequence[Point]) -> Points:
 
 
 def _towards(angle: NDArray[np.float64], length: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Steps (n, 2); an angle of 0 points outwards, a positive one downwards."""
+    """Return steps, (n, 2). An angle of 0 points outwards, a positive one downwards."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=1) * length[:, None]

@@ -1,4 +1,4 @@
-"""The image plane: pixel coordinates of the chest, soft outlines, and lines drawn in them."""
+"""The image plane: the chest's coordinates at each pixel, soft outlines and lines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ Stroke = tuple[Points, float, int]
 """Points, width as a fraction of the image, and value."""
 
 _FINER = 2
-"""Lines are drawn on a raster so many times finer, and then averaged."""
+"""Factor of the finer raster on which lines are drawn before they are averaged."""
 
 
 class Canvas:
@@ -31,7 +31,14 @@ class Canvas:
     """
 
     def __init__(self, size: int, turn: float, scale: float, shift: Point) -> None:
-        """``turn`` in radians; ``shift`` in fractions of the image."""
+        """Place a chest on an image.
+
+        Args:
+            size: pixels along each side of the image.
+            turn: of the chest in the image plane, in radians.
+            scale: of the chest; at 1 its coordinates are fractions of the image.
+            shift: of the chest's centre, in fractions of the image.
+        """
         self.size, self._scale, self._shift = size, scale, shift
         self._cos, self._sin = float(np.cos(turn)), float(np.sin(turn))
         at = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
@@ -40,23 +47,23 @@ class Canvas:
         self.y = (self._cos * v[:, None] - self._sin * u[None, :] + 0.5).astype(np.float32)
 
     def inside(self, signed: Field, edge: float = 0.004) -> Field:
-        """A soft indicator from a signed distance (positive inside), in fractions of the image."""
+        """Return a soft indicator, 0 to 1, from a signed distance in fractions of the image (positive inside)."""
         return _ramp(signed / np.float32(edge) * np.float32(0.25) + np.float32(0.5))
 
     def ellipse(self, centre: Point, half: Point, turn: float = 0.0) -> Field:
-        """Normalised radius: 0 at the centre, 1 on the outline."""
+        """Return the normalised radius: 0 at the centre, 1 on the outline."""
         dx, dy = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
         cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         along, across = cos * dx + sin * dy, cos * dy - sin * dx
         return np.sqrt(np.square(along / np.float32(half[0])) + np.square(across / np.float32(half[1])))
 
     def texture(self, cells: NDArray[Any]) -> Field:
-        """Smooth noise from the values of a coarse grid, laid over the image."""
+        """Return smooth noise: the values of a coarse grid, interpolated over the image."""
         picture = Image.fromarray(np.asarray(cells, np.float32))
         return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BICUBIC))
 
     def strokes(self, lines: Sequence[Stroke]) -> Field:
-        """Lines as (points, width, value 0 to 255) in chest coordinates, later ones over earlier ones; 0 to 1."""
+        """Draw lines as (points, width, value 0 to 255) in chest coordinates, later ones on top; return 0 to 1."""
         picture = Image.new("L", (self.size * _FINER, self.size * _FINER))
         draw = ImageDraw.Draw(picture)
         points = self._pixels([points for points, _, _ in lines])
@@ -65,7 +72,7 @@ class Canvas:
         return _averaged(picture)
 
     def areas(self, shapes: Sequence[tuple[Points, int]]) -> Field:
-        """Filled polygons as (points, value 0 to 255), later ones over earlier ones; 0 to 1."""
+        """Draw filled polygons as (points, value 0 to 255), later ones on top; return 0 to 1."""
         picture = Image.new("L", (self.size * _FINER, self.size * _FINER))
         draw = ImageDraw.Draw(picture)
         points = self._pixels([points for points, _ in shapes])
@@ -74,7 +81,7 @@ class Canvas:
         return _averaged(picture)
 
     def _pixels(self, parts: Sequence[Points]) -> list[list[float]]:
-        """Each part's points on the fine raster, as x, y, x, y, …"""
+        """Return each part's points on the fine raster, in the order x, y, x, y."""
         arrays = [np.asarray(part, np.float64) for part in parts]
         x, y = np.concatenate(arrays).T
         y = y - 0.5
@@ -90,6 +97,6 @@ def _averaged(picture: Image.Image) -> Field:
 
 
 def _ramp(t: Field) -> Field:
-    """Smoothstep: 0 below 0, 1 above 1, with level ends."""
+    """Return the smoothstep of t: 0 below 0, 1 above 1, level at both ends."""
     t = np.clip(t, 0, 1)
     return t * t * (np.float32(3) - np.float32(2) * t)

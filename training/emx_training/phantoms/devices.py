@@ -1,4 +1,4 @@
-"""What lies on or in a patient and isn't patient: electrodes, catheters, tubes, pacemakers, side markers."""
+"""Devices on or in a patient: electrodes, catheters, tubes, pacemakers; and side markers."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ _LETTERS: dict[str, list[list[Point]]] = {
 
 
 def add_devices(chest: Chest, random: np.random.Generator) -> None:
-    """One to three devices."""
+    """Add one to three devices."""
     kinds = (_electrodes, _central_line, _gastric_tube, _pacemaker)
     for rank in random.choice(len(kinds), size=int(random.integers(1, 4)), replace=False, p=(0.4, 0.3, 0.2, 0.1)):
         kinds[int(rank)](chest, random)
 
 
 def add_marker(chest: Chest, random: np.random.Generator) -> None:
-    """The letter of a side, in lead, at the side's shoulder."""
+    """Add the lead letter of a side beside that shoulder."""
     name, sign = ("L", 1.0) if random.uniform() < 0.6 else ("R", -1.0)
     height, x, y = random.uniform(0.028, 0.042), random.uniform(0.36, 0.43), random.uniform(0.02, 0.09)
     lines: list[Stroke] = [
@@ -76,7 +76,7 @@ def _pacemaker(chest: Chest, random: np.random.Generator) -> None:
 
 
 def _curve(start: Point, middle: Point, end: Point) -> list[Point]:
-    """A quadratic Bézier curve."""
+    """Return points on a quadratic Bézier curve."""
     return [
         (
             (1 - t) ** 2 * start[0] + 2 * t * (1 - t) * middle[0] + t**2 * end[0],

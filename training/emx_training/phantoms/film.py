@@ -1,4 +1,4 @@
-"""From path lengths to a picture: Beer–Lambert attenuation, scatter, quantum noise, the machine's processing."""
+"""Turn path lengths into an image: Beer–Lambert attenuation, scatter, quantum noise, the machine's processing."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,17 @@ from emx_training.phantoms.canvas import Field
 from emx_training.phantoms.site import Range, Site
 
 _SCATTER_REACH = 0.09
-"""Standard deviation of the scattered photons' landing place, as a fraction of the image."""
+"""Standard deviation of the distance that scattered photons travel, as a fraction of the image."""
 
 _STANDARD = 160
-"""Pixels along a side that the number of photons is given for."""
+"""Pixels along each side to which the number of photons refers."""
 
 _COARSE = 40
-"""Pixels along a side that the scatter, which is smooth, is computed on."""
+"""Pixels along each side of the raster for scatter, which is smooth."""
 
 
 def exposed(chest: Chest, site: Site, random: np.random.Generator) -> NDArray[np.uint8]:
-    """The radiograph, (size, size), bright where it is dense (DICOM's MONOCHROME2)."""
+    """Return the radiograph, (size, size) uint8, bright where it is dense (DICOM's MONOCHROME2)."""
 
     def draw(span: Range) -> np.float32:
         return np.float32(random.uniform(*span))
@@ -34,7 +34,7 @@ def exposed(chest: Chest, site: Site, random: np.random.Generator) -> NDArray[np
     arrived = primary + _scattered(primary, float(draw(site.scatter)))
     # Log-uniform, as dose is.
     photons = np.exp(random.uniform(*np.log(site.photons)))
-    # A smaller pixel catches fewer of them; of many, their number is as good as normal.
+    # A smaller pixel catches fewer photons. There are so many that a normal distribution fits their number.
     caught = np.clip(arrived * np.float32(photons * (_STANDARD / size) ** 2), 1, None)
     signal = -np.log(np.clip(caught + np.sqrt(caught) * _noise(size, random), 1, None))
     sharpening = float(draw(site.sharpening))
@@ -44,17 +44,20 @@ def exposed(chest: Chest, site: Site, random: np.random.Generator) -> NDArray[np
 
 
 def _noise(size: int, random: np.random.Generator) -> Field:
-    """Standard normal, (size, size). The generator moves on by as much whatever the size: all else is alike."""
+    """Return standard normal noise, (size, size). The generator advances equally for every size.
+
+    So a seed shows the same chest at each resolution.
+    """
     other = random.spawn(1)[0]
     noise = random.standard_normal((_STANDARD, _STANDARD), dtype=np.float32)
     return noise if size == _STANDARD else other.standard_normal((size, size), dtype=np.float32)
 
 
 def _scattered(primary: Field, share: float) -> Field:
-    """So many photons beside the primary ones that ``share`` of all were scattered, on average."""
+    """Return the scattered photons: on average, ``share`` of all photons at the detector."""
     size = primary.shape[0]
     coarse = np.asarray(Image.fromarray(primary).resize((_COARSE, _COARSE), Image.Resampling.BOX))
-    # Air beside the patient scatters nothing, however bright: what is scattered is what tissue let through.
+    # Air beside the patient is bright but scatters nothing, so it is clipped to four times the median.
     level = np.median(coarse)
     spread = gaussian_filter(np.minimum(coarse, 4 * level), _SCATTER_REACH * _COARSE, mode="nearest")
     smooth = np.asarray(Image.fromarray(spread).resize((size, size), Image.Resampling.BICUBIC))
@@ -62,7 +65,7 @@ def _scattered(primary: Field, share: float) -> Field:
 
 
 def _displayed(signal: Field, site: Site, random: np.random.Generator) -> NDArray[np.uint8]:
-    """The window is set by the middle of the picture, as machines do: air beside the patient is black."""
+    """Apply the display window and curve. As on real machines, the middle of the image sets the window."""
     size = signal.shape[0]
     middle = signal[size // 4 : -size // 8 : 2, size // 5 : -size // 5 : 2]
     darkest, high = np.percentile(middle, (random.uniform(*site.black), random.uniform(*site.white)))
@@ -74,7 +77,7 @@ def _displayed(signal: Field, site: Site, random: np.random.Generator) -> NDArra
 
 
 def _field(size: int, random: np.random.Generator) -> Field:
-    """The collimator's opening: black beyond it, on one side or more."""
+    """Return the collimator's opening: 1 inside, 0 beyond its edges."""
     left, upper, right, lower = random.uniform(0.0, 0.055, 4) * (random.uniform(size=4) < 0.6)
     at = (np.arange(size, dtype=np.float32) + 0.5) / size
     across = (at > left) & (at < 1 - right)

@@ -1,8 +1,8 @@
 """Where a phantom is taken: the physics of the machine and the habits of the people who run it.
 
-Three sites. *alpha* is trained on. *beta* is developed against: thresholds and choices may look at it. *gamma* is
-unseen: it was frozen before the first training run (``tests/unit/training/test_phantoms.py``), and is
-evaluated only at the end.
+There are three sites. *alpha* is trained on. *beta* is for development: thresholds and choices may look at it.
+*gamma* is unseen: it was frozen before the first training run (``tests/unit/training/test_phantoms.py`` has
+the hash of the code), and is evaluated only at the end.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ class Site:
         soft, bone: linear attenuation of soft tissue and of bone, per cm; both fall as the tube voltage rises,
             bone's faster (NIST tables at the beam's effective energy).
         scatter: share of the photons at the detector that were scattered; a grid lowers it.
-        photons: quanta in a pixel of 1/160 of the image behind nothing, which decide the quantum noise.
+        photons: quanta in an unattenuated pixel of 1/160 of the image; they decide the quantum noise.
         blur: standard deviation of focal spot, motion and detector together, as a fraction of the image.
         sharpening: strength of the unsharp mask that the machine applies.
         gamma: exponent of the display curve.
-        black, white: ends of the display window, in percentiles of the picture's middle.
+        black, white: ends of the display window, in percentiles of the image's middle.
         latitude: how much darker than ``black`` the window begins, as a share of its width: lungs are grey.
         turn: degrees that the patient may be turned in the image plane, either way.
         scale: size of the chest in the image.
         shift: how far the chest may be off the centre, as a fraction of the image.
-        magnification: of the heart; it lies far from the detector in an anteroposterior view.
-        raised: how much higher the diaphragms stand, as a fraction of the image: who lies can't breathe in.
-        collimated, devices, marked: how often the field is narrowed, something lies on or in the patient, and a
+        magnification: of the heart, which is far from the detector in an anteroposterior view.
+        raised: how much higher the diaphragms stand, as a fraction of the image: patients who lie breathe in less.
+        collimated, devices, marked: how often the field is narrowed, there are devices on or in the patient, and a
             side marker is in the field.
-        counts: how often 0, 1, 2, 3 and 4 findings are wished for; one that finds no place is left out.
+        counts: how often 0, 1, 2, 3 and 4 findings are chosen; a finding without a free place is left out.
     """
 
     soft: Range

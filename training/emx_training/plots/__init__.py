@@ -1,4 +1,4 @@
-"""Pictures of how well reports agree with the truth, as PNG files (matplotlib, extra ``training``)."""
+"""Plots of how well reports agree with the truth, as PNG files (matplotlib, extra ``training``)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,22 @@ from emx_training.plots.reliability import reliability
 from emx_training.plots.worst_cases import worst_cases
 
 DPI = 130
+"""Pixels per inch."""
 
 
-def draw(cases: Sequence[Case], tallies: Sequence[Tally], folder: Path) -> list[str]:
-    """Draw what can be drawn of these studies into a folder, and say of each plot where it is, or why it isn't.
+def draw_plots(cases: Sequence[Case], tallies: Sequence[Tally], folder: Path) -> list[str]:
+    """Draw every plot that these images allow.
 
-    Raises OSError if the folder can't be written.
+    Args:
+        cases: the images with their reports.
+        tallies: of the same images.
+        folder: where to write the plots; it is created if necessary.
+
+    Returns:
+        A line for each plot: its file, or why it is left out.
+
+    Raises:
+        OSError: if the folder can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {
@@ -25,12 +35,12 @@ def draw(cases: Sequence[Case], tallies: Sequence[Tally], folder: Path) -> list[
         "reliability": reliability(cases),
         "worst_cases": worst_cases(cases),
     }
-    told = []
+    lines = []
     for name, figure in drawn.items():
         if isinstance(figure, str):
-            told.append(f"{name}.png is left out: {figure}")
+            lines.append(f"{name}.png is left out: {figure}")
         else:
             file = folder / f"{name}.png"
             figure.savefig(file, dpi=DPI, facecolor="white")
-            told.append(f"{name}.png: {file}")
-    return told
+            lines.append(f"{name}.png: {file}")
+    return lines

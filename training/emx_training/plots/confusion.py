@@ -1,4 +1,4 @@
-"""What was told where something else was true."""
+"""Which terms were reported for which true terms."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -10,30 +10,33 @@ from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding
 from emx_training.evaluate.overlap import intersection_over_union
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 
 NONE = "none"
-"""As truth: a false alarm. As what was told: missed."""
+"""As truth: a false alarm. As reported: missed."""
 
 _SAME_PLACE = 0.1
-"""IoU from which a wrong term is taken to speak of the same thing."""
+"""IoU from which a wrong term counts as another name for the same finding."""
 
 Likeness = Callable[[LocatedFinding, LocatedFinding], float]
-"""How alike a true and a told finding are; 0 if they can't be paired."""
+"""Returns how alike a true and a reported finding are; 0 if they can't be paired."""
 
 _CELL = 0.42
-"""Inches."""
+"""Inches along each side of a cell."""
 
 
 def confusion(cases: Sequence[Case]) -> Figure | str:
-    """A row for each true term and one for none, a column for what was told; shades are shares of a row."""
+    """Draw the confusion matrix: a row for each true term, and a column for each reported one.
+
+    The last row and column are for none. Shades are shares of a row. Returns the reason as text if there is
+    nothing to draw.
+    """
     counts = confusions(cases)
     seen = {term for pair in counts for term in pair}
     terms = [term for term in TERMS if term in seen]
     if not terms:
-        return "neither truth nor prediction holds any finding."
+        return "neither truth nor predictions have any findings."
     names = [*terms, NONE]
-    matrix = np.array([[counts[true, told] for told in names] for true in names], float)
+    matrix = np.array([[counts[true, reported] for reported in names] for true in names], float)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = len(names) * _CELL
     figure = Figure(figsize=(side + 2.8, side + 2.6), layout="constrained")
@@ -48,43 +51,46 @@ def confusion(cases: Sequence[Case]) -> Figure | str:
     axes.set_yticks(range(len(names)), [*terms, "none (false alarm)"], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_color("0.8")
-    axes.set(xlabel="told", ylabel="true")
+    axes.set(xlabel="reported", ylabel="true")
     axes.set_title(
-        "True and told findings with their sides\n(numbers are findings, shades shares of a row)", fontsize=10
+        "True and reported findings with their sides\n(numbers are findings, shades shares of a row)", fontsize=10
     )
     return figure
 
 
 def confusions(cases: Iterable[Case]) -> Counter[tuple[str, str]]:
-    """How often each true term was told as each.
+    """Count pairs of a true and a reported term.
 
-    In each study, findings told with the right term are set aside first. What is left is paired if the boxes
-    overlap (IoU of at least 0.1, the best first), then if it is one finding on two sides; the rest was missed, or
-    is a false alarm.
+    In each image, findings that are reported with the right term are paired first. The others are paired if their
+    boxes overlap (IoU of at least 0.1, the best first), then if they differ only in their sides. The rest is
+    missed or a false alarm.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for case in cases:
-        true, told = list(case.truth.locations), list(case.told.locations)
+        true, reported = list(case.truth.locations), list(case.reported.locations)
         for likeness in (_same_term, _overlap, _same_finding):
-            _pair_off(true, told, likeness, counts)
-        counts.update((term_of(one), NONE) for one in true)
-        counts.update((NONE, term_of(one)) for one in told)
+            _pair_off(true, reported, likeness, counts)
+        counts.update((one.term, NONE) for one in true)
+        counts.update((NONE, one.term) for one in reported)
     return counts
 
 
 def _pair_off(
-    true: list[LocatedFinding], told: list[LocatedFinding], likeness: Likeness, counts: Counter[tuple[str, str]]
+    true: list[LocatedFinding],
+    reported: list[LocatedFinding],
+    likeness: Likeness,
+    counts: Counter[tuple[str, str]],
 ) -> None:
-    """Take pairs out of both lists, the most alike first, while there is any likeness."""
-    while pairs := [(likeness(a, b), i, j) for i, a in enumerate(true) for j, b in enumerate(told)]:
+    """Move pairs from both lists to the counts, the most alike first, until none are alike."""
+    while pairs := [(likeness(a, b), i, j) for i, a in enumerate(true) for j, b in enumerate(reported)]:
         alike, i, j = max(pairs)
         if alike <= 0:
             return
-        counts[term_of(true.pop(i)), term_of(told.pop(j))] += 1
+        counts[true.pop(i).term, reported.pop(j).term] += 1
 
 
 def _same_term(one: LocatedFinding, other: LocatedFinding) -> float:
-    return 1 + intersection_over_union(one.box, other.box) if term_of(one) == term_of(other) else 0
+    return 1 + intersection_over_union(one.box, other.box) if one.term == other.term else 0
 
 
 def _overlap(one: LocatedFinding, other: LocatedFinding) -> float:

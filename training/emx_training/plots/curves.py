@@ -1,4 +1,4 @@
-"""Precision and recall at IoU 0.5 as the least probability that counts falls, a panel for each finding."""
+"""Precision–recall curves at IoU 0.5, a panel for each finding."""
 
 import math
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from emx_training.plots.strokes import LineStyle
 
 _COLUMNS = 4
 _PANEL = 2.9
-"""Inches."""
+"""Inches along each side of a panel."""
 
 _STROKES: dict[str, LineStyle] = {"": "-", "right": "-", "left": (0, (4, 1.6))}
 
 
 def precision_recall(tallies: Sequence[Tally]) -> Figure | str:
-    """The curves of ``emx_training.evaluate.average_precision``, or why there are none."""
+    """Draw the curves of ``average_precision.py``, or return the reason as text if there is nothing to draw."""
     held = {term for term in TERMS if true_boxes(tallies, term).any()}
     shown = [finding for finding in FINDINGS if held & set(finding.terms())]
     if not shown:
-        return "no truth holds any finding."
+        return "no truth has any findings."
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure = Figure(figsize=(columns * _PANEL, rows * (_PANEL + 0.35) + 0.7), layout="constrained")

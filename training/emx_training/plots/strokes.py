@@ -1,4 +1,4 @@
-"""How lines are drawn."""
+"""Line styles of the plots."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The studies that were read worst, as a sheet of images with true and predicted boxes."""
+"""The images that were read worst, with true and predicted boxes."""
 
 import math
 import textwrap
@@ -17,27 +17,31 @@ from emx_shared.contracts.findings import FINDINGS
 from emx_shared.grammar import LocatedFinding, LocBox
 from emx_training.evaluate.overlap import pair
 from emx_training.evaluate.predictions import Case
-from emx_training.evaluate.tally import term_of
 from emx_training.phantoms import SITES, SiteName, render
 from emx_training.plots.strokes import LineStyle
 
 CASES = 12
+"""Images on the sheet, at most."""
 _COLUMNS = 4
 _PANEL = 3.1
-"""Inches."""
+"""Inches along each side of a panel."""
 
 _LINE = 54
-"""Characters of a panel's title."""
+"""Characters in a line of a panel's title."""
 
 _SOLID: LineStyle = "-"
 _DASHES: LineStyle = (0, (3, 2))
 
 
 def worst_cases(cases: Sequence[Case]) -> Figure | str:
-    """The lowest scores first; phantoms are drawn anew, for a results file holds no images."""
+    """Draw the images with the lowest scores, the worst first.
+
+    Phantoms are drawn again, since a results file has no images. Returns the reason as text if there is nothing to
+    draw.
+    """
     known = [case for case in cases if case.site in SITES and case.id.isdecimal()]
     if not known:
-        return "its images can be drawn for phantoms with a site and a seed only."
+        return "only phantoms with a site and a seed can be drawn."
     worst = sorted(known, key=lambda case: (agreement(case), -_length(case), int(case.id)))[:CASES]
     columns = min(_COLUMNS, len(worst))
     rows = math.ceil(len(worst) / columns)
@@ -46,13 +50,13 @@ def worst_cases(cases: Sequence[Case]) -> Figure | str:
     captions = [_caption(case) for case in worst]
     for case, caption, axes in zip(worst, captions, panels, strict=False):
         _panel(axes, case)
-        # As many lines for each, so that the images of a row stand side by side.
+        # All titles have as many lines, so that the images of a row align.
         above = "\n" * (max(map(len, captions)) - len(caption))
         axes.set_title(above + "\n".join(caption), fontsize=7.5, loc="left", pad=4, linespacing=1.25)
     for axes in panels[len(worst) :]:
         axes.remove()
     figure.suptitle(
-        f"The {len(worst)} worst readings of {len(known)} (score: mean IoU over all true and told findings)",
+        f"The {len(worst)} worst of {len(known)} images (score: mean IoU over all true and reported findings)",
         fontsize=11,
     )
     _legend(figure, worst)
@@ -60,12 +64,12 @@ def worst_cases(cases: Sequence[Case]) -> Figure | str:
 
 
 def agreement(case: Case) -> float:
-    """0 to 1: the IoU of the pairs over all findings, where each that was missed and each false alarm adds 0.
+    """Return the mean IoU over all findings, 0 to 1; each missed finding and each false alarm adds 0.
 
-    1 where there is nothing, and nothing is told. Alike to panoptic quality (Kirillov et al., CVPR 2019).
+    It is 1 if there is no finding and none is reported. Similar to panoptic quality (Kirillov et al., CVPR 2019).
     """
-    true, told = _by_term(case.truth.locations), _by_term(case.told.locations)
-    overlaps = chain.from_iterable(pair(true[term], told[term]) for term in true.keys() & told.keys())
+    true, reported = _by_term(case.truth.locations), _by_term(case.reported.locations)
+    overlaps = chain.from_iterable(pair(true[term], reported[term]) for term in true.keys() & reported.keys())
     pairs = [one.iou for one in overlaps]
     findings = _length(case) - len(pairs)
     if not findings:
@@ -74,7 +78,7 @@ def agreement(case: Case) -> float:
 
 
 def _legend(figure: Figure, cases: Sequence[Case]) -> None:
-    shown = {one.finding for case in cases for one in (*case.truth.locations, *case.told.locations)}
+    shown = {one.finding for case in cases for one in (*case.truth.locations, *case.reported.locations)}
     keys = [Line2D([], [], color="0.35", linewidth=1.8, linestyle=style) for style in (_SOLID, _DASHES)]
     keys += [Line2D([], [], color=finding.colour, linewidth=5) for finding in FINDINGS if finding in shown]
     names = ["true", "predicted", *(finding.label for finding in FINDINGS if finding in shown)]
@@ -86,13 +90,13 @@ def _panel(axes: Axes, case: Case) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), interpolation="bilinear")
     for located in case.truth.locations:
         _frame(axes, located, _SOLID)
-    for located in case.told.locations:
+    for located in case.reported.locations:
         _frame(axes, located, _DASHES)
     axes.set_axis_off()
 
 
 def _caption(case: Case) -> list[str]:
-    located = _wrapped("true", case.truth.locations) + _wrapped("told", case.told.locations)
+    located = _wrapped("true", case.truth.locations) + _wrapped("reported", case.reported.locations)
     return [f"{case.id}, score {agreement(case):.2f}", *located]
 
 
@@ -114,7 +118,7 @@ def _frame(axes: Axes, located: LocatedFinding, style: LineStyle) -> None:
 
 
 def _wrapped(name: str, located: Sequence[LocatedFinding]) -> list[str]:
-    """What is true or told, side as its letter, in lines that a panel is wide enough for."""
+    """Return a list of terms, with the side as a letter, in lines that fit a panel."""
     terms = [
         one.finding.label + (f"\N{NO-BREAK SPACE}{one.laterality[0].upper()}" if one.laterality else "")
         for one in located
@@ -123,11 +127,11 @@ def _wrapped(name: str, located: Sequence[LocatedFinding]) -> list[str]:
 
 
 def _length(case: Case) -> int:
-    return len(case.truth.locations) + len(case.told.locations)
+    return len(case.truth.locations) + len(case.reported.locations)
 
 
 def _by_term(located: Sequence[LocatedFinding]) -> dict[str, list[LocBox]]:
     boxes: defaultdict[str, list[LocBox]] = defaultdict(list)
     for one in located:
-        boxes[term_of(one)].append(one.box)
+        boxes[one.term].append(one.box)
     return boxes

@@ -1,0 +1,1 @@
+"""Pre-train the demo model's base on phantoms, from random weights."""

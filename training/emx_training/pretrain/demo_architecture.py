@@ -1,7 +1,7 @@
 """The demo model's shape: Gemma 3 with a SigLIP tower, a few million parameters.
 
-``python -m emx_training.pretrain.demo_architecture OUT_DIR`` writes it with random weights, as a
-checkpoint that transformers loads by itself.
+``python -m emx_training.pretrain.demo_architecture OUT_DIR`` writes it with random weights, as a checkpoint that
+transformers can load.
 """
 
 import argparse
@@ -30,25 +30,28 @@ _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 
 def phantom_model_spec(name: str, revision: str) -> ModelSpec:
-    """The model spec of a model that knows nothing but phantoms, and writes no report of more than 256 tokens."""
+    """Return the emx.json of a model that knows only phantoms. Its reports have at most 256 tokens."""
     return ModelSpec(name=name, revision=revision, dialect="loc", demo=True, prompt=PROMPT, max_new_tokens=256)
 
 
 def demo_config() -> Gemma3Config:
-    """160 px in patches of 10, 64 image tokens, 4 M parameters.
+    """Return the demo model's shape: 160 px in patches of 10, 64 image tokens, 4 M parameters.
 
-    Every width that enters a linear layer is a multiple of 64, the group of torch's int4 kernels.
+    The input width of every linear layer is a multiple of 64, the group size of torch's int4 kernels.
     """
     return _config(image=160, patch=10, image_tokens=64, width=192, mlp=512, heads=3, vision_layers=5, layers=4)
 
 
 def tiny_config() -> Gemma3Config:
-    """The same architecture at its smallest, for tests: 32 px, 4 image tokens."""
+    """Return the same architecture at its smallest, for tests: 32 px, 4 image tokens."""
     return _config(image=32, patch=8, image_tokens=4, width=64, mlp=64, heads=1, vision_layers=2, layers=2)
 
 
 def build_processor(config: Gemma3Config, tokenizer: PreTrainedTokenizerFast | None = None) -> Gemma3Processor:
-    """Gemma 3's processor for models of this shape: grey images become 3 equal channels in -1 to 1."""
+    """Return Gemma 3's processor for models of this shape.
+
+    Grey images become 3 equal channels, float32 from -1 to 1.
+    """
     side = config.vision_config.image_size
     images = Gemma3ImageProcessorPil(
         size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_convert_rgb=True
@@ -62,12 +65,12 @@ def build_processor(config: Gemma3Config, tokenizer: PreTrainedTokenizerFast | N
 
 
 def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForConditionalGeneration:
-    """A model with weights drawn from the seed, in fp32. The global generator is left as it was."""
+    """Return a model in fp32 with weights drawn from the seed. torch's global generator stays unchanged."""
     config = config or demo_config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForConditionalGeneration(config)
-        # transformers leaves the projector at zero, which would cut the vision tower off.
+        # transformers leaves the projector at zero, which would disconnect the vision tower.
         projection = model.model.multi_modal_projector.mm_input_projection_weight
         nn.init.normal_(projection, std=config.vision_config.hidden_size**-0.5)
         _order_patches(model.model.vision_tower.embeddings.position_embedding.weight)
@@ -77,7 +80,7 @@ def random_model(seed: int, config: Gemma3Config | None = None) -> Gemma3ForCond
 
 
 def generation_config() -> GenerationConfig:
-    """Greedy, until the turn ends."""
+    """Return the settings of greedy decoding until the turn ends."""
     return GenerationConfig(
         bos_token_id=_ID["<bos>"],
         eos_token_id=_ID["<end_of_turn>"],
@@ -87,7 +90,7 @@ def generation_config() -> GenerationConfig:
 
 
 def control_tokens() -> dict[str, int]:
-    """Where ``Gemma3Config`` finds this project's tokenizer's control tokens."""
+    """Return the ids of the tokenizer's control tokens, by ``Gemma3Config``'s names."""
     return {
         "boi_token_index": _ID["<start_of_image>"],
         "eoi_token_index": _ID["<end_of_image>"],
@@ -99,15 +102,19 @@ def control_tokens() -> dict[str, int]:
 
 
 def save_checkpoint(model: Model, processor: Processor, spec: ModelSpec, folder: Path) -> None:
-    """Write what ``AutoProcessor`` and ``AutoModelForImageTextToText`` load, weights in bf16, and ``emx.json``."""
+    """Write a checkpoint that transformers can load, with weights in bf16, and its ``emx.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
-    (folder / MODEL_SPEC_FILE).write_text(
-        spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
-    )
+        file.chmod(0o644)  # safetensors makes files that only the owner can read
+    write_model_spec(spec, folder)
+
+
+def write_model_spec(spec: ModelSpec, folder: Path) -> None:
+    """Write a checkpoint's ``emx.json``."""
+    text = spec.model_dump_json(indent=2, exclude_none=True)
+    (folder / MODEL_SPEC_FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _config(
@@ -141,7 +148,7 @@ def _config(
         query_pre_attn_scalar=64,
         max_position_embeddings=1024,
         sliding_window=512,
-        # Gemma 3 has five sliding layers to each full one; a shallow model keeps both kinds by ending on a full.
+        # Gemma 3 has a full layer after every five sliding ones; a shallow model has both if its last one is full.
         layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
         pad_token_id=_ID["<pad>"],
         eos_token_id=_ID["<eos>"],
@@ -157,9 +164,9 @@ def _config(
 
 @torch.no_grad()
 def _order_patches(positions: torch.Tensor) -> None:
-    """Start the vision tower's positions, (patches, width), as sines and cosines of row and column.
+    """Initialise the vision tower's positions, (patches, width), with sines and cosines of row and column.
 
-    So attention can tell near from far at once (Vaswani et al. 2017; in two dimensions, He et al. 2022).
+    Attention can then tell near from far at once (Vaswani et al. 2017; in two dimensions, He et al. 2022).
     """
     patches, width = positions.shape
     side = round(patches**0.5)
@@ -173,22 +180,23 @@ def _order_patches(positions: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _order_locations(embedding: torch.Tensor) -> None:
-    """Start the location rows as Fourier features of their place, so that neighbouring bins start alike."""
+    """Initialise the location rows with Fourier features of their bin, so that neighbours start alike."""
     rows = embedding[FIRST_LOC:VOCABULARY_SIZE]
     bins, width = rows.shape
     place = torch.arange(bins) / bins
     frequency = 0.5 * 2 ** torch.linspace(0, 6, width // 2)
     angle = 2 * torch.pi * place[:, None] * frequency
-    # Low frequencies carry most, as in a smooth function's spectrum.
+    # Low frequencies have the most weight, as in a smooth function's spectrum.
     features = torch.cat([angle.sin(), angle.cos()], dim=1) / frequency.sqrt().repeat(2)
     rows.copy_(features * (embedding[:FIRST_LOC].std() / features.std()))
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tiny", action="store_true", help="the shape for tests")
+    parser.add_argument("folder", type=Path, metavar="OUT_DIR", help="folder to write the checkpoint to")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--tiny", action="store_true", help="use the smallest shape, for tests")
     options = parser.parse_args()
     config = tiny_config() if options.tiny else demo_config()
     spec = phantom_model_spec("explainmyxray-random", f"seed-{options.seed}")

@@ -1,7 +1,7 @@
 """Muon: momentum, made orthogonal, for the matrices of hidden layers (Jordan et al. 2024).
 
-torch has it too, but computes in bfloat16 whatever the device, which a CPU without bf16 units does a hundred times
-slower than this.
+torch has Muon too, but computes in bfloat16 on every device; on a CPU without bf16 units that is a hundred times
+slower than this implementation.
 """
 
 from collections import defaultdict
@@ -12,29 +12,34 @@ import torch
 from torch import Tensor
 
 _STEPS = 5
+"""Newton-Schulz iterations."""
+
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-"""Coefficients of the quintic Newton-Schulz iteration, from the same source."""
+"""Coefficients of the quintic iteration, from the same source."""
 
 _LIKE_ADAM = 0.2
-"""Scale of an update's root mean square, so that Adam's learning rates fit (Liu et al. 2025, arXiv 2502.16982)."""
+"""Root mean square of an update, so that Adam's learning rates fit (Liu et al. 2025, arXiv 2502.16982)."""
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only; embeddings, heads and vectors belong to another optimizer.
-
-    Parameters:
-        lr: in Adam's scale.
-        momentum: of Nesterov's kind.
-        weight_decay: decoupled, times the learning rate.
-    """
+    """An optimizer for matrices. Embeddings, heads and vectors belong to another optimizer."""
 
     def __init__(
         self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
+        """Prepare to optimize.
+
+        Args:
+            params: matrices, or groups of them.
+            lr: learning rate, in Adam's scale.
+            momentum: of Nesterov's kind.
+            weight_decay: decoupled; it is multiplied by the learning rate.
+        """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: defaultdict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for weight in group["params"]:
@@ -51,9 +56,16 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest matrices with singular values about 1: (count, rows, columns), approximately."""
+    """Return approximately the nearest matrices whose singular values are all 1.
+
+    Args:
+        matrices: (count, rows, columns) float32.
+
+    Returns:
+        The same shape; singular values lie between about 0.6 and 1.3.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if tall else matrices
+    x: Tensor = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = x @ x.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Batches of phantoms to learn from."""
+"""Batches of phantoms that the base is pre-trained on."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,34 +9,33 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import Gemma3Processor
 
 from emx_shared.grammar import LOC_BINS, LocatedFinding
+from emx_training.losses import IGNORED
 from emx_training.phantoms import PHANTOM_TERMS
 from emx_training.pretrain.dense_targets import DenseTargets
 from emx_training.pretrain.phantom_cache import MASK_CELLS, CachedPhantoms
-from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT
+from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Gemma3, prompt_ids
 
-_IGNORED = -100
-_GROUP = 16
-"""Batches that are drawn together and sorted by length, so that little is padded."""
+_SORTED_BATCHES = 16
+"""Batches whose phantoms are drawn together and sorted by answer length, to pad little."""
 
 _SMALL = [rank for rank, (label, _) in enumerate(PHANTOM_TERMS) if label in ("atelectasis", "nodule", "mass")]
 
-Writer = Callable[[Sequence[LocatedFinding]], str]
-"""What is to be written of an image with these findings."""
+AnswerWriter = Callable[[Sequence[LocatedFinding]], str]
+"""Returns the text that a model should write for an image with these findings."""
 
 
 @dataclass(frozen=True)
-class Words:
+class AnswerTokens:
     """Answers as token ids.
 
     Attributes:
         input_ids: (batch, prompt + answer) int64, padded on the right.
-        token_type_ids: the same shape, 1 where an image token stands.
-        labels: (batch, answer) int64, the answer, with -100 where it is padded.
+        token_type_ids: (batch, prompt + answer) int64, 1 for image tokens.
+        labels: (batch, answer) int64, ``IGNORED`` where the answer is padded.
     """
 
     input_ids: Tensor
@@ -45,18 +44,38 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Phantoms to learn from; ``pixel_values`` is (batch, 3, size, size) float32, -1 to 1."""
+class PhantomBatch:
+    """Phantoms with their targets.
+
+    Attributes:
+        pixel_values: (batch, 3, size, size) float32, -1 to 1.
+        dense: the vision tower's targets.
+        answers: the decoder's targets; None in a stage without text.
+    """
 
     pixel_values: Tensor
     dense: DenseTargets
-    words: Words | None
+    answers: AnswerTokens | None
 
 
-class Lessons:
-    """Phantoms, with the text that each deserves where ``write`` is given."""
+class PhantomBatches:
+    """Makes batches of cached phantoms.
 
-    def __init__(self, phantoms: CachedPhantoms, processor: Gemma3Processor, write: Writer | None = None) -> None:
+    Attributes:
+        phantoms: the phantoms.
+        answers: the token ids of each phantom's answer, (tokens,) int64; empty without text.
+    """
+
+    def __init__(
+        self, phantoms: CachedPhantoms, processor: Gemma3Processor, write: AnswerWriter | None = None
+    ) -> None:
+        """Tokenize the answers.
+
+        Args:
+            phantoms: the phantoms to batch.
+            processor: the model's.
+            write: writes each phantom's answer; None for batches without text.
+        """
         tokenizer = processor.tokenizer
         self.phantoms = phantoms
         self._prompt = prompt_ids(Gemma3(), processor, PROMPT)[0].numpy()
@@ -67,12 +86,16 @@ class Lessons:
             texts = [write(phantoms.findings(index)) + end for index in range(len(phantoms))]
             self.answers = [np.array(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    def batches(self, size: int, seed: int, start: int = 0, rare: float = 1.0) -> Iterator[Batch]:
-        """Without end, pass after pass, each in an order of its own, with exposure and noise varied.
+    def stream(self, size: int, seed: int, start: int = 0, rare: float = 1.0) -> Iterator[PhantomBatch]:
+        """Yield batches without end, pass after pass, each pass in its own order and with varied exposure.
 
-        A phantom that shows a small finding is seen ``rare`` times as often as another.
+        Batch ``n`` depends only on ``seed`` and ``n``: a resumed run sees what it would have seen.
 
-        Batch ``n`` depends on ``seed`` and ``n`` alone, so that a run that goes on sees what it would have seen.
+        Args:
+            size: phantoms in a batch.
+            seed: of order and exposure.
+            start: number of the first batch.
+            rare: how many times as often a phantom with a small finding is seen as another.
         """
         each = max(1, len(self.phantoms) // size)
         at = start
@@ -84,6 +107,7 @@ class Lessons:
                 at += 1
 
     def _order(self, size: int, random: np.random.Generator, rare: float) -> NDArray[np.int64]:
+        """Return the indices of one pass, so that phantoms of one batch have answers of similar length."""
         count = len(self.phantoms)
         order = random.permutation(count)
         if rare != 1:
@@ -91,7 +115,7 @@ class Lessons:
             order = random.choice(count, count, p=weights / weights.sum())
         if not self.answers:
             return order
-        span = size * _GROUP
+        span = size * _SORTED_BATCHES
         groups = [
             np.array(sorted(order[at : at + span], key=lambda index: len(self.answers[index])))
             for at in range(0, len(order), span)
@@ -102,20 +126,24 @@ class Lessons:
         return np.concatenate([batches[number] for number in random.permutation(len(batches))])
 
     def _shows_small(self) -> NDArray[np.bool_]:
-        """Of each phantom, whether one of its findings is of a small kind."""
+        """Return for each phantom whether it shows a finding of a small kind."""
         shown = np.concatenate([[0], np.cumsum(np.isin(self.phantoms.terms, _SMALL))])
         return np.diff(shown[self.phantoms.first]) > 0
 
-    def batch(self, indices: NDArray[np.int64], random: np.random.Generator | None = None) -> Batch:
-        """These phantoms; with ``random``, under another exposure.
+    def batch(self, indices: NDArray[np.int64], random: np.random.Generator | None = None) -> PhantomBatch:
+        """Return one batch.
 
-        Nothing is moved or mirrored: each phantom has its own geometry already, and the side must stay true.
+        Nothing is moved or mirrored: each phantom has its own geometry already, and its sides must stay true.
+
+        Args:
+            indices: of the phantoms, (batch,) int64.
+            random: varies the exposure; None to leave the images unchanged.
         """
         images: NDArray[Any] = self.phantoms.images[indices].astype(np.float32) / 255
         if random:
-            images = _expose(images, random)
+            images = _vary_exposure(images, random)
         pixels = torch.from_numpy(images * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-        return Batch(pixels, self._dense(indices), self._words(indices) if self.answers else None)
+        return PhantomBatch(pixels, self._dense(indices), self._answer_tokens(indices) if self.answers else None)
 
     def _dense(self, indices: NDArray[np.int64]) -> DenseTargets:
         masks = np.zeros((len(indices), len(PHANTOM_TERMS), MASK_CELLS, MASK_CELLS), np.float32)
@@ -127,37 +155,21 @@ class Lessons:
             boxes[row, terms] = self.phantoms.boxes[located].astype(np.float32) / (LOC_BINS - 1)
         return DenseTargets(torch.from_numpy(masks), torch.from_numpy(boxes))
 
-    def _words(self, indices: NDArray[np.int64]) -> Words:
+    def _answer_tokens(self, indices: NDArray[np.int64]) -> AnswerTokens:
         answers = [self.answers[index] for index in indices]
-        labels = np.full((len(answers), max(map(len, answers))), _IGNORED, np.int64)
+        labels = np.full((len(answers), max(map(len, answers))), IGNORED, np.int64)
         for row, answer in zip(labels, answers, strict=True):
             row[: len(answer)] = answer
         prompts = np.broadcast_to(self._prompt, (len(answers), len(self._prompt)))
-        input_ids = np.concatenate([prompts, np.where(labels == _IGNORED, self._pad, labels)], axis=1)
+        input_ids = np.concatenate([prompts, np.where(labels == IGNORED, self._pad, labels)], axis=1)
         is_image = (input_ids == self._image_token).astype(np.int64)
-        return Words(torch.from_numpy(input_ids), torch.from_numpy(is_image), torch.from_numpy(labels))
+        return AnswerTokens(torch.from_numpy(input_ids), torch.from_numpy(is_image), torch.from_numpy(labels))
 
 
-def soft_cross_entropy(logits: Tensor, bins: Tensor, softness: float, first_location: int = FIRST_LOC) -> Tensor:
-    """Cross-entropy to a Gaussian about each true bin, less the Gaussian's own entropy: 0 is perfect.
+def _vary_exposure(images: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Simulate another machine for each image: gamma, gain, offset, shading, sharpness and grain.
 
-    Args:
-        logits: (locations, vocabulary), over the whole vocabulary.
-        bins: (locations,), 0 to 1023.
-        softness: the Gaussian's standard deviation, in bins.
-        first_location: id of ``<loc0000>``.
-    """
-    offset = torch.arange(LOC_BINS, device=bins.device)[None, :] - bins[:, None]
-    target = F.softmax(-0.5 * (offset / softness) ** 2, dim=1)
-    entropy = -(target * target.clamp_min(1e-12).log()).sum(dim=1)
-    guessed = F.log_softmax(logits, dim=1)[:, first_location : first_location + LOC_BINS]
-    return (-(target * guessed).sum(dim=1) - entropy).mean()
-
-
-def _expose(images: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Another machine for each image: gamma, gain, offset, shading, sharpness and grain.
-
-    Wider than the training site itself varies, so that other sites are less strange.
+    The range is wider than the training site's own, so that images of other sites are less unusual.
     """
     count, size = len(images), images.shape[-1]
 
@@ -174,7 +186,8 @@ def _expose(images: NDArray[np.float32], random: np.random.Generator) -> NDArray
         elif kind < 0.5:
             smooth = gaussian_filter(image, random.uniform(0.8, 1.6), truncate=2.5)
             image += random.uniform(0.2, 1.0) * (image - smooth)
-    # Squared, so that most have little and some have much.
+    # Squared: most images get little grain, a few get much.
     grain = 0.05 * np.square(draw(0, 1))
     exposed = exposed + grain * random.standard_normal(images.shape, dtype=np.float32)
-    return np.clip(exposed, 0, 1).astype(np.float32)
+    varied: NDArray[np.float32] = np.clip(exposed, 0, 1).astype(np.float32)
+    return varied

@@ -1,4 +1,4 @@
-"""Phantoms on disk: rendered once by every core, then read as arrays."""
+"""Phantoms on disk: rendered once on all cores, then read as arrays."""
 
 import ast
 import hashlib
@@ -22,15 +22,16 @@ MASK_CELLS = 32
 """Cells along each side of the coarse masks."""
 
 _SHARD = 500
+"""Phantoms in a file."""
 
 
 @dataclass(frozen=True)
 class CachedPhantoms:
-    """Many phantoms with what is known of them. ``first[i]`` to ``first[i + 1]`` are the findings of image i.
+    """Many phantoms as arrays.
 
     Attributes:
         images: (n, SIZE, SIZE) uint8.
-        first: (n + 1,) int64.
+        first: (n + 1,) int64; ``first[i]`` to ``first[i + 1]`` are the findings of image i.
         terms: (findings,) int64, ranks in ``PHANTOM_TERMS``.
         boxes: (findings, 4) int64, location bins, ymin xmin ymax xmax.
         masks: (findings, MASK_CELLS, MASK_CELLS) uint8, 255 times the share of each cell that is covered.
@@ -46,14 +47,14 @@ class CachedPhantoms:
         return len(self.images)
 
     def findings(self, index: int) -> tuple[LocatedFinding, ...]:
-        """In the vocabulary's order, right before left."""
+        """Return a phantom's findings, in the vocabulary's order and right before left."""
         located = range(self.first[index], self.first[index + 1])
         named = ((PHANTOM_TERMS[self.terms[one]], self.boxes[one].tolist()) for one in located)
         return tuple(LocatedFinding(BY_LABEL[label], side, LocBox(*box)) for (label, side), box in named)
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of the code that draws phantoms: without comments, docstrings and imports."""
+    """Return the SHA-256 of the code that draws phantoms, without comments, docstrings and imports."""
     digest = hashlib.sha256()
     for file in sorted(Path(emx_training.phantoms.__file__).parent.glob("*.py")):
         code = _Undocumented().visit(ast.parse(file.read_text(encoding="utf-8")))
@@ -62,7 +63,7 @@ def fingerprint() -> str:
 
 
 class _Undocumented(ast.NodeTransformer):
-    """Removes what may be reworded or moved without another picture: bare strings and imports."""
+    """Removes bare strings and imports, which can change without changing a phantom."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -75,7 +76,13 @@ class _Undocumented(ast.NodeTransformer):
 
 
 def cached_phantoms(seeds: range, folder: Path, site: SiteName = "alpha") -> CachedPhantoms:
-    """The phantoms of these seeds; what the folder lacks is rendered first, with a progress bar."""
+    """Load phantoms, and render those that the cache doesn't have yet.
+
+    Args:
+        seeds: of the phantoms, in the order of the result.
+        folder: the cache. Its files are named after the code that draws phantoms, so they never go stale.
+        site: where the phantoms are taken.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     version = fingerprint()[:10]
     shards = [seeds[at : at + _SHARD] for at in range(0, len(seeds), _SHARD)]

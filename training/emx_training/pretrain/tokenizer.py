@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: byte-level BPE of the report language, with the 1,024 location tokens."""
+"""The demo model's tokenizer: byte-level BPE trained on the report language, with the 1,024 location tokens."""
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -9,7 +9,7 @@ from emx_shared.grammar import LOC_BINS
 from emx_training.data.phantom_reports import corpus
 
 PROMPT = "Report this chest radiograph."
-"""What the demo model is asked; it is trained on this one question."""
+"""The demo model's prompt, the only one that it is trained on."""
 
 SPECIAL_TOKENS = (
     "<pad>",
@@ -24,16 +24,16 @@ SPECIAL_TOKENS = (
 """Gemma 3's control tokens, in its order; ids 0 to 7."""
 
 FIRST_LOC = 1024
-"""Id of <loc0000>. What BPE leaves free below it is filled with <unusedN>, as in Gemma's vocabulary."""
+"""Id of <loc0000>. Ids below it that BPE leaves free are <unusedN>, as in Gemma's vocabulary."""
 
 VOCABULARY_SIZE = FIRST_LOC + LOC_BINS
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Train the tokenizer. The result is always the same, since its corpus is.
+    """Train the tokenizer. The corpus is fixed, so the result is always the same.
 
-    Any byte can be written, and decoding gives back exactly what was encoded (``special_tokens`` apart).
-    Unlike Gemma's, it adds no ``<bos>`` by itself: the chat template writes it.
+    The tokenizer can encode any byte, and decodes exactly what it encoded (special tokens apart). Unlike Gemma's,
+    it adds no ``<bos>``: the chat template writes it.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,6 +1,6 @@
-"""A sheet of phantoms to look at: ``python -m emx_training.recipes.contact_sheet docs/phantoms.png``.
+"""Draw a sheet of phantoms: ``python -m emx_training.recipes.contact_sheet docs/phantoms.png``.
 
-A row for each site, and one of the training site's with the boxes that belong to its findings.
+The first row shows the training site with the boxes of its findings; then each site has a row.
 """
 
 import argparse
@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from emx_training.phantoms import SITES, Phantom, SiteName, held_out_seeds, render
 
 _MARGIN = 6
+"""Pixels between two phantoms."""
 
 
 def contact_sheet(columns: int, size: int) -> Image.Image:
-    """Phantoms that no model is trained on, ``size`` pixels each."""
+    """Draw phantoms that no model is trained on, each ``size`` pixels along a side."""
     seeds = held_out_seeds(columns * (len(SITES) + 1))
     rows: list[tuple[SiteName, bool]] = [("alpha", True), *((name, False) for name in SITES)]
     step = size + _MARGIN
@@ -42,12 +43,13 @@ def _picture(phantom: Phantom, site: str, boxed: bool) -> Image.Image:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m emx_training.recipes.contact_sheet", description="A sheet of phantoms to look at."
+        prog="python -m emx_training.recipes.contact_sheet", description="Draw a sheet of phantoms of every site."
     )
-    parser.add_argument("output", type=Path, metavar="PICTURE")
-    parser.add_argument("--columns", type=int, default=5)
-    parser.add_argument("--size", type=int, default=300, help="pixels of each phantom")
+    parser.add_argument("output", type=Path, metavar="PICTURE", help="file to write")
+    parser.add_argument("--columns", type=int, default=5, help="phantoms in a row")
+    parser.add_argument("--size", type=int, default=300, help="pixels along each side of a phantom")
     options = parser.parse_args(arguments)
     contact_sheet(options.columns, options.size).save(options.output, optimize=True)
 

@@ -1,7 +1,7 @@
 """A random checkpoint of exactly MedGemma-4B's shape, to try the full size without its weights.
 
-``python -m emx_training.recipes.full_size runs/full-size`` writes 8.6 GB in bf16, a layer at a time. What
-such a model writes means nothing; what it costs to load and to run is what MedGemma-4B costs.
+``python -m emx_training.recipes.full_size runs/full-size`` writes 8.6 GB in bf16, at most 2 GB of it in memory at
+a time. Such a model's text means nothing; it costs as much to load and to run as MedGemma-4B.
 """
 
 import argparse
@@ -18,18 +18,25 @@ from torch import Tensor
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from emx_training.pretrain.demo_architecture import build_processor, control_tokens, generation_config
+from emx_training.pretrain.demo_architecture import (
+    build_processor,
+    control_tokens,
+    generation_config,
+    write_model_spec,
+)
 from emx_training.pretrain.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from emx_worker.model.checkpoint import MODEL_SPEC_FILE, ModelSpec
+from emx_worker.model.checkpoint import ModelSpec
 
 _SHARD = 2 * 10**9
+"""Bytes of weights in a file, at most."""
+
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
 
 
 def medgemma_config() -> Gemma3Config:
-    """The shape of google/medgemma-4b-it: Gemma 3 of 4 billion parameters with SigLIP at 896 px.
+    """Return the shape of google/medgemma-4b-it: Gemma 3 of 4 billion parameters with SigLIP at 896 px.
 
-    The ids of control tokens are this project's tokenizer's, whose vocabulary is filled up to Gemma's.
+    The control tokens have the ids of this project's tokenizer, whose vocabulary is padded to Gemma's size.
     """
     return Gemma3Config(
         text_config={
@@ -68,7 +75,7 @@ def medgemma_config() -> Gemma3Config:
 
 
 def write(config: Gemma3Config, folder: Path, seed: int = 0, max_new_tokens: int = 120) -> None:
-    """A checkpoint with random weights. No more than 2 GB of them are in memory at a time."""
+    """Write a checkpoint with random weights, at most 2 GB of them in memory at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
         model = Gemma3ForConditionalGeneration(config)
@@ -87,13 +94,11 @@ def write(config: Gemma3Config, folder: Path, seed: int = 0, max_new_tokens: int
     generation_config().save_pretrained(folder)
     build_processor(config, full_tokenizer(config.text_config.vocab_size)).save_pretrained(folder)
     spec = ModelSpec(name="random-full-size", revision=f"seed-{seed}", demo=True, max_new_tokens=max_new_tokens)
-    (folder / MODEL_SPEC_FILE).write_text(
-        spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
-    )
+    write_model_spec(spec, folder)
 
 
 def full_tokenizer(size: int) -> PreTrainedTokenizerFast:
-    """The demo model's tokenizer with words that nobody writes, up to ``size`` tokens for the grammar to sort."""
+    """Return the demo model's tokenizer, padded with made-up words to a vocabulary of ``size`` tokens."""
     tokenizer = build_tokenizer()
     text = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary = text["model"]["vocab"]
@@ -107,6 +112,7 @@ def full_tokenizer(size: int) -> PreTrainedTokenizerFast:
 
 
 def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
+    """Yield the names of the weights in each file."""
     names: list[str] = []
     size = 0
     for name, shape in shapes.items():
@@ -120,7 +126,7 @@ def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
 
 
 def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Weights that keep a signal's size; norms and biases at rest."""
+    """Return random weights that preserve a signal's scale; norms and biases are neutral."""
     if len(shape) == 1:
         rest = 1.0 if ("vision" in name and name.endswith("norm.weight")) or "layer_norm" in name else 0.0
         return torch.full(shape, 0.0 if name.endswith("bias") else rest, dtype=torch.bfloat16)
@@ -130,14 +136,15 @@ def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m emx_training.recipes.full_size",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-new-tokens", type=int, default=120, help="of a report")
+    parser.add_argument("folder", type=Path, metavar="OUT_DIR", help="folder to write the checkpoint to")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--max-new-tokens", type=int, default=120, help="longest report, in tokens")
     options = parser.parse_args()
     write(medgemma_config(), options.folder, options.seed, options.max_new_tokens)
 

@@ -1,4 +1,4 @@
-"""A study of a collection before its image is prepared."""
+"""An image of a collection before its pixels are prepared."""
 
 import hashlib
 import re
@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from emx_shared.contracts.findings import TERMS, Finding, Laterality
 
 SPLITS = ("train", "validation", "test")
-_OF_A_HUNDRED = {"train": 90, "validation": 5, "test": 5}
+_PERCENT = {"train": 90, "validation": 5, "test": 5}
 _SENTENCE = re.compile(r"[A-Z][A-Za-z0-9 ,;:()%/'-]{0,240}\.")
-_LONGEST = 12
+_MAX_SENTENCES = 12
 """Sentences that the grammar allows in one section."""
 
 
-class BadTable(ValueError):
-    """A table can't be used; the text names the file, the row and the column."""
-
-
 @dataclass(frozen=True)
-class SourceStudy:
-    """One image and what is known of it.
+class SourceImage:
+    """One image with what its collection reports about it.
 
     Attributes:
+        id: unique in the collection; the prepared file is named after it.
         image: path below the collection's image folder.
-        patient: pseudonym that decides the split; never written out.
-        findings, impression: sentences that the report grammar takes.
+        patient: pseudonym that decides the split; never written to a table.
+        findings, impression: sections whose sentences the report grammar accepts.
         terms: findings with their sides, as far as both are known.
     """
 
@@ -38,9 +35,9 @@ class SourceStudy:
 
     @property
     def split(self) -> str:
-        """By patient, from a hash: the same patient is in the same split in every run and every table."""
+        """Return the patient's split, from a hash: the same in every run and every table."""
         rank = int.from_bytes(hashlib.sha256(self.patient.encode()).digest()[:8], "big") % 100
-        for split, share in _OF_A_HUNDRED.items():
+        for split, share in _PERCENT.items():
             if rank < share:
                 return split
             rank -= share
@@ -48,12 +45,12 @@ class SourceStudy:
 
 
 def term(finding: Finding, side: Laterality | None) -> str | None:
-    """The vocabulary's term, or None for a sided finding without its side."""
+    """Return the vocabulary's term for a finding, or None if the finding needs a side and ``side`` is None."""
     name = f"{finding.label} {side}" if finding.sided and side else finding.label
     return name if name in TERMS else None
 
 
 def prose(sentences: Sequence[str]) -> str:
-    """A section of a report: repeats and what the grammar doesn't take are left out."""
+    """Join sentences into a section of a report, without repeats and without those that break the grammar."""
     kept = list(dict.fromkeys(sentence for sentence in sentences if _SENTENCE.fullmatch(sentence)))
-    return " ".join(kept[:_LONGEST])
+    return " ".join(kept[:_MAX_SENTENCES])

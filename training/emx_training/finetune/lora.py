@@ -1,4 +1,4 @@
-"""A checkpoint with a LoRA adapter on top, ready to be trained (QLoRA: Dettmers et al., NeurIPS 2023)."""
+"""A checkpoint with a LoRA adapter to train on top (QLoRA: Dettmers et al., NeurIPS 2023)."""
 
 import re
 import sys
@@ -31,16 +31,23 @@ from emx_worker.model.int4.quantisation import nf4_config
 from emx_worker.model.weights import read_weights
 
 LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-"""The text layers. The vision tower stays as it is."""
+"""The text layers, as a pattern of module names. The vision tower stays frozen."""
 
 PROJECTOR = "multi_modal_projector"
 _LORA = re.compile(r"(lora_[AB])\.weight$")
-"""PEFT leaves the adapter's name out of what it saves."""
+"""The end of a saved weight's name, from which PEFT leaves out the adapter's name."""
 
 
 @dataclass(frozen=True, eq=False)
-class Foundation:
-    """What an adapter is trained on: a model whose weights are frozen, its processor, and which it is."""
+class FrozenBase:
+    """The model that an adapter is trained on, with frozen weights.
+
+    Attributes:
+        model: the base.
+        processor: the base's.
+        architecture: the base's family.
+        base: which checkpoint it is, as the adapter's emx.json names it.
+    """
 
     model: Model
     processor: Processor
@@ -48,9 +55,9 @@ class Foundation:
     base: BaseCheckpoint
 
     def describe(self, output: Path) -> None:
-        """Write what a worker must know of the adapter that will be in ``output``: tokenizer, prompt, base.
+        """Write what a worker must know about the adapter in ``output``: tokenizer, prompt and base.
 
-        Of several processes, one writes.
+        With several processes, only the main one writes.
         """
         if not PartialState().is_main_process:
             return
@@ -62,15 +69,16 @@ class Foundation:
         part.replace(output / MODEL_SPEC_FILE)
 
 
-def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ()) -> Foundation:
-    """The model to adapt.
+def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ()) -> FrozenBase:
+    """Load the model to adapt.
 
     Args:
         checkpoint: directory or hub id.
-        quantisation: nf4, none, or auto (nf4 where there is CUDA).
-        adapters: directories of adapters that must belong to this checkpoint, if they say what they belong to.
+        quantisation: nf4, none, or auto (nf4 if there is CUDA).
+        adapters: directories of adapters that must belong to this checkpoint, if they name their base.
 
-    Raises ModelError.
+    Raises:
+        ModelError: if the checkpoint can't be loaded, or an adapter belongs to another one.
     """
     folder = locate(checkpoint, None)
     for adapter in adapters:
@@ -85,66 +93,77 @@ def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ())
     model.requires_grad_(False)
     base = describe_base(checkpoint, folder)
     model.name_or_path = model.config._name_or_path = base.name  # PEFT writes them: no path of this machine
-    return Foundation(model, read_processor(folder, config), architecture_of(config), base)
+    return FrozenBase(model, read_processor(folder, config), architecture_of(config), base)
 
 
-def for_reports(foundation: Foundation, rank: int) -> PeftModel:
-    """Phase 1: LoRA on the text layers."""
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS, revision=foundation.base.commit)
-    return _thrifty(get_peft_model(foundation.model, config))
+def report_adapter(base_model: FrozenBase, rank: int) -> PeftModel:
+    """Return the model with phase 1's adapter: LoRA on the text layers."""
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS, revision=base_model.base.commit)
+    return _with_checkpointing(get_peft_model(base_model.model, config))
 
 
-def for_locations(foundation: Foundation, phase1: Path) -> tuple[PeftModel, int]:
-    """Phase 2: phase 1's LoRA goes on, with the projector and the 1,024 location rows beside it.
+def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, int]:
+    """Return the model with phase 2's adapter: phase 1's LoRA, the projector and the 1,024 location rows.
 
-    Tokens that the tokenizer lacks are added to it. Returns the model and the id of ``<loc0000>``.
-    Raises ModelError.
+    Location tokens that the tokenizer lacks are added to it.
+
+    Args:
+        base_model: the model to adapt.
+        phase1: directory of phase 1's adapter.
+
+    Returns:
+        The model, and the id of ``<loc0000>``.
+
+    Raises:
+        ModelError: if the tokenizer has only some location tokens, or ``phase1`` has no adapter for this base.
     """
-    model, tokenizer = foundation.model, foundation.processor.tokenizer
+    model, tokenizer = base_model.model, base_model.processor.tokenizer
     tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
     first = first_location(tokenizer)
     if first is None:
-        raise ModelError("This tokenizer has some location tokens and not others: it can't be taught boxes.")
+        raise ModelError(
+            "This tokenizer has only some of the location tokens: choose a base that has all or none of them."
+        )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
-    before, weights = _phase1(phase1)
+    trained, weights = _read_phase1(phase1)
     config = LoraConfig(
-        r=before.r,
-        lora_alpha=before.lora_alpha,
+        r=trained.r,
+        lora_alpha=trained.lora_alpha,
         target_modules=LAYERS,
         modules_to_save=[PROJECTOR],
         trainable_token_indices={"embed_tokens": list(range(first, first + LOC_BINS))},
-        revision=foundation.base.commit,
+        revision=base_model.base.commit,
     )
     adapted = get_peft_model(model, config)
     named = {_LORA.sub(r"\1.default.weight", name): weight for name, weight in weights.items()}
     wanted = {name for name in adapted.state_dict() if "lora_" in name}
-    astray = sorted(wanted ^ named.keys())
+    misfits = sorted(wanted ^ named.keys())
     try:
         adapted.load_state_dict(named, strict=False)
     except RuntimeError as error:  # other shapes
-        astray.append(str(error).splitlines()[-1].strip())
-    if astray:
+        misfits.append(str(error).splitlines()[-1].strip())
+    if misfits:
         raise ModelError(
-            f"The adapter in {phase1} isn't one of phase 1 for this base ({astray[0]}): give the base it was "
-            "trained on."
+            f"The adapter in {phase1} isn't a phase 1 adapter for this base ({misfits[0]}): give the base that it "
+            "was trained on."
         )
-    return _thrifty(adapted), first
+    return _with_checkpointing(adapted), first
 
 
-def _phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+def _read_phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     try:
         return LoraConfig.from_pretrained(str(require_directory(folder))), load_peft_weights(
             str(folder), device="cpu"
         )
     except ModelError:
         raise
-    except Exception as error:  # OSError, ValueError, SafetensorError, …: absent, cut short, or of another kind
-        raise ModelError(f"{folder} holds no adapter of phase 1 ({error}): train it again.") from error
+    except Exception as error:  # OSError, ValueError, SafetensorError, …: missing, truncated or of another kind
+        raise ModelError(f"{folder} contains no phase 1 adapter ({error}): run phase 1 again.") from error
 
 
-def _thrifty(model: PeftModel) -> PeftModel:
-    """Forget activations and compute them again: memory for time."""
+def _with_checkpointing(model: PeftModel) -> PeftModel:
+    """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
     model.enable_input_require_grads()
     model.gradient_checkpointing_enable({"use_reentrant": False})
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
