@@ -55,7 +55,7 @@ class PeerEnvironment:
         return absent
 
     def _require(self, requirements: tuple[str, ...]) -> str:
-        mark = self.folder / f"{requirements[0]}.installed"
+        mark = self.folder / f"{'+'.join(requirements)}.installed"
         if not mark.exists():
             self._say(f"Installing {' and '.join(requirements)} into {self.folder} (once)")
             pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
