@@ -37,7 +37,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 _BEFORE_COUNTING = {"401", "403"}
-"""Answers to those who aren't let in; all others tell what is left of the limit."""
+"""Answers to callers who aren't let in; all others say what is left of the limit."""
 
 _SENT_WITH = {
     "401": ("WWW-Authenticate",),

@@ -77,10 +77,10 @@ def report_html(image: Image.Image, report: Report) -> str:
 
 
 def _cautions(report: Report) -> str:
-    told = cautions(report)
-    if not told and not report.warnings:
+    warned = cautions(report)
+    if not warned and not report.warnings:
         return ""
-    heading = ". ".join(told) or "Note"
+    heading = ". ".join(warned) or "Note"
     warnings = "".join(f"<p>{escape(warning)}</p>\n" for warning in report.warnings)
     return f'<section class="cautions" role="note"><h2>{heading}</h2>\n{warnings}</section>\n'
 
@@ -116,8 +116,8 @@ def _drawing(report: Report) -> str:
 
 
 def _group(place: Location, shapes: str) -> str:
-    told = f"{name(place)} {percent(place)}".strip()
-    return f"<g><title>{escape(told)}</title>{shapes}</g>" if shapes else ""
+    title = f"{name(place)} {percent(place)}".strip()
+    return f"<g><title>{escape(title)}</title>{shapes}</g>" if shapes else ""
 
 
 def _area(mark: Mark) -> int:

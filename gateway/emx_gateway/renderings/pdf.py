@@ -84,13 +84,13 @@ class _Page(FPDF):
         self.cell(0, 3.6, f"Page {self.page_no()} of {{nb}}", align=Align.R)
 
     def cautions(self) -> None:
-        told = cautions(self.report)
-        if not told and not self.report.warnings:
+        warned = cautions(self.report)
+        if not warned and not self.report.warnings:
             return
         sheet, top = self.page, self.get_y()
         self.set_left_margin(MARGIN + 4)
         self._style("B", 11, _WARN)
-        self._lines(5.5, ". ".join(told) or "Note")
+        self._lines(5.5, ". ".join(warned) or "Note")
         self._style("", 9, _WARN)
         for warning in self.report.warnings:
             self._lines(4.4, warning)

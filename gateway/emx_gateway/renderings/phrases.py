@@ -47,8 +47,8 @@ def no_locations(report: Report) -> str:
 def cautions(report: Report) -> list[str]:
     """Return what a reader must know before the first word, in two words each."""
     model = report.model
-    told = [(report.abstained, "NOT READ"), (model.demo, "Demo model"), (model.untrained, "Untrained model")]
-    return [words for applies, words in told if applies]
+    known = [(report.abstained, "NOT READ"), (model.demo, "Demo model"), (model.untrained, "Untrained model")]
+    return [words for applies, words in known if applies]
 
 
 def written(report: Report) -> str:

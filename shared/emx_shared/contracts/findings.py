@@ -12,7 +12,7 @@ class Finding:
 
     Attributes:
         label: canonical English name, as it stands in LOCATIONS.
-        sided: whether the finding is always told as left or right (the patient's side).
+        sided: whether the finding is always reported as left or right (the patient's side).
         colour: ``#rrggbb`` for boxes. Neighbours in the table differ in lightness as well as in hue, so that
             they stay apart for colour-blind readers (after Okabe and Ito, 2008).
         snomed_ct: SNOMED CT concept, or None where no single concept fits.

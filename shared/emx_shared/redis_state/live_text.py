@@ -32,17 +32,17 @@ class LiveText:
 
         def append() -> None:
             client, piece = self._redis.client, {"text": text, "offset": offset}
-            client.xadd(f"told:{job}", piece, maxlen=_MOST_PIECES, approximate=True)
-            client.expire(f"told:{job}", _LIFETIME)
+            client.xadd(f"text:{job}", piece, maxlen=_MOST_PIECES, approximate=True)
+            client.expire(f"text:{job}", _LIFETIME)
             client.publish(NEWS_CHANNEL, f"{job} text")
 
         self._redis.attempt(append, None)
 
     def text_since(self, job: str, after: str) -> list[tuple[str, dict[str, str | int]]]:
         """Return the pieces after a stream id, each with its own id and its ``text`` and ``offset``."""
-        found: list[Any] = self._redis.attempt(lambda: self._redis.client.xrange(f"told:{job}", f"({after}"), [])
+        found: list[Any] = self._redis.attempt(lambda: self._redis.client.xrange(f"text:{job}", f"({after}"), [])
         return [(id, {"offset": int(piece["offset"]), "text": piece["text"]}) for id, piece in found]
 
     def forget(self, job: str) -> None:
         """Delete an erased job's text."""
-        self._redis.attempt(lambda: self._redis.client.delete(f"told:{job}"), None)
+        self._redis.attempt(lambda: self._redis.client.delete(f"text:{job}"), None)
