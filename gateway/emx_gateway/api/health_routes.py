@@ -5,17 +5,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from emx_gateway.api.dependencies import GatewayServices
-from emx_gateway.services.services import Services
-from emx_shared.messaging import COURIER_QUEUE, READ_QUEUES
 from emx_shared.prometheus_metrics import QUEUE_DEPTH, REDIS_UP, WORKERS
-from emx_shared.store import StoreError
 
 router = APIRouter(tags=["operation"])
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
-def healthz() -> PlainTextResponse:
-    """Tell that the gateway's process is alive."""
+async def healthz() -> PlainTextResponse:
+    """Tell that the gateway's process is alive. No thread is needed for it."""
     return PlainTextResponse("ok")
 
 
@@ -25,30 +22,19 @@ def healthz() -> PlainTextResponse:
         503: {"description": "Something that a report needs is unavailable", "content": {"application/json": {}}}
     },
 )
-def readyz(services: GatewayServices) -> JSONResponse:
-    """Tell whether Redis, the store and at least one worker with a loaded model are available."""
-    checks = {
-        "redis": services.ledger.redis.ping(),
-        "store": _store_answers(services),
-        "worker": services.ledger.redis.workers.count() > 0,
-    }
+async def readyz(services: GatewayServices) -> JSONResponse:
+    """Tell whether Redis, the store, a worker with a loaded model and a courier are available."""
+    checks = await services.probes.readiness()
     return JSONResponse({"ready": all(checks.values()), "checks": checks}, 200 if all(checks.values()) else 503)
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics(services: GatewayServices) -> Response:
+async def metrics(services: GatewayServices) -> Response:
     """Export the gateway's Prometheus metrics, queue depths included."""
+    redis_answers, workers, depths = await services.probes.redis_figures()
     QUEUE_DEPTH.clear()  # while Redis is unavailable, nothing is better than old figures
-    for queue, depth in services.ledger.redis.turns.queue_depths((*READ_QUEUES, COURIER_QUEUE)).items():
+    for queue, depth in depths.items():
         QUEUE_DEPTH.labels(queue).set(depth)
-    REDIS_UP.set(services.ledger.redis.ping())
-    WORKERS.set(services.ledger.redis.workers.count())
+    REDIS_UP.set(redis_answers)
+    WORKERS.set(workers)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _store_answers(services: Services) -> bool:
-    try:
-        services.ledger.store.exists("probe/readyz")
-    except StoreError:
-        return False
-    return True

@@ -229,7 +229,10 @@ def _misfit(operation: Operation) -> tuple[str, str] | None:
 def _json(operation: Operation, status: str, answer: Any) -> Any:
     if operation["operationId"] == "readyz":
         missing = status == "503"
-        return {"ready": not missing, "checks": {"redis": True, "store": True, "worker": not missing}}
+        return {
+            "ready": not missing,
+            "checks": {"redis": True, "store": True, "worker": not missing, "courier": True},
+        }
     if own := openapi_examples.ANSWERS_OF.get((operation["operationId"], status)):
         return own.model_dump(mode="json")
     named = str(answer.get("schema", {}).get("$ref", "")).removeprefix(_REF)

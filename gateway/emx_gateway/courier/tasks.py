@@ -4,12 +4,13 @@ Safe to run twice: whatever it does may be repeated by anyone.
 """
 
 import logging
+import sys
 import threading
 import uuid
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_init, worker_shutting_down
+from celery.signals import celeryd_after_setup, celeryd_init, worker_shutting_down
 from kombu import Queue
 from redis.exceptions import RedisError
 
@@ -23,6 +24,9 @@ from emx_shared.settings import settings
 from emx_shared.store import StoreError
 
 log = logging.getLogger("emx.courier")
+
+_ALIVE_SECONDS = 60
+"""For so long a round that succeeded shows that this courier works."""
 
 _ASIDE = 30.0
 """Seconds that a delivery may take beside its sending: for the store, and a name server that is slow."""
@@ -39,12 +43,26 @@ def _name(instance: Any = None, **_: Any) -> None:
     instance.hostname = f"courier-{uuid.uuid4().hex[:8]}"
 
 
-@worker_init.connect
+@celeryd_after_setup.connect
 def _begin(**_: Any) -> None:
+    """Open the ledger after logging is set up, and before the first message is taken.
+
+    Celery only logs what a signal's receiver raises, and continues; a courier without a store must not.
+    """
     global _ledger, _sender
-    _ledger = open_ledger(settings(), "courier")
-    _sender = Sender(_ledger)
-    serve_metrics(settings().metrics_host, settings().metrics_port)
+    try:
+        _ledger = open_ledger(settings(), "courier")
+        _sender = Sender(_ledger)
+        serve_metrics(settings().metrics_host, settings().metrics_port)
+    except StoreError as error:
+        log.critical("The courier can't start. %s", error)
+        sys.exit(1)
+    except OSError as error:
+        log.critical("The courier can't serve metrics on port %d: %s", settings().metrics_port, error.strerror)
+        sys.exit(1)
+    except Exception:
+        log.critical("The courier can't start.", exc_info=True)
+        sys.exit(1)
     threading.Thread(target=_reconcile, args=(_ledger,), name="reconcile", daemon=True).start()
 
 
@@ -55,15 +73,17 @@ def _end(**_: Any) -> None:
 
 def _reconcile(ledger: Ledger) -> None:
     """Reconcile round after round, through any outage of the store or Redis."""
-    reconciler = Reconciler(ledger)
-    while not _stopping.wait(settings().reconcile_every):
+    reconciler, name = Reconciler(ledger), uuid.uuid4().hex[:8]
+    while not _stopping.is_set():
         try:
             reconciler.round()
             LAST_ROUND.set_to_current_time()
+            ledger.redis.couriers.announce(name, _ALIVE_SECONDS)
         except (StoreError, RedisError) as error:
             log.warning("reconciling was put off: %s", type(error).__name__)
         except Exception:
-            log.exception("reconciling stumbled")
+            log.exception("reconciling failed")
+        _stopping.wait(settings().reconcile_every)
 
 
 @app.task(name=DELIVER_TASK)

@@ -8,6 +8,7 @@ from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http.problems import Problem
 from emx_gateway.services.image_decoding import ImageDecoding
 from emx_gateway.services.job_updates import JobUpdates
+from emx_gateway.services.readiness import Probes
 from emx_gateway.services.submissions import Submissions
 from emx_shared.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, JobRecord, Outcome
@@ -26,11 +27,13 @@ class Services:
     secrets: WebhookSecrets = field(init=False)
     decoding: ImageDecoding = field(init=False)
     submissions: Submissions = field(init=False)
+    probes: Probes = field(init=False)
 
     def __post_init__(self) -> None:
         self.secrets = WebhookSecrets(self.ledger.store, self.settings)
         self.decoding = ImageDecoding(self.settings)
         self.submissions = Submissions(self.ledger, self.rate_limits, self.decoding)
+        self.probes = Probes(self.ledger)
 
     def find_job(self, id: str, caller: Caller) -> tuple[JobRecord, Outcome | None]:
         """Return a job and its outcome. Raises Problem 404 if it doesn't exist or is another tenant's."""

@@ -7,9 +7,9 @@ from emx_shared.redis_state.job_marks import JobMarks
 from emx_shared.redis_state.leases import Leases
 from emx_shared.redis_state.listings import Listings
 from emx_shared.redis_state.live_text import LiveText
+from emx_shared.redis_state.presence import Presence
 from emx_shared.redis_state.redis_connection import RedisConnection
 from emx_shared.redis_state.turns import Turns
-from emx_shared.redis_state.workers import Workers
 
 
 class RedisState:
@@ -30,7 +30,8 @@ class RedisState:
         self.live_text = LiveText(self.connection)
         self.cancellations = Cancellations(self.connection)
         self.epoch = Epoch(self.connection)
-        self.workers = Workers(self.connection)
+        self.workers = Presence(self.connection, "worker")
+        self.couriers = Presence(self.connection, "courier")
 
     def close(self) -> None:
         """Close all connections; they are opened again when they are needed."""

@@ -148,7 +148,7 @@ class S3Store(Store):
     @override
     def check(self) -> None:
         if not self._ask(lambda: self._client.bucket_exists(self.bucket)):
-            self._ask(lambda: self._client.make_bucket(self.bucket))
+            self._ask(self._make_bucket)
         try:
             versioning = self._client.get_bucket_versioning(self.bucket).status
         except S3Error:
@@ -159,6 +159,13 @@ class S3Store(Store):
                 "Use a bucket without versioning."
             )
         super().check()
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.make_bucket(self.bucket)
+        except S3Error as error:
+            if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):  # another process was quicker
+                raise
 
 
 def _answered(error: S3Error) -> StoreError:

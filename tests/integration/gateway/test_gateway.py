@@ -87,7 +87,12 @@ def test_what_is_too_large_is_refused_before_it_is_decoded_or_stored(gateway: Ru
 def test_readiness_names_what_is_missing(gateway: RunningGateway) -> None:
     answer = gateway.client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json()["checks"] == {"redis": True, "store": True, "worker": False}
+    assert answer.json()["checks"] == {
+        "redis": True,
+        "store": True,
+        "worker": False,
+        "courier": False,
+    }
 
 
 def test_metrics_and_documentation_are_served(gateway: RunningGateway) -> None:

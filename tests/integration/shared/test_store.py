@@ -4,12 +4,15 @@ import subprocess
 import sysconfig
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
@@ -146,3 +149,18 @@ def test_of_what_was_deleted_no_folder_stays(tmp_path: Path) -> None:
     store.put("a/e", b"")
     store.delete("a/b/c/d")
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [".parts", "a", "a/e"]
+
+
+def test_processes_that_start_at_once_share_a_fresh_bucket(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, barrier = f"fresh-{uuid.uuid4().hex[:12]}", threading.Barrier(4)
+    looked = Minio.bucket_exists
+
+    def look_at_once(client: Minio, name: str) -> bool:
+        found = looked(client, name)
+        barrier.wait(10)  # nobody makes the bucket before all have missed it
+        return found
+
+    monkeypatch.setattr(Minio, "bucket_exists", look_at_once)
+    stores = [S3Store(seaweed, bucket, "any", "any", "us-east-1", secure=False) for _ in range(barrier.parties)]
+    with ThreadPoolExecutor(barrier.parties) as pool:
+        list(pool.map(lambda store: store.check(), stores))
