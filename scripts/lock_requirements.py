@@ -25,6 +25,9 @@ FILES = {
 
 OURS = "explainmyxray"
 
+_OF_ONE_BUILD = ("nvidia-", "cuda-", "triton")
+"""What torch needs in its build for CUDA alone. Which build is taken is the index's affair."""
+
 
 class OurRequirements:
     """What pyproject.toml asks for, extra by extra."""
@@ -58,6 +61,8 @@ def locked(extra: str) -> list[str]:
         if name == OURS:
             for needed in ours.of(extras):
                 todo.append((_name(needed), frozenset(needed.extras), str(needed.marker or "")))
+            continue
+        if name.startswith(_OF_ONE_BUILD):
             continue
         distribution = importlib.metadata.distribution(name)
         # Without the local part: which build of torch is taken is the index's affair.

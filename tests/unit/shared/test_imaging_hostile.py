@@ -2,7 +2,6 @@
 
 import io
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from emx_shared.imaging import BadImage, decode
+from support.memory import PRINT_PEAK, forget_peak, peak_megabytes
 
 SECONDS, MEGABYTES = 10, 2000
 
@@ -107,14 +107,14 @@ def test_the_files_that_are_damaged_below_are_whole(kind: str) -> None:
 @settings(max_examples=int(os.environ.get("EXAMPLES", "60")), deadline=SECONDS * 1000, derandomize=True)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(kind: str, data: st.DataObject) -> None:
-    damaged = bytearray(whole(kind))
+    damaged, before = bytearray(whole(kind)), forget_peak()
     places = st.one_of(st.integers(0, min(2000, len(damaged) - 1)), st.integers(0, len(damaged) - 1))
     for at, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):
         damaged[at] = value
     cut = data.draw(st.one_of(st.just(len(damaged)), st.integers(0, len(damaged))))
     with suppress(BadImage):
         assert decode(bytes(damaged[:cut])).image.mode == "L"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEGABYTES * 1024
+    assert peak_megabytes() - before < MEGABYTES
 
 
 def _start() -> bytes:
@@ -161,10 +161,9 @@ CRAFTED = {
 def test_crafted_files_cost_little(name: str, tmp_path: Path) -> None:
     (tmp_path / "crafted").write_bytes(CRAFTED[name]())
     code = (
-        "import resource, sys; from pathlib import Path; from emx_shared.imaging import BadImage, decode\n"
+        "import sys; from pathlib import Path; from emx_shared.imaging import BadImage, decode\n"
         "try: decode(Path(sys.argv[1]).read_bytes())\n"
-        "except BadImage as error: print(error, file=sys.stderr)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        "except BadImage as error: print(error, file=sys.stderr)\n" + PRINT_PEAK
     )
     began = time.monotonic()
     run = subprocess.run(
