@@ -212,7 +212,7 @@ def retry_batch(
 async def _submit_manifest(
     services: Services, caller: Caller, request: Request, kind: str, key: str | None
 ) -> BatchRecord:
-    options = _options(services, caller, dict(request.query_params))
+    options = _options(dict(request.query_params))
     received = ManifestUpload(kind)
     try:
         await received.receive(request)
@@ -227,15 +227,12 @@ async def _submit_files(services: Services, caller: Caller, request: Request, ke
         files = [part.file for name, part in parts if name == "files" and isinstance(part, UploadFile)]
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
-        options = _options(services, caller, {name: part for name, part in parts if isinstance(part, str)})
+        options = _options({name: part for name, part in parts if isinstance(part, str)})
         return await run_in_threadpool(services.submissions.submit_files, caller, options, files, key)
 
 
-def _options(services: Services, caller: Caller, given: dict[str, str]) -> BatchOptions:
-    options = validate(BatchOptions, {name: value for name, value in given.items() if value})
-    for url in (options.webhook_url, options.item_webhook_url):
-        services.submissions.check_webhook(url, caller.tenant)
-    return options
+def _options(given: dict[str, str]) -> BatchOptions:
+    return validate(BatchOptions, {name: value for name, value in given.items() if value})
 
 
 def _find_open(services: Services, caller: Caller, id: str) -> BatchRecord:

@@ -96,6 +96,7 @@ class Submissions:
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
             return claim.replayed
+        self._check_webhooks(options, caller.tenant)
         self._rate_limits.charge(caller.tenant, received.check())
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
@@ -109,6 +110,7 @@ class Submissions:
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
             return claim.replayed
+        self._check_webhooks(options, caller.tenant)
         for number, (_, data) in enumerate(_contents(files), start=1):
             self._check_file(number, data)
         self._rate_limits.charge(caller.tenant, len(rows))
@@ -142,6 +144,10 @@ class Submissions:
             detail = "There is no secret to sign webhooks with. Create one: POST /v1/webhooks/secrets/rotate."
             raise Problem(422, "no-webhook-secret", detail)
         self._targets.check(url)
+
+    def _check_webhooks(self, options: BatchOptions, tenant: str) -> None:
+        for url in (options.webhook_url, options.item_webhook_url):
+            self.check_webhook(url, tenant)
 
     def _new_batch(self, caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
         fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()

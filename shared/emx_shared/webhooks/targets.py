@@ -1,8 +1,10 @@
 """Where webhooks may be sent."""
 
 import ipaddress
+import queue
 import re
 import socket
+import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,6 +23,10 @@ _REFUSED = [
 ]
 """Not public, though ``ipaddress`` holds most of them to be global."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOOKUP_SECONDS = 2.0
+_lookups = threading.BoundedSemaphore(16)
+"""Look-ups at a time; while all are hung, names are not looked up."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -47,7 +53,14 @@ class WebhookTargets:
         return cls(settings.webhook_allow_private, networks)
 
     def check(self, url: str) -> None:
-        """Raise ForbiddenTarget for a URL to which nothing could ever be delivered."""
+        """Refuse a URL to which nothing could ever be delivered.
+
+        A name server that is slow or briefly unavailable refuses nothing: addresses are checked again before each
+        try. Takes two seconds at most.
+
+        Raises:
+            ForbiddenTarget: the text says why.
+        """
         if not _PRINTABLE.fullmatch(url):
             raise ForbiddenTarget(
                 "The webhook URL must be of printable ASCII characters: write the host in punycode, and "
@@ -62,22 +75,24 @@ class WebhookTargets:
             raise ForbiddenTarget("The webhook URL must begin with https://.")
         if parts.username or parts.password:
             raise ForbiddenTarget("The webhook URL must not hold a user name or password.")
-        self.resolve(host, port)
+        found = _look_up(host, port)
+        if found is not None:
+            self._admit(found)
 
     def resolve(self, host: str, port: int) -> list[str]:
         """Look up a host's addresses. Connect to one of these: another look-up may give others.
 
         Raises:
-            ForbiddenTarget: one of the addresses may not be sent to.
+            ForbiddenTarget: the host has no address, or one that may not be sent to.
+            OSError: the name server is unavailable.
         """
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise ForbiddenTarget("The webhook URL's host has no address.") from None
-        addresses = [str(address[4][0]).partition("%")[0] for address in found]
+        addresses = _addresses(host, port)
+        self._admit(addresses)
+        return addresses
+
+    def _admit(self, addresses: list[str]) -> None:
         if not all(self._admits(ipaddress.ip_address(address)) for address in addresses):
             raise ForbiddenTarget("The webhook URL's host has an address that isn't public.")
-        return addresses
 
     def _admits(self, address: Address) -> bool:
         if self.allow_private:
@@ -88,6 +103,46 @@ class WebhookTargets:
         if any(inner in network for network in _REFUSED):
             return False
         return inner.is_global and not (inner.is_multicast or inner.is_reserved or inner.is_unspecified)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Return a host's addresses. Raises ForbiddenTarget if it has none, OSError if that can't be told now."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise ForbiddenTarget("The webhook URL's host has no address.") from None
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise
+        raise ForbiddenTarget("The webhook URL's host has no address.") from None
+    return [str(address[4][0]).partition("%")[0] for address in found]
+
+
+def _look_up(host: str, port: int) -> list[str] | None:
+    """Return a host's addresses; None if the name server doesn't answer soon. Raises ForbiddenTarget.
+
+    A look-up can't be interrupted, so it runs in a thread that nobody waits for longer.
+    """
+    if not _lookups.acquire(blocking=False):
+        return None
+    answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(_addresses(host, port))
+        except Exception as error:
+            answers.put(error)
+        finally:
+            _lookups.release()
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_LOOKUP_SECONDS)
+    except queue.Empty:
+        return None
+    if isinstance(answer, ForbiddenTarget):
+        raise answer
+    return None if isinstance(answer, Exception) else answer
 
 
 def _inner(address: Address) -> Address:

@@ -1,5 +1,6 @@
 """Webhooks: signed, told apart, sent again, and never to an address that isn't allowed."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -12,14 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from httpx_sse import connect_sse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from emx_gateway.app import create_app
 from emx_gateway.courier import tasks
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
+from emx_shared.settings import Settings
 from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
 from support.gateway import RunningGateway, StartGateway
 
@@ -350,3 +354,65 @@ def test_a_name_that_means_another_address_when_connecting_is_refused(
     answer = sender.post(f"https://rebound.example:{port}/hook", "default", "m", {"type": "ping"})
     assert (answer.status, answer.why) == (None, "forbidden target")
     assert answers == ["127.0.0.1"] and not endpoint.got
+
+
+def test_a_name_server_that_is_slow_or_unavailable_refuses_no_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def hung(*_: Any, **__: Any) -> list[Any]:
+        released.wait(30)
+        return []
+
+    def unavailable(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    def unknown(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    for answer in (hung, unavailable):
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
+        WebhookTargets().check("https://ris.example.org/hook")
+    released.set()
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ForbiddenTarget, match="has no address"):
+        WebhookTargets().check("https://ris.example.org/hook")
+
+
+async def _longest_standstill(redis_url: str, store: Path) -> float:
+    """Submit a batch with a webhook, and return the longest that the event loop stood still, in seconds."""
+    chosen = Settings(store=f"file:{store}", redis=redis_url, webhook_secret="whsec_" + "c2VjcmV0" * 4)
+    standstills: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            standstills.append(time.monotonic() - began)
+
+    transport = httpx.ASGITransport(create_app(chosen))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        watching = asyncio.create_task(watch())
+        answer = await client.post(
+            "/v1/batches",
+            params={"webhook_url": "https://ris.example.org/hook"},
+            content='{"image": "import:a.png"}\n',
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        watching.cancel()
+    assert answer.status_code == 202
+    return max(standstills)
+
+
+def test_looking_a_webhooks_name_up_holds_up_nobody_else(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def slow(host: str, *others: Any, **options: Any) -> list[Any]:
+        if host == "127.0.0.1":  # Redis
+            return real(host, *others, **options)
+        time.sleep(1.5)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert asyncio.run(_longest_standstill(redis_url, tmp_path)) < 1
