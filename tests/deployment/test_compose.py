@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker.utils.build import exclude_paths
 
 from emx_shared.api_keys import KeyRing
 from emx_shared.settings import Settings
@@ -86,6 +87,16 @@ def test_images_are_pinned_and_what_they_copy_exists() -> None:
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert source in COMPOSE["volumes"] or (ROOT / source).exists()
+
+
+def test_the_build_context_has_all_that_the_images_copy() -> None:
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line]
+    context = exclude_paths(str(ROOT), patterns)
+    for source in re.findall(r"^COPY (\S+) ", DOCKERFILE, re.MULTILINE):
+        command = ["git", "ls-files", "--", source]
+        files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        assert files, source
+        assert not set(files) - context
 
 
 def test_the_requirements_are_those_of_the_extras() -> None:
