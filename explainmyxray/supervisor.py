@@ -49,7 +49,7 @@ class _Part:
 
     def start(self) -> None:
         """Start the process, with its output in the log."""
-        with self.log.open("ab") as log:
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self.process = subprocess.Popen(
                 self.command,
                 env=self.environment,
@@ -57,6 +57,7 @@ class _Part:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                umask=0o077,  # what it writes is nobody else's to read
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         self.restarted_at = time.monotonic()
@@ -100,10 +101,13 @@ class Supervisor:
             CannotStart: The port is in use, the disk is full or not writable, or Redis isn't installed.
         """
         self._check()
-        redis_port = free_port()
-        environment = self._environment(f"redis://127.0.0.1:{redis_port}/0")
+        redis_port, password = free_port(), secrets.token_hex(24)
+        environment = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}/0")
+        # In a file, as every user of this machine can see a command's arguments.
+        configuration = self._write_private("redis.conf", f"requirepass {password}\n")
         redis = [
             find_redis(),
+            str(configuration),
             *REDIS[1:],
             "--port",
             str(redis_port),
@@ -173,6 +177,14 @@ class Supervisor:
     def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         self.parts.append(_Part(name, command, environment, self.logs / f"{name}.log"))
 
+    def _write_private(self, name: str, text: str) -> Path:
+        """Write a file below the data folder that its owner alone can read."""
+        file = self.data / name
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+        return file
+
     def _missing(self) -> str:
         try:
             checks = httpx.get(f"{self.url}/readyz", timeout=5).json()["checks"]
@@ -182,7 +194,8 @@ class Supervisor:
 
     def _check(self) -> None:
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise CannotStart(
                 f"Cannot make the folder {self.logs} ({error.strerror}). Choose another: --data DIR"
@@ -199,16 +212,20 @@ class Supervisor:
                 raise CannotStart(f"Port {self.port} is in use. Choose another: --port {self.port + 1}") from None
 
     def _environment(self, redis: str) -> dict[str, str]:
+        from emx_gateway.auth.local_only import is_loopback
+        from emx_shared.settings import Settings
+
         secret = self.data / "webhook.secret"
         if not secret.exists():
-            secret.touch(mode=0o600)
-            secret.write_text("whsec_" + b64encode(secrets.token_bytes(24)).decode())
+            self._write_private(secret.name, "whsec_" + b64encode(secrets.token_bytes(24)).decode())
+        # For development on one machine; on a network, private addresses are other people's.
+        allow_private = is_loopback(Settings().host)
         own = {
             "EMX_STORE": f"file:{(self.data / 'store').resolve()}",
             "EMX_REDIS": redis,
             "EMX_PORT": str(self.port),
             "EMX_WEBHOOK_SECRET": secret.read_text(),
-            "EMX_WEBHOOK_ALLOW_PRIVATE": "true",
+            "EMX_WEBHOOK_ALLOW_PRIVATE": str(allow_private).lower(),
         }
         return {**own, **os.environ, "EMX_PORT": str(self.port), "EMX_REDIS": redis}
 

@@ -7,9 +7,11 @@ import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
@@ -179,3 +181,23 @@ def test_the_workstation_is_served(client: httpx.Client) -> None:
     assert "Analyse" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert client.get("/web/app.js").status_code == 200
+
+
+def test_no_other_user_can_read_what_is_kept_or_reach_redis(system: Supervisor, client: httpx.Client) -> None:
+    wait(client, client.post("/v1/jobs", files={"file": ("x.png", png())}).headers["location"], 60)
+    kept = [system.data, *system.data.rglob("*")]
+    assert len(kept) > 10
+    assert not [path for path in kept if path.stat().st_mode & 0o077]
+    redis_part = next(part for part in system.parts if part.name == "redis")
+    port = int(redis_part.command[redis_part.command.index("--port") + 1])
+    with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+    assert not any("requirepass" in argument for argument in redis_part.command)
+
+
+@pytest.mark.parametrize(("host", "private"), [("127.0.0.1", "true"), ("0.0.0.0", "false")])
+def test_webhooks_reach_private_addresses_only_from_a_system_on_loopback(
+    host: str, private: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMX_HOST", host)
+    assert Supervisor(1, tmp_path)._environment("")["EMX_WEBHOOK_ALLOW_PRIVATE"] == private

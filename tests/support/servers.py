@@ -52,6 +52,8 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "server",
         "-s3",
         "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=200",  # each bucket takes several
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-ip=127.0.0.1",

@@ -4,6 +4,7 @@ Safe to run twice: whatever it does may be repeated by anyone.
 """
 
 import logging
+import math
 import sys
 import threading
 import uuid
@@ -45,13 +46,13 @@ def _name(instance: Any = None, **_: Any) -> None:
 
 @celeryd_after_setup.connect
 def _begin(**_: Any) -> None:
-    """Open the ledger after logging is set up, and before the first message is taken.
+    """Open the ledger as soon as its store is available, before the first message is taken.
 
     Celery only logs what a signal's receiver raises, and continues; a courier without a store must not.
     """
     global _ledger, _sender
     try:
-        _ledger = open_ledger(settings(), "courier")
+        _ledger = open_ledger(settings(), "courier", wait=math.inf)
         _sender = Sender(_ledger)
         serve_metrics(settings().metrics_host, settings().metrics_port)
     except StoreError as error:

@@ -1,31 +1,57 @@
 """From the settings to a ledger, the same in every process."""
 
+import logging
+import time
+
 from emx_shared.ledger import Ledger, object_keys
 from emx_shared.messaging import CeleryQueue, celery_app
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
-from emx_shared.store import NoSuchObject, Store, UnsuitableStore, open_store
+from emx_shared.store import NoSuchObject, Store, StoreError, UnsuitableStore, open_store
+
+log = logging.getLogger("emx.ledger")
+
+STARTUP_WAIT = 30.0
+"""Seconds for which a process waits for its store at start."""
+
+_PAUSE = 2.0
 
 _FORMAT = b"2"
 """Of the records in the store. Raise it when a record's shape changes so that older ones can't be read."""
 
 
-def open_ledger(settings: Settings, name: str) -> Ledger:
+def open_ledger(settings: Settings, name: str, wait: float = STARTUP_WAIT) -> Ledger:
     """Open and check the store, and make what else a ledger needs.
 
     Args:
         settings: where store and Redis are.
         name: of the process, for Celery.
+        wait: seconds for which an unavailable store is tried again, with a line in the log each time.
 
     Raises:
         UnsuitableStore: the store can't hold a ledger; the text says why.
-        StoreError: the store is unavailable.
+        StoreError: the store is still unavailable.
     """
     store = open_store(settings)
-    store.check()
-    _check_format(store)
+    _check_when_available(store, wait)
     redis_state = RedisState(settings.redis, settings.lease, settings.overtaken_after)
     return Ledger(store, redis_state, CeleryQueue(celery_app(name, settings)), settings)
+
+
+def _check_when_available(store: Store, wait: float) -> None:
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            store.check()
+            _check_format(store)
+            return
+        except UnsuitableStore:
+            raise
+        except StoreError as error:
+            if time.monotonic() >= give_up:
+                raise
+            log.warning("%s. Trying again in %.0f s.", error, _PAUSE)
+            time.sleep(_PAUSE)
 
 
 def _check_format(store: Store) -> None:

@@ -13,6 +13,8 @@ from typing_extensions import override
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
 _PARTS = ".parts"
+_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+"""Images and reports are nobody else's to read."""
 
 
 class DirectoryStore(Store):
@@ -27,7 +29,8 @@ class DirectoryStore(Store):
         self.root = root.resolve()
         self._parts = self.root / _PARTS
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            self._parts.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         except OSError as error:
             raise StoreError(f"Cannot make the store's directory: {error.strerror}") from None
 
@@ -57,7 +60,7 @@ class DirectoryStore(Store):
         path, part = self._path(key), self._parts / uuid.uuid4().hex
         changed = [path.parent]
         try:
-            with part.open("wb") as file:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -119,7 +122,7 @@ class DirectoryStore(Store):
 def _make(folder: Path) -> list[Path]:
     """Create the folder if it doesn't exist. Return the folders that have a new entry by that."""
     try:
-        folder.mkdir()
+        folder.mkdir(mode=_FOLDER_MODE)
     except FileExistsError:
         return []
     except FileNotFoundError:

@@ -360,6 +360,7 @@ def test_the_doctor_finds_what_is_well_and_what_is_not(
     found = checks(ok=False)
     assert found["Server"]["status"] == "fail" and "without worker" in found["Server"]["found"]
     gateway.ledger.redis.workers.announce("w", 60)
+    gateway.ledger.redis.couriers.announce("c", 60)
     found = checks(ok=True)
     assert {name for name, line in found.items() if line["status"] == "fail"} == set()
     assert "is ready" in found["Server"]["found"]

@@ -16,28 +16,36 @@ from emx_shared.messaging import CeleryQueue, celery_app
 from emx_shared.settings import Settings
 from explainmyxray.supervisor import free_port
 
-
-def run(redis_url: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "emx_gateway.courier"]
-    own = {"EMX_REDIS": redis_url, **settings}
-    return subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, timeout=90)
+COURIER = [sys.executable, "-P", "-m", "emx_gateway.courier"]
 
 
-def test_without_a_store_it_takes_no_message_and_says_why(redis_url: str) -> None:
-    CeleryQueue(celery_app("test", Settings(redis=redis_url))).deliver("some-delivery")
-    done = run(redis_url, EMX_STORE=f"s3+http://127.0.0.1:{free_port()}/nowhere")
-    assert done.returncode == 1
-    assert "The courier can't start. The object store could not be reached" in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr + done.stdout
+def test_it_waits_for_its_store_and_takes_no_message_meanwhile(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        assert client.llen("courier") == 1
-        client.flushall()
+        client.delete("courier")
+        CeleryQueue(celery_app("test", Settings(redis=redis_url))).deliver("some-delivery")
+        own = {"EMX_REDIS": redis_url, "EMX_STORE": f"s3+http://127.0.0.1:{free_port()}/nowhere"}
+        courier = subprocess.Popen(
+            COURIER, env={**os.environ, **own}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            assert courier.stdout
+            lines = (line for line in courier.stdout if "Trying again" in line)
+            assert "The object store could not be reached" in next(lines)
+            assert "The object store could not be reached" in next(lines)
+            assert courier.poll() is None
+            assert client.llen("courier") == 1
+        finally:
+            courier.terminate()
+            rest, _ = courier.communicate(timeout=20)
+        assert "Traceback" not in rest
+        client.delete("courier")
 
 
 def test_with_its_metrics_port_taken_it_ends(redis_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run(redis_url, EMX_STORE=f"file:{tmp_path}", EMX_METRICS_PORT=port)
+        own = {"EMX_REDIS": redis_url, "EMX_STORE": f"file:{tmp_path}", "EMX_METRICS_PORT": port}
+        done = subprocess.run(COURIER, env={**os.environ, **own}, capture_output=True, text=True, timeout=90)
     assert done.returncode == 1
     assert f"can't serve metrics on port {port}" in done.stderr + done.stdout
 

@@ -18,7 +18,7 @@ def test_a_hung_store_keeps_no_probe_waiting(
 ) -> None:
     with hanging_proxy(seaweed) as proxy:
         store = {
-            "EMX_STORE": f"s3+http://{proxy.address}/probes",
+            "EMX_STORE": f"s3+http://{proxy.address}/ready",
             "EMX_S3_ACCESS_KEY": "any",
             "EMX_S3_SECRET_KEY": "any",
         }
