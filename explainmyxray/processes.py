@@ -13,5 +13,5 @@ REDIS = (
 )
 """Redis without snapshots, which would be out of date, and without eviction, which would lose messages.
 
-It has no password: it listens only on loopback, or on a network of containers.
+In containers it has no password, on a network of its own; ``emx up`` gives it one, and binds it to loopback.
 """
