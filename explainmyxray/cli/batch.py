@@ -98,6 +98,8 @@ def results(
         for result in client.batches.results(id):
             if json:
                 print_line(result.model_dump(mode="json"))
+            else:
+                found.append(result)
             if output and result.report:
                 try:
                     output.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,6 @@ def results(
                     (output / f"{result.id}.json").write_text(report, encoding="utf-8")
                 except OSError as error:
                     raise refused(f"Cannot write into {output}: {error.strerror}") from None
-            found.append(result)
     if not json:
         _print_results(found)
 

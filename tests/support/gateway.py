@@ -45,6 +45,17 @@ class RunningGateway:
         Image.effect_noise((width, height), 60).save(buffer, "PNG")
         return buffer.getvalue()
 
+    def written_by_a_worker(self, job: str, *texts: str) -> None:
+        """Write the text piece by piece once a client watches the job, and then the report."""
+        live_text, length = self.ledger.redis.live_text, 0
+        while not live_text.watched_among([job]):
+            time.sleep(0.02)
+        for text in texts:
+            live_text.append_text(job, text, length)
+            length += len(text)
+        time.sleep(0.3)
+        self.read_by_a_worker(job)
+
     def read_by_a_worker(self, job: str) -> Report:
         finding = BY_LABEL["pleural effusion"]
         report = Report(

@@ -62,14 +62,13 @@ def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, si
         How many images each split has, and how many were skipped.
     """
     names = [f"images/{one.id}.png" for one in found]
-    reasons = _prepare_images([images / one.image for one in found], [output / name for name in names], size)
+    reasons, skipped = _prepare_images([one.image for one in found], names, images, output, size)
     kept = [(one, name) for one, name, reason in zip(found, names, reasons, strict=True) if not reason]
     for split in SPLITS:
         rows = (
             (name, one.findings, one.impression, ";".join(one.terms)) for one, name in kept if one.split == split
         )
         write_table(output / f"{split}.csv", COLUMNS, rows)
-    skipped = [(one.image, reason) for one, reason in zip(found, reasons, strict=True) if reason]
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
     return Counter([one.split for one, _ in kept]) + Counter({"skipped": len(skipped)})
 
@@ -89,8 +88,7 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
         How many boxes there are, and how many images were skipped.
     """
     names = [f"images/{Path(one.image).with_suffix('.png')}" for one in found]
-    reasons = _prepare_images([images / one.image for one in found], [output / name for name in names], size)
-    skipped = [(one.image, reason) for one, reason in zip(found, reasons, strict=True) if reason]
+    reasons, skipped = _prepare_images([one.image for one in found], names, images, output, size)
     rows: list[tuple[object, ...]] = []
     for one, name, reason in zip(found, names, reasons, strict=True):
         if not reason:
@@ -113,16 +111,26 @@ def _box_rows(one: BoxedImage, name: str, original: Path) -> list[tuple[object, 
     return rows or [(name, "", "", "", "", "")]
 
 
-def _prepare_images(sources: Sequence[Path], targets: Sequence[Path], size: int) -> list[str]:
-    """Write each target that doesn't exist yet.
+def _prepare_images(
+    originals: Sequence[str], names: Sequence[str], images: Path, output: Path, size: int
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Write each prepared image that doesn't exist yet.
+
+    Args:
+        originals: paths of the files, from ``images``.
+        names: paths to write to, from ``output``.
+        images: the folder that has the files.
+        output: the folder to write to.
+        size: longest side of a prepared image, in pixels.
 
     Returns:
-        For each image the reason why it can't be used, or an empty string.
+        For each image the reason why it can't be used, or an empty string; and those that can't, with the reason.
     """
-    work = partial(_reason, size=size)
+    sources, targets = [images / original for original in originals], [output / name for name in names]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        answers = pool.map(work, sources, targets, chunksize=16)
-        return list(track(answers, description="Preparing images", total=len(sources)))
+        answers = pool.map(partial(_reason, size=size), sources, targets, chunksize=16)
+        reasons = list(track(answers, description="Preparing images", total=len(sources)))
+    return reasons, [(original, reason) for original, reason in zip(originals, reasons, strict=True) if reason]
 
 
 def _reason(source: Path, target: Path, size: int) -> str:

@@ -194,15 +194,7 @@ def test_an_upload_is_submitted_by_its_id(client: Any, gateway: RunningGateway) 
 def test_events_are_typed_and_end_with_the_job(client: Any, gateway: RunningGateway) -> None:
     job = client.jobs.submit(gateway.png()).id
 
-    def work() -> None:
-        while not gateway.ledger.redis.live_text.watched_among([job]):
-            time.sleep(0.02)
-        gateway.ledger.redis.live_text.append_text(job, "FINDINGS: ", 0)
-        gateway.ledger.redis.live_text.append_text(job, "There is fluid.", 10)
-        time.sleep(0.3)
-        gateway.read_by_a_worker(job)
-
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=gateway.written_by_a_worker, args=(job, "FINDINGS: ", "There is fluid."))
     worker.start()
     events = list(client.jobs.events(job))
     worker.join()

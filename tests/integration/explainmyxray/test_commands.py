@@ -166,19 +166,10 @@ def test_jobs_are_listed_shown_cancelled_and_erased(gateway: RunningGateway) -> 
     assert emx("jobs", "list", "--state", "lost", ok=False).exit_code == 2
 
 
-def written_by_a_worker(gateway: RunningGateway, job: str) -> None:
-    while not gateway.ledger.redis.live_text.watched_among([job]):
-        time.sleep(0.02)
-    gateway.ledger.redis.live_text.append_text(job, "FINDINGS: There", 0)
-    gateway.ledger.redis.live_text.append_text(job, " is fluid.", 15)
-    time.sleep(0.3)
-    gateway.read_by_a_worker(job)
-
-
 def test_a_job_is_watched_while_it_is_written(gateway: RunningGateway) -> None:
     for options in ((), ("--json",)):
         job = gateway.submit(gateway.png()).json()["id"]
-        worker = threading.Thread(target=written_by_a_worker, args=(gateway, job))
+        worker = threading.Thread(target=gateway.written_by_a_worker, args=(job, "FINDINGS: There", " is fluid."))
         worker.start()
         result = emx("jobs", "watch", job, *options)
         worker.join()

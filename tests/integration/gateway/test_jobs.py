@@ -196,15 +196,7 @@ def test_everything_of_a_patient_is_erased_at_once(gateway: RunningGateway) -> N
 def test_events_tell_the_state_the_text_and_the_end(gateway: RunningGateway) -> None:
     job = gateway.submit(gateway.png()).json()["id"]
 
-    def work() -> None:
-        while not gateway.ledger.redis.live_text.watched_among([job]):
-            time.sleep(0.02)
-        gateway.ledger.redis.live_text.append_text(job, "FINDINGS: ", 0)
-        gateway.ledger.redis.live_text.append_text(job, "There is fluid.", 10)
-        time.sleep(0.3)
-        gateway.read_by_a_worker(job)
-
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=gateway.written_by_a_worker, args=(job, "FINDINGS: ", "There is fluid."))
     worker.start()
     with connect_sse(gateway.client, "GET", f"/v1/jobs/{job}/events") as source:
         events = list(source.iter_sse())

@@ -21,6 +21,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
+from support.dicom import file_of
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
 ROWS, COLUMNS = 48, 64
@@ -60,12 +61,7 @@ def written(ds: Dataset, syntax: uid.UID | None = None) -> bytes:
     if syntax.is_compressed and not syntax.is_deflated and ds.file_meta.TransferSyntaxUID != syntax:
         ds.compress(syntax)
     ds.file_meta.TransferSyntaxUID = syntax
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(
-        buffer, ds, enforce_file_format=True,
-        implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian,
-    )  # fmt: skip
-    return buffer.getvalue()
+    return file_of(ds)
 
 
 def shown(data: bytes) -> Pixels:

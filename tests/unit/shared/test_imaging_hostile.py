@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from emx_shared.imaging import BadImage, decode
+from support.dicom import file_of
 from support.memory import PRINT_PEAK, forget_peak, peak_megabytes
 
 SECONDS, MEGABYTES = 10, 2000
@@ -59,12 +60,7 @@ def _dicom(syntax: uid.UID, frame: bytes = b"") -> bytes:
     if syntax in (uid.RLELossless, uid.JPEG2000Lossless) and not frame:
         ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
         ds.compress(syntax)
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(
-        buffer, ds, enforce_file_format=True,
-        implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian,
-    )  # fmt: skip
-    return buffer.getvalue()
+    return file_of(ds)
 
 
 def _shipped(name: str) -> bytes:
