@@ -72,11 +72,13 @@ async def create_batch(
     before, that the operator put into the store, or that another job has. It is accepted whole or not at all; an
     image that turns out to be missing or damaged fails its own item only.
     """
-    kind = content_type(request)
+    kind, most = content_type(request), services.settings.max_upload_bytes
     if kind in (CSV, NDJSON):
-        batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
+        async with services.bodies.room(request, caller.tenant, most):
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
     elif kind == "multipart/form-data":
-        batch = await _submit_files(services, caller, request, idempotency_key)
+        async with services.bodies.room(request, caller.tenant, most):
+            batch = await _submit_files(services, caller, request, idempotency_key)
     else:
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
@@ -228,7 +230,7 @@ async def _submit_files(services: Services, caller: Caller, request: Request, ke
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options({name: part for name, part in parts if isinstance(part, str)})
-        return await run_in_threadpool(services.submissions.submit_files, caller, options, files, key)
+        return await services.submissions.submit_files(caller, options, files, key)
 
 
 def _options(given: dict[str, str]) -> BatchOptions:
