@@ -24,7 +24,7 @@ from emx_shared.ledger import advance_batch, cancel
 from emx_shared.ledger import erase_batch as erase
 from emx_shared.ledger import pause_batch as pause
 from emx_shared.ledger import resume_batch as resume
-from emx_shared.ledger.records import BatchRecord
+from emx_shared.ledger.records import BatchRecord, UnreadableRecord
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _GENERAL = (401, 403, 422, 429, 503)
@@ -104,13 +104,16 @@ def list_batches(
     except RedisError:
         detail = "The list of batches is unavailable for the moment. Try again later."
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
-    found = [(ledger.batch(id), ledger.outcome(id)) for id, _ in places]
-    items = [
-        batch_resource(ledger, batch, outcome)
-        for batch, outcome in found
-        if batch and not ledger.erasing(batch.id)
-    ]
-    return BatchList(items=items, next_cursor=places[-1][1] if len(places) == limit else None)
+    items, unreadable = list[Batch](), list[str]()
+    for id, _ in places:
+        try:
+            batch = ledger.batch(id)
+            if batch and not ledger.erasing(id):
+                items.append(batch_resource(ledger, batch, ledger.outcome(id)))
+        except UnreadableRecord:
+            unreadable.append(id)
+    next_cursor = places[-1][1] if len(places) == limit else None
+    return BatchList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
 @router.get("/{id}", responses=_ONE)
