@@ -28,6 +28,7 @@ from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
 from emx_gateway.http.stopping import Stopping
+from emx_gateway.http.streams import StreamCut
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
@@ -147,7 +148,10 @@ class SafeHeaders:
                 ]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except* StreamCut:  # the server closes a connection whose answer isn't complete
+            pass
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:

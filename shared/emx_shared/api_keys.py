@@ -107,6 +107,11 @@ class KeyRing:
             return None
         return key if hmac.compare_digest(key.digest, _digest(shown[2])) else None
 
+    def is_valid(self, id: str) -> bool:
+        """Return whether there is a key with this id that wasn't revoked."""
+        key = self._get(id)
+        return key is not None and key.revoked_at is None
+
     def _get(self, id: str) -> ApiKey | None:
         try:
             return ApiKey.model_validate_json(self._store.get(_FOLDER + id))

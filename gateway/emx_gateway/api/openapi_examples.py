@@ -17,6 +17,7 @@ from emx_gateway.schemas import (
     Job,
     JobList,
     Pong,
+    Redelivered,
     Secret,
     Upload,
 )
@@ -141,6 +142,7 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
     Secret: Secret(secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     Pong: Pong(status=204, why="", ok=True),
     DeliveryLine: _SENT,
+    Redelivered: Redelivered(redelivered=42, next_cursor=None),
     DeliveryList: DeliveryList(items=[_SENT], next_cursor=None),
 }
 
@@ -220,6 +222,8 @@ PARAMETERS = {
     "job": _JOB,
     "submitted_after": "2026-03-04T00:00:00Z",
     "submitted_before": "2026-03-05T00:00:00Z",
+    "created_after": "2026-03-04T00:00:00Z",
+    "created_before": "2026-03-05T00:00:00Z",
     "longest_side": 512,
     "tenant": "default",
     "expires": 1772604367,
