@@ -15,17 +15,12 @@ from PIL import Image, ImageOps
 
 from emx_shared.imaging import BadImage, ImageTooLarge, decode
 from emx_shared.imaging.raster import grayscale
+from support.files import file
 from support.memory import PRINT_PEAK
 
 RAMP = np.arange(60 * 80, dtype=np.int64).reshape(60, 80)
 GRAY = (RAMP % 256).astype(np.uint8)
 ORIENTATION, PHOTOMETRIC = 0x0112, 262
-
-
-def file(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def tiff(pixels: np.ndarray, sample_format: int, photometric: int, order: str = "<") -> bytes:
