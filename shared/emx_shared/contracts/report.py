@@ -93,6 +93,12 @@ class ImageFacts(_Frozen):
             across, down = down, across
         return Box(xmin=across[0], ymin=down[0], xmax=across[1], ymax=down[1])
 
+    def upright(self, box: Box) -> Box:
+        """Return a box in pixels as the file stores them in pixels of the upright image."""
+        width, height = (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+        back = {6: 8, 8: 6}.get(self.orientation, self.orientation)
+        return self.model_copy(update={"width": width, "height": height, "orientation": back}).stored(box)
+
 
 class ModelProvenance(_Frozen):
     """Which model wrote the report, precisely enough to find it again."""
