@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from starlette.concurrency import run_in_threadpool
+
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http.problems import Problem
@@ -15,6 +17,7 @@ from emx_gateway.services.image_decoding import ImageDecoding
 from emx_gateway.services.manifest_upload import ManifestUpload
 from emx_shared.imaging import BadImage
 from emx_shared.ledger import (
+    Claim,
     Ledger,
     NewBatch,
     NewJob,
@@ -62,7 +65,7 @@ class Submissions:
         self._unqueued = 0
         self._lock = threading.Lock()
 
-    def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
+    async def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
         """Accept one image."""
         new = NewJob(
             data=sent.data or b"",
@@ -72,20 +75,25 @@ class Submissions:
             idempotency_key=idempotency_key,
             **sent.options.model_dump(include=set(JobOptions.model_fields)),
         )
-        claim = claim_job(self._ledger, new)
+        claim = await run_in_threadpool(claim_job, self._ledger, new)
         if claim.replayed:
             return claim.replayed
-        self.check_webhook(sent.options.webhook_url, caller.tenant)
-        data = self._uploaded(caller, sent.upload) if sent.upload else new.data
-        new = replace(new, data=data, media_type=self._decoding.media_type(data))
+        if sent.options.webhook_url:
+            await run_in_threadpool(self.check_webhook, sent.options.webhook_url, caller.tenant)
+        if sent.upload:
+            new = replace(new, data=await run_in_threadpool(self._uploaded, caller, sent.upload))
+        new = replace(new, media_type=await self._decoding.media_type(new.data, caller.tenant))
+        return await run_in_threadpool(self._submit, new, claim)
+
+    def _submit(self, new: NewJob, claim: Claim[JobRecord]) -> JobRecord:
         self._refuse_crowding(new.tenant, new.priority)
         self._rate_limits.charge(new.tenant, 1)
         self._refuse_unqueued()
         job, queued = submit(self._ledger, new, claim)
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
-        if sent.upload:
-            self._ledger.store.delete(object_keys.upload(caller.tenant, sent.upload))
+        if new.upload:
+            self._ledger.store.delete(object_keys.upload(new.tenant, new.upload))
         return job
 
     def submit_manifest(
@@ -100,20 +108,25 @@ class Submissions:
         self._rate_limits.charge(caller.tenant, received.check())
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
-    def submit_files(
+    async def submit_files(
         self, caller: Caller, options: BatchOptions, files: list[BinaryIO], idempotency_key: str | None
     ) -> BatchRecord:
         """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
-        rows = [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
+        rows = await run_in_threadpool(_rows_of, files)
         digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
         new = self._new_batch(caller, options, idempotency_key, digest)
-        claim = claim_batch(self._ledger, new)
+        claim = await run_in_threadpool(claim_batch, self._ledger, new)
         if claim.replayed:
             return claim.replayed
-        self._check_webhooks(options, caller.tenant)
-        for number, (_, data) in enumerate(_contents(files), start=1):
-            self._check_file(number, data)
-        self._rate_limits.charge(caller.tenant, len(rows))
+        await run_in_threadpool(self._check_webhooks, options, caller.tenant)
+        for number, file in enumerate(files, start=1):
+            await self._check_file(number, await run_in_threadpool(_content, file), caller.tenant)
+        return await run_in_threadpool(self._submit_files, new, rows, files, claim)
+
+    def _submit_files(
+        self, new: NewBatch, rows: list[Row], files: list[BinaryIO], claim: Claim[BatchRecord]
+    ) -> BatchRecord:
+        self._rate_limits.charge(new.tenant, len(rows))
         return submit_batch(self._ledger, new, rows, _contents(files), claim)
 
     def retry(self, caller: Caller, batch: BatchRecord, idempotency_key: str | None) -> BatchRecord:
@@ -167,9 +180,9 @@ class Submissions:
             detail = "There is no upload with this id, or its image hasn't arrived."
             raise Problem(422, "no-such-upload", detail) from None
 
-    def _check_file(self, number: int, data: bytes) -> None:
+    async def _check_file(self, number: int, data: bytes, tenant: str) -> None:
         try:
-            self._decoding.media_type(data)
+            await self._decoding.media_type(data, tenant)
         except BadImage as error:
             raise type(error)(f"File number {number}: {error}") from None
 
@@ -198,9 +211,17 @@ class Submissions:
             self._unqueued = 0 if queued else self._unqueued + 1
 
 
+def _rows_of(files: Iterable[BinaryIO]) -> list[Row]:
+    return [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
 def _contents(files: Iterable[BinaryIO]) -> Iterator[tuple[str, bytes]]:
     """Yield each file's SHA-256 and bytes, one file in memory at a time."""
     for file in files:
-        file.seek(0)
-        data = file.read()
+        data = _content(file)
         yield hashlib.sha256(data).hexdigest(), data

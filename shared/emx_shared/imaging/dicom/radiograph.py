@@ -54,7 +54,7 @@ def read(data: bytes, max_bytes: int, max_pixels: int) -> Radiograph:
         return Radiograph(
             turn(image, orientation), orientation, _spacing(header, orientation), tuple(header.warnings)
         )
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception:  # pydicom and the decoders raise whatever comes
         raise BadImage("The DICOM file is damaged or cut short.") from None

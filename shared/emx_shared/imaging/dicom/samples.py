@@ -91,6 +91,8 @@ def _compressed(frame: bytes, rows: int, columns: int) -> Samples:
             if codestream.kind == "JPEG 2000"
             else libjpeg.utils.decode(codestream.data)
         )
+    except MemoryError:
+        raise
     except Exception:  # the decoders raise whatever comes
         raise BadImage(f"The {codestream.kind} pixels are damaged or cut short.") from None
     if decoded.shape != (rows, columns) or decoded.itemsize > 2:

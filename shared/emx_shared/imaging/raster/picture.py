@@ -63,6 +63,8 @@ def read(data: bytes, kind: str, max_pixels: int) -> Picture:
     complete = _check_header(data, kind)
     try:
         opened = _open(data, kind)
+    except MemoryError:
+        raise
     except Exception:
         raise BadImage(
             _broken(kind, complete, "header is damaged, or of a sort that can't be read here")
@@ -77,7 +79,7 @@ def read(data: bytes, kind: str, max_pixels: int) -> Picture:
             image = _pixels(opened, open_again)
             orientation, unreadable = _orientation(opened)  # of a PNG, that may come after the pixels
             image = turn(image, orientation)
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise BadImage(_broken(kind, complete, "pixels are damaged")) from None
@@ -112,7 +114,7 @@ def _orientation(opened: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
             hexadecimal = "".join(text.split("\n")[3:])
             tiff_directories.check(bytes.fromhex(hexadecimal).removeprefix(b"Exif\0\0"), "EXIF data")
         found = opened.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception:  # as above
         return UPRIGHT, ("The image's EXIF data can't be read: the picture is shown as it is stored.",)

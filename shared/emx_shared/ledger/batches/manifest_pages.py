@@ -64,7 +64,7 @@ def forget_rows(ledger: Ledger, batch: BatchRecord, rows: Iterable[int]) -> None
 
 def _page(ledger: Ledger, batch: BatchRecord, number: int) -> tuple[Row, ...]:
     key = object_keys.page(batch.id, batch.nonce, number)
-    return ManifestPage.model_validate_json(ledger.store.get(key)).rows
+    return ManifestPage.load(ledger.store.get(key)).rows
 
 
 def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:
