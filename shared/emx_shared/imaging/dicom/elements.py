@@ -87,13 +87,13 @@ class ElementFinder:
     def items(self, at: int) -> Iterator[tuple[int, int]]:
         """Yield start and end of each item's value, up to the sequence's delimiter or the end of the data.
 
-        For fragments of pixels (PS3.5, A.4), whose length is always defined; the last may be cut short.
+        For fragments of pixels (PS3.5, A.4), whose length is always defined. The last may end beyond the data.
         """
         while at + 8 <= len(self._data):
             tag, length = self._item(at)
             if tag != _ITEM:
                 return
-            yield at + 8, min(at + 8 + length, len(self._data))
+            yield at + 8, at + 8 + length
             at += 8 + length
 
     def _is_explicit(self, at: int) -> bool:

@@ -1,6 +1,8 @@
 """The samples of the pixels as the file has them: words of 8 or 16 bits, of which some are the stored value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from struct import error as CutShort
 from typing import Any
 
 import libjpeg.utils
@@ -65,6 +67,8 @@ def _bits_allocated(header: Header) -> int:
 def _frame(header: Header, data: bytes) -> bytes:
     """Join the fragments of the one frame; the first item is the table of offsets (PS3.5, A.4)."""
     fragments = list(header.finder.items(header.pixels.value))[1:]
+    if fragments and fragments[-1][1] > len(data):
+        raise BadImage("The DICOM file is cut short within its pixels. Send it again.")
     frame = b"".join(data[start:end] for start, end in fragments)
     if not frame:
         raise BadImage("The DICOM file has no pixels: its PixelData are empty.")
@@ -74,9 +78,12 @@ def _frame(header: Header, data: bytes) -> bytes:
 def _compressed(frame: bytes, rows: int, columns: int) -> Samples:
     """Decompress a frame, which says itself in which of the accepted ways it is coded."""
     if _is_rle(frame):
-        words = rle.unpack(frame, rows, columns)
+        words: npt.NDArray[np.unsignedinteger[Any]] = _decoded("RLE", lambda: rle.unpack(frame, rows, columns))
         return Samples(words, 8 * words.itemsize)
-    codestream = find_codestream(frame)
+    try:
+        codestream = find_codestream(frame)
+    except (IndexError, CutShort):
+        raise BadImage("The compressed pixels are cut short within their header.") from None
     if codestream.size[2] != 1:
         raise BadImage("The compressed pixels are in colour; radiographs are MONOCHROME1 or MONOCHROME2.")
     if codestream.size != (columns, rows, 1):
@@ -85,19 +92,21 @@ def _compressed(frame: bytes, rows: int, columns: int) -> Samples:
         raise BadImage("The compressed pixels are not of 8 or 16 bits.")
     if codestream.kind == "JPEG 2000":
         jpeg2000.check_cost(codestream.data)
-    try:
-        decoded = (
-            openjpeg.utils.decode(codestream.data, 0)
-            if codestream.kind == "JPEG 2000"
-            else libjpeg.utils.decode(codestream.data)
-        )
-    except MemoryError:
-        raise
-    except Exception:  # the decoders raise whatever comes
-        raise BadImage(f"The {codestream.kind} pixels are damaged or cut short.") from None
+        decoded = _decoded(codestream.kind, lambda: openjpeg.utils.decode(codestream.data, 0))
+    else:
+        decoded = _decoded(codestream.kind, lambda: libjpeg.utils.decode(codestream.data))
     if decoded.shape != (rows, columns) or decoded.itemsize > 2:
         raise BadImage(f"The {codestream.kind} pixels are not those that their header announces.")
     return Samples(decoded.view(f"u{decoded.itemsize}"), codestream.bits)
+
+
+def _decoded(kind: str, decode: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    try:
+        return decode()
+    except (BadImage, MemoryError):
+        raise
+    except Exception:  # the decoders raise whatever comes
+        raise BadImage(f"The {kind} pixels are damaged or cut short.") from None
 
 
 def _is_rle(frame: bytes) -> bool:

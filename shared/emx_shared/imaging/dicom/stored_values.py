@@ -35,7 +35,25 @@ class StoredBits:
         high = header.whole("HighBit")
         if high is None:
             high = count - 1
-        return cls(count, min(max(high, count - 1), samples.bits - 1), header.whole("PixelRepresentation") == 1)
+        bits = cls(count, min(max(high, count - 1), samples.bits - 1), header.whole("PixelRepresentation") == 1)
+        if bits.high == bits.count - 1 and bits._cut(samples):
+            header.warnings.append(
+                "The DICOM file's BitsStored or PixelRepresentation doesn't fit its pixels: all of their bits "
+                "were used."
+            )
+            return cls(samples.bits, samples.bits - 1, bits.signed)
+        return bits
+
+    def _cut(self, samples: Samples) -> bool:
+        """Tell whether these bits are too few: with all bits, neighbouring pixels differ less.
+
+        Overlays and noise in bits that aren't stored make them differ more.
+        """
+        whole = samples.words.view(f"i{samples.words.itemsize}") if self.signed else samples.words
+        stored = self.values(samples.words)
+        if self.count == 8 * samples.words.itemsize or np.array_equal(stored, whole):
+            return False
+        return _roughness(whole) < _roughness(stored)
 
     def values(self, words: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.integer[Any]]:
         """Return the values in words: of the same width, and signed where the values are."""
@@ -46,3 +64,10 @@ class StoredBits:
         values: npt.NDArray[np.integer[Any]] = np.left_shift(typed, width - 1 - self.high)
         values >>= width - self.count
         return values
+
+
+def _roughness(values: npt.NDArray[np.integer[Any]]) -> int:
+    """Return by how much neighbours differ, in every eighth row and column."""
+    across = np.diff(values[::8].astype(np.int32), axis=1)
+    down = np.diff(values[:, ::8].astype(np.int32), axis=0)
+    return int(np.abs(across).sum(dtype=np.int64) + np.abs(down).sum(dtype=np.int64))

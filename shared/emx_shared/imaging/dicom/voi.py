@@ -10,6 +10,7 @@ from emx_shared.imaging.contrast import MIN_SPREAD, spread
 from emx_shared.imaging.dicom.header import Header
 from emx_shared.imaging.dicom.histogram import Histogram
 from emx_shared.imaging.dicom.lookup_table import LookupTable, Values
+from emx_shared.imaging.value_range import LONE_VALUES_WARNING, ValueRange, range_of
 
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _MAX_WINDOWS = 20
@@ -33,7 +34,8 @@ def voi_greys(values: Values, histogram: Histogram, header: Header) -> Values:
     """
     present = histogram.present
     counts = histogram.counts[present]
-    own_range = _Voi("the range of its values", _of_range(values, values[present]))
+    in_range = range_of(values[present])
+    own_range = _Voi("the range of its values", _of_range(values, in_range))
     assert own_range.greys is not None
     visible = min(spread(own_range.greys[present], counts), MIN_SPREAD)
     passed_over = []
@@ -46,14 +48,14 @@ def voi_greys(values: Values, histogram: Histogram, header: Header) -> Values:
             break
     else:
         voi = own_range
+        header.warnings += [LONE_VALUES_WARNING] if in_range.lone else []
     header.warnings += [f"The DICOM file's {why}: the picture shows {voi.name} instead." for why in passed_over]
     assert voi.greys is not None
     return voi.greys
 
 
-def _of_range(values: Values, present: Values) -> Values:
-    low = present.min()
-    stretched: Values = (values - low) * (_WHITE / ((present.max() - low) or 1))
+def _of_range(values: Values, in_range: ValueRange) -> Values:
+    stretched: Values = (values - in_range.low) * (_WHITE / ((in_range.high - in_range.low) or 1))
     return stretched
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from emx_shared.imaging.raster.grayscale import Values, stretched
+from emx_shared.imaging.raster.grayscale import Greys, Values, stretched
 from emx_shared.imaging.refusals import BadImage
 
 OpenFile = Callable[[], ImageFile.ImageFile]
@@ -48,8 +48,8 @@ def complete_pillow() -> None:
 complete_pillow()
 
 
-def read_deep_colour(opened: ImageFile.ImageFile, open_again: OpenFile) -> Image.Image | None:
-    """Read a file's picture in mode L, stretched from its own minimum to its maximum, transparency in black.
+def read_deep_colour(opened: ImageFile.ImageFile, open_again: OpenFile) -> Greys | None:
+    """Read a file's picture in mode L, stretched over its own range, transparency in black.
 
     Args:
         opened: the file.
@@ -86,7 +86,7 @@ def _layout(opened: ImageFile.ImageFile) -> _Layout | None:
     return _Layout(grey, "L" if order else "B", extra)
 
 
-def _colour(upper: ImageFile.ImageFile, lower: ImageFile.ImageFile, layout: _Layout) -> Image.Image:
+def _colour(upper: ImageFile.ImageFile, lower: ImageFile.ImageFile, layout: _Layout) -> Greys:
     for opened, order in ((upper, layout.order), (lower, _OTHER_ORDER[layout.order])):
         _unpack_with(opened, f"{{}};16{order}")
         opened.load()
@@ -98,7 +98,7 @@ def _colour(upper: ImageFile.ImageFile, lower: ImageFile.ImageFile, layout: _Lay
     return stretched(upper.size, read)
 
 
-def _grey(opened: ImageFile.ImageFile, layout: _Layout) -> Image.Image:
+def _grey(opened: ImageFile.ImageFile, layout: _Layout) -> Greys:
     _unpack_with(opened, "RGBA")
     opened.load()
     upper, lower = (1, 0) if layout.order == "L" else (0, 1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from emx_shared.imaging.refusals import BadImage
+from emx_shared.imaging.value_range import ValueRange, range_of
 
 DEEP_MODES = ("I;16", "I;16B", "I", "F")
 """Pillow's modes of more than 8 bits."""
+_NUMBERS = 2**16
 _STRIP = 2**20
 """Pixels that are worked on at a time."""
 Values = npt.NDArray[np.floating[Any]]
@@ -19,8 +22,16 @@ ReadStrip = Callable[[int, int], tuple[Values, npt.NDArray[np.bool_] | None]]
 """Returns the values of the rows from one to another, and which of them are seen; None if all are."""
 
 
-def grayscale(image: Image.Image, unsigned: bool = False) -> Image.Image:
-    """Convert to mode L; more than 8 bits are stretched from the image's own minimum to its maximum.
+@dataclass(frozen=True)
+class Greys:
+    """An image of mode L, and whether values far from all others were left out of its range."""
+
+    image: Image.Image
+    lone: bool = False
+
+
+def grayscale(image: Image.Image, unsigned: bool = False) -> Greys:
+    """Convert to mode L; more than 8 bits are stretched over the range of the image's own values.
 
     Args:
         image: in any of Pillow's modes.
@@ -29,18 +40,18 @@ def grayscale(image: Image.Image, unsigned: bool = False) -> Image.Image:
     if image.mode in DEEP_MODES:
         return stretched(image.size, lambda top, bottom: (_values(_rows(image, top, bottom), unsigned), None))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _by_strips(image.size, lambda top, bottom: _on_black(_rows(image, top, bottom)))
-    return image.convert("L")
+        return Greys(_by_strips(image.size, lambda top, bottom: _on_black(_rows(image, top, bottom))))
+    return Greys(image.convert("L"))
 
 
-def stretched(size: tuple[int, int], read: ReadStrip) -> Image.Image:
-    """Return an image of mode L, stretched from the lowest to the highest value that is seen.
+def stretched(size: tuple[int, int], read: ReadStrip) -> Greys:
+    """Return an image of mode L, stretched over the range of the values that are seen.
 
     Args:
         size: width and height.
         read: gives the values of some rows.
     """
-    low, high = math.inf, -math.inf
+    low, high, present = math.inf, -math.inf, _Present()
     for top, bottom in _strips(size):
         values, seen = read(top, bottom)
         if not (np.abs(values) < 1e30).all():
@@ -49,6 +60,9 @@ def stretched(size: tuple[int, int], read: ReadStrip) -> Image.Image:
             values = values[seen]
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
+            present.add(values)
+    if (found := present.range()) and found.lone:
+        low, high = found.low, found.high
     scale = 255 / ((high - low) or 1) if high > -math.inf else 0
 
     def greys(top: int, bottom: int) -> Image.Image:
@@ -56,7 +70,28 @@ def stretched(size: tuple[int, int], read: ReadStrip) -> Image.Image:
         shown = np.clip((values - low) * scale, 0, 255) if scale else np.zeros_like(values)
         return Image.fromarray((shown if seen is None else np.where(seen, shown, 0)).astype(np.uint8))
 
-    return _by_strips(size, greys)
+    return Greys(_by_strips(size, greys), found is not None and found.lone)
+
+
+class _Present:
+    """Which numbers of up to 16 bits an image has, signed or not."""
+
+    def __init__(self) -> None:
+        self._flags: npt.NDArray[np.bool_] | None = np.zeros(2 * _NUMBERS, np.bool_)
+
+    def add(self, values: Values) -> None:
+        """Note the values of some rows, rounded."""
+        if self._flags is not None:
+            if values.min() < -_NUMBERS or values.max() > _NUMBERS - 1:
+                self._flags = None
+            else:
+                self._flags[np.rint(values).astype(np.int32) + _NUMBERS] = True
+
+    def range(self) -> ValueRange | None:
+        """Return the range of the values; None if there are none, or others."""
+        if self._flags is None or not self._flags.any():
+            return None
+        return range_of(np.flatnonzero(self._flags) - _NUMBERS)
 
 
 def _values(strip: Image.Image, unsigned: bool) -> Values:

@@ -10,8 +10,9 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, PngImageP
 from emx_shared.imaging.orientation import UPRIGHT, turn
 from emx_shared.imaging.raster import jpeg_header, png_chunks, tiff_directories
 from emx_shared.imaging.raster.deep_colour import read_deep_colour
-from emx_shared.imaging.raster.grayscale import DEEP_MODES, grayscale
+from emx_shared.imaging.raster.grayscale import DEEP_MODES, Greys, grayscale
 from emx_shared.imaging.refusals import BadImage, ImageTooLarge, check_size
+from emx_shared.imaging.value_range import LONE_VALUES_WARNING
 
 Image.MAX_IMAGE_PIXELS = None  # the limit here is ours, and is checked before any pixel is decoded
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -60,49 +61,59 @@ _complete_pillow()
 
 def read(data: bytes, kind: str, max_pixels: int) -> Picture:
     """Read a PNG, JPEG or TIFF (``kind``). Raises BadImage."""
-    complete = _check_header(data, kind)
+    complete, frame = _check_header(data, kind)
+    open_again = partial(_open, data, kind, frame)
     try:
-        opened = _open(data, kind)
+        opened = open_again()
     except MemoryError:
         raise
     except Exception:
-        raise BadImage(
-            _broken(kind, complete, "header is damaged, or of a sort that can't be read here")
-        ) from None
+        pixels = tiff_directories.pixels_of(data) if kind == "TIFF" else ""
+        fault = f"pixels are of a sort that can't be read here ({pixels})" if pixels else "header is damaged"
+        raise BadImage(_broken(kind, complete, fault)) from None
     check_size(*opened.size, max_pixels)
-    open_again = partial(_open, data, kind)
     try:
         if kind == "TIFF":
             orientation, unreadable = _orientation(opened)  # Pillow turns a TIFF by itself, and forgets how
-            image = _tiff(opened, open_again, max_pixels)
+            greys = _tiff(opened, open_again, max_pixels)
+            image = greys.image
         else:
-            image = _pixels(opened, open_again)
+            greys = _pixels(opened, open_again)
             orientation, unreadable = _orientation(opened)  # of a PNG, that may come after the pixels
-            image = turn(image, orientation)
+            image = turn(greys.image, orientation)
     except (BadImage, MemoryError):
         raise
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise BadImage(_broken(kind, complete, "pixels are damaged")) from None
-    return Picture(image, orientation, unreadable)
+    return Picture(image, orientation, (*unreadable, *([LONE_VALUES_WARNING] if greys.lone else [])))
 
 
-def _check_header(data: bytes, kind: str) -> bool:
-    """Refuse a header that costs much, and return whether the file is complete as far as that can be told."""
+def _check_header(data: bytes, kind: str) -> tuple[bool, int]:
+    """Refuse a header that costs much.
+
+    Returns:
+        Whether the file is complete as far as that can be told, and the number of the frame with the picture.
+    """
     if kind == "PNG":
-        return png_chunks.is_complete(data)
-    if kind == "TIFF":
-        tiff_directories.check(data)
-        return True
-    jpeg_header.check(data)
-    return jpeg_header.is_complete(data)
+        return png_chunks.is_complete(data), 0
+    if kind == "JPEG":
+        jpeg_header.check(data)
+        return jpeg_header.is_complete(data), 0
+    pages = tiff_directories.check(data)
+    if len(pages) > 1:
+        raise BadImage("The TIFF has several pages; one image is read.")
+    return tiff_directories.is_complete(data), pages[0] if pages else 0
 
 
 def _broken(kind: str, complete: bool, fault: str) -> str:
     return f"The {kind}'s {fault}." if complete else f"The {kind} is cut short: its end is missing. Send it again."
 
 
-def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
-    return _FILES[kind](io.BytesIO(data))
+def _open(data: bytes, kind: str, frame: int) -> ImageFile.ImageFile:
+    opened = _FILES[kind](io.BytesIO(data))
+    if frame:
+        opened.seek(frame)
+    return opened
 
 
 def _orientation(opened: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
@@ -121,7 +132,7 @@ def _orientation(opened: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
     return (found if found in range(1, 9) else UPRIGHT), ()
 
 
-def _pixels(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]") -> Image.Image:
+def _pixels(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]") -> Greys:
     deep = read_deep_colour(opened, open_again)
     if deep is not None:
         return deep
@@ -129,14 +140,14 @@ def _pixels(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFil
     return grayscale(opened)
 
 
-def _tiff(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]", max_pixels: int) -> Image.Image:
+def _tiff(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]", max_pixels: int) -> Greys:
     """Read TIFF 6.0. Pillow turns it upright by itself, and inverts white-is-zero for up to 8 bits only."""
     assert isinstance(opened, TiffImagePlugin.TiffImageFile)
     tags = opened.tag_v2
-    if getattr(opened, "is_animated", False):
-        raise BadImage("The TIFF has several pages; one image is read.")
-    if opened.info.get("compression") not in _TIFF_COMPRESSIONS:
-        raise BadImage("The TIFF is compressed in a way that isn't accepted.")
+    if (compression := opened.info.get("compression")) not in _TIFF_COMPRESSIONS:
+        raise BadImage(
+            f"The TIFF is compressed in a way that isn't accepted ({compression}). Save it with LZW or Deflate."
+        )
     if tags.get(_TIFF_TILE_WIDTH, 0) * tags.get(_TIFF_TILE_LENGTH, 0) > max_pixels:
         raise ImageTooLarge(f"The TIFF's tiles have more pixels than the {max_pixels} that are accepted.")
     _check_strips(opened)
@@ -147,7 +158,7 @@ def _tiff(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]
         return deep
     opened.load()
     gray = grayscale(opened, unsigned=unsigned and opened.mode == "I")
-    return ImageOps.invert(gray) if white_is_zero and opened.mode in DEEP_MODES else gray
+    return Greys(ImageOps.invert(gray.image), gray.lone) if white_is_zero and opened.mode in DEEP_MODES else gray
 
 
 def _check_strips(opened: TiffImagePlugin.TiffImageFile) -> None:
