@@ -15,7 +15,7 @@ LOW_CONTRAST_WARNING = (
 )
 _RARE = 1e-4
 """Share of the pixels below which a grey doesn't count."""
-_SAMPLE = 2**20
+_SAMPLE = 2**18
 """Pixels that are looked at, at most some four times as many."""
 
 

@@ -19,6 +19,7 @@ from pydicom.encaps import encapsulate
 
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
 from support.dicom import COLUMNS, ROWS, Pixels, lossless_jpeg, lut, radiograph, ramp, written
+from support.paths import ROOT
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
 SECONDARY_CAPTURE = uid.SecondaryCaptureImageStorage
@@ -171,6 +172,16 @@ def test_jpeg_lossless() -> None:
     assert_array_equal(shown(written(ds)), expected)
     ds.file_meta.TransferSyntaxUID = uid.JPEGLossless
     assert_array_equal(shown(written(ds)), expected)
+
+
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K])
+def test_high_throughput_jpeg_2000(syntax: uid.UID) -> None:
+    """The frame is by imagecodecs' ``htj2k_encode``: pydicom has no encoder."""
+    ds = radiograph(ramp(12), 16)
+    ds.PixelData = encapsulate([(ROOT / "tests" / "data" / "ramp.htj2k").read_bytes()])
+    ds["PixelData"].VR = "OB"
+    ds.file_meta.TransferSyntaxUID = syntax
+    assert_allclose(shown(written(ds)), ramp(12) / 4095 * 255, atol=1)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def voi_greys(values: Values, histogram: Histogram, header: Header) -> Values:
     assert own_range.greys is not None
     visible = min(spread(own_range.greys[present], counts), MIN_SPREAD)
     passed_over = []
-    for voi in (*_tables(values, header), *_windows(values, header)):
+    for voi in chain(_tables(values, header), _windows(values, header)):  # no further than the first that is good
         if voi.greys is None or not np.isfinite(voi.greys).all():
             passed_over.append(f"{voi.name} is invalid")
         elif spread(voi.greys[present], counts) < visible:
