@@ -44,6 +44,7 @@ REPORT = Report(
             laterality="left",
             box=_BOX,
             box_normalised=Box(**{name: round(value / _SIDE, 6) for name, value in _BOX.model_dump().items()}),
+            box_stored=_BOX,
             colour=_EFFUSION.colour,
             probability=0.91,
             evidence="There is a left pleural effusion.",
