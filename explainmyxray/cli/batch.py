@@ -126,10 +126,18 @@ def resume(id: Id, url: Url = None, json: Json = False) -> None:
 
 
 @batch.command()
-def retry(id: Id, url: Url = None, json: Json = False) -> None:
+def retry(
+    id: Id,
+    include_permanent: Annotated[
+        bool,
+        typer.Option("--include-permanent", help="Also items whose image would fail again, such as damaged files"),
+    ] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
     """Submit the items that have failed so far as a new batch."""
     with connected(url) as client:
-        _print_batch(client.batches.retry(id), json)
+        _print_batch(client.batches.retry(id, include_permanent=include_permanent), json)
 
 
 @batch.command()

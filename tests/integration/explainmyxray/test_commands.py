@@ -205,7 +205,7 @@ def test_a_batch_is_submitted_followed_and_fetched(gateway: RunningGateway, fold
     assert "0 of 3 have ended" in emx("batch", "status", made["id"]).stdout
     threading.Timer(0.5, courier, (gateway, made["id"])).start()
     (ended,) = lines(emx("batch", "status", made["id"], "--wait", "--json"))
-    assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", 3)
+    assert (ended["state"], ended["counts"]["succeeded"]) == ("completed", 3)
     found = lines(emx("batch", "results", made["id"], "--json", "--output", tmp_path / "reports"))
     assert len(found) == 3
     assert all(job["report"]["impression"] == "Effusion." for job in found)

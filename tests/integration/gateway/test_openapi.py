@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import advance_batch
+from emx_shared.ledger import advance_batch, resume_batch
 from support.gateway import RunningGateway, StartGateway
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
@@ -65,4 +65,5 @@ def _work(gateway: RunningGateway, over: threading.Event) -> None:
                         gateway.read_by_a_worker(job)
         for entry in list(gateway.ledger.store.list("open/")):
             if batch := gateway.ledger.batch(entry.key.removeprefix("open/")):
+                resume_batch(gateway.ledger, batch.id)  # or a paused batch would be followed for ever
                 advance_batch(gateway.ledger, batch.id)
