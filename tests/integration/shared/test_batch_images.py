@@ -55,6 +55,15 @@ def test_a_batch_stopped_anywhere_loses_no_upload_that_a_later_row_names(ledger:
         ledger.redis.connection.client.flushall()
     assert ended_items(ledger, request.id) == {}
     assert all(ledger.job(item_id(request.id, row)) for row in range(3))
+    assert listed(ledger, object_keys.UPLOADS) == []
+
+
+def test_an_upload_that_is_no_image_does_not_stay(ledger: Ledger) -> None:
+    ledger.store.put(object_keys.upload("default", "text"), b"no image")
+    request = submit_batch(ledger, NewBatch(), [Row(image="upload:text")] * 2)
+    advance_batch(ledger, request.id)
+    assert ended_items(ledger, request.id) == {0: "failed", 1: "failed"}
+    assert listed(ledger, object_keys.UPLOADS) == []
 
 
 def test_erasing_one_row_keeps_the_upload_of_another(ledger: Ledger) -> None:

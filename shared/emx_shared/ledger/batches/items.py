@@ -99,6 +99,7 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
     item = item_id(batch.id, number)
     known = ledger.record(item)
     if known:
+        _drop_upload(ledger, batch, row)
         if isinstance(known, JobRecord) and known.refused:
             refuse(ledger, known)
         return
@@ -130,11 +131,18 @@ def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: N
     found = _image(ledger, batch, row)
     if isinstance(found, Failure):
         changes = {"refused": found, "input_sha256": "", "media_type": ""}
-        refuse(ledger, commit_job(ledger, new.record(ledger, item).model_copy(update=changes), None))
+        refused = commit_job(ledger, new.record(ledger, item).model_copy(update=changes), None)
+        _drop_upload(ledger, batch, row)
+        refuse(ledger, refused)
         return
     data, kind = found
     new = replace(new, data=data, media_type=kind)
     ledger.enqueue(commit_job(ledger, new.record(ledger, item), data))
+    _drop_upload(ledger, batch, row)
+
+
+def _drop_upload(ledger: Ledger, batch: BatchRecord, row: Row) -> None:
+    """Delete a row's upload, whose image its job has now, unless a later row needs it."""
     if row.image.startswith("upload:") and not row.keeps_upload:
         ledger.store.delete(_image_key(ledger, batch, row))
 
