@@ -5,6 +5,7 @@ import sys
 import uvicorn
 
 from emx_gateway.app import UnsafeBind, create_app
+from emx_gateway.http.server import GRACE_SECONDS, GatewayServer, protocol
 from emx_shared.settings import settings
 from emx_shared.store import StoreError
 
@@ -15,13 +16,16 @@ def main() -> None:
         app = create_app()
     except (UnsafeBind, StoreError) as error:
         sys.exit(f"The gateway can't start: {error}")
-    uvicorn.run(
+    chosen = settings()
+    config = uvicorn.Config(
         app,
-        host=settings().host,
-        port=settings().port,
-        log_level=settings().log_level,
-        timeout_graceful_shutdown=5,
+        host=chosen.host,
+        port=chosen.port,
+        log_level=chosen.log_level,
+        http=protocol(chosen.max_connections, chosen.receive_timeout),
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    GatewayServer(config, app.state.stopping.begin).run()
 
 
 if __name__ == "__main__":

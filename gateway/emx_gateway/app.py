@@ -27,6 +27,7 @@ from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
 from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
+from emx_gateway.http.stopping import Stopping
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
@@ -63,13 +64,15 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     ledger = open_ledger(chosen, "gateway")
     ring = KeyRing(ledger.store)
     _refuse_open_doors(chosen, ring)
-    updates = JobUpdates(chosen.redis, ledger.outcome)
+    stopping = Stopping()
+    updates = JobUpdates(chosen.redis, ledger.outcome, stopping)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         listening = asyncio.create_task(updates.listen())
         yield
         listening.cancel()
+        app.state.services.close()
 
     app = FastAPI(
         title="ExplainMyXray",
@@ -82,6 +85,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.rate_limits = RateLimits(chosen)
+    app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
     app.state.authenticator, app.state.local_only = Authenticator(ring), LocalOnlyGuard(chosen)
     app.state.audit = AuditLog(chosen.audit_log)
@@ -101,7 +105,13 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     one, several = (n * chosen.max_upload_bytes + _MULTIPART_OVERHEAD for n in (1, _IMAGES_OF_A_BATCH))
-    app.add_middleware(BodyLimit, limit=one, larger={batch_routes.router.prefix: several})
+    app.add_middleware(
+        BodyLimit,
+        limit=one,
+        larger={batch_routes.router.prefix: several},
+        seconds=chosen.receive_timeout,
+        stopping=stopping,
+    )
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,

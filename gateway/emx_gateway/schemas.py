@@ -154,6 +154,9 @@ class JobList(BaseModel):
     """A page of jobs."""
 
     items: list[Job]
+    unreadable: list[str] = Field(
+        default=[], description="Ids of jobs that this server can't show: damaged, or written by a newer version"
+    )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one")
     complete: bool = Field(description="False for a while after Redis was lost: older jobs are being listed again")
 
@@ -219,6 +222,10 @@ class BatchList(BaseModel):
     """A page of batches."""
 
     items: list[Batch]
+    unreadable: list[str] = Field(
+        default=[],
+        description="Ids of batches that this server can't show: damaged, or written by a newer version",
+    )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one")
 
 
@@ -275,4 +282,8 @@ class DeliveryList(BaseModel):
     """A page of the delivery log."""
 
     items: list[DeliveryLine]
+    unreadable: list[str] = Field(
+        default=[],
+        description="Ids of deliveries that this server can't show: damaged, or written by a newer version",
+    )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one")

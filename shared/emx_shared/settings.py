@@ -71,8 +71,23 @@ class Settings(BaseSettings):
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
     upload_ttl: float = Field(24 * 3600, description="Seconds after which an upload that no job uses is deleted")
 
+    max_connections: int = Field(
+        2000, description="Connections that a gateway holds at a time; more are answered 503"
+    )
+    receive_timeout: float = Field(
+        30.0, description="Seconds in which a request's headers, and then each part of its body, must arrive"
+    )
+    max_bytes_in_hand: int = Field(
+        768 * 2**20,
+        description="Bytes of request bodies that a gateway receives at a time, of which a tenant may take half; "
+        "more wait, and are then answered 429 or 503",
+    )
     max_upload_bytes: int = Field(64 * 2**20, description="Largest image file, in bytes")
     max_pixels: int = Field(50_000_000, description="Largest image, in pixels")
+    decode_timeout: float = Field(
+        30.0, description="Seconds after which an image that is still being decoded is refused"
+    )
+    decode_memory: int = Field(2 * 2**30, description="Memory that decoding one image may take, in bytes")
     max_open_per_gateway: int = Field(
         10_000, description="Jobs that a gateway accepts while Redis is unavailable; more are answered 503"
     )

@@ -18,6 +18,7 @@ from emx_shared.settings import Settings
 from emx_shared.store import StoreError
 from emx_shared.store.directory import DirectoryStore
 from emx_shared.store.s3 import S3Store
+from emx_shared.version import __version__
 from explainmyxray.processes import COURIER, GATEWAY, REDIS, WORKER
 from explainmyxray.supervisor import free_port
 from support.paths import ROOT
@@ -80,7 +81,8 @@ def test_secrets_are_asked_for() -> None:
 
 def test_images_are_pinned_and_what_they_copy_exists() -> None:
     for service in SERVICES.values():
-        assert "build" in service or re.search(r":v?\d", service["image"])
+        assert re.search(r":v?\d", service["image"])
+        assert "build" not in service or service["image"].endswith(f":{__version__}")
     for line in re.findall(r"^COPY (\S+) ", DOCKERFILE, re.MULTILINE):
         assert (ROOT / line).exists()
     for service in SERVICES.values():

@@ -1,6 +1,7 @@
 """Takes a job from its message to its outcome: start, decode, read, finish."""
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -14,7 +15,8 @@ from redis.exceptions import RedisError
 
 from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import JobState
-from emx_shared.imaging import BadImage, decode
+from emx_shared.imaging import BadImage
+from emx_shared.imaging.decoder_pool import DecoderPool
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Failure, Outcome
@@ -49,6 +51,7 @@ class JobRunner:
         heartbeat: keeps the leases of the jobs in hand.
         draining: whether the worker is shutting down, and hands new jobs back.
         text_publisher: publishes reports while they are written.
+        decoders: processes that decode images, as a codec may crash.
     """
 
     ledger: Ledger
@@ -56,8 +59,10 @@ class JobRunner:
     heartbeat: Heartbeat
     draining: bool = False
     text_publisher: TextPublisher = field(init=False)
+    decoders: DecoderPool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.decoders = DecoderPool(os.cpu_count() or 1, self.ledger.settings)
         self.text_publisher = TextPublisher(self.ledger.redis, self.backend.partial_texts)
 
     @classmethod
@@ -83,6 +88,7 @@ class JobRunner:
         self.text_publisher.close()
         self.backend.close()
         self.heartbeat.close()
+        self.decoders.close()
 
     def read(self, job: str, queue: str) -> None:
         """Run the job whose turn it is in a queue.
@@ -148,9 +154,8 @@ class JobRunner:
 
     def _image_task(self, started: Started, cancelled: threading.Event) -> ImageTask:
         began = time.perf_counter()
-        settings = self.ledger.settings
         data = _retry_until_available(lambda: self.ledger.input(started.job))
-        decoded = decode(data, settings.max_upload_bytes, settings.max_pixels)
+        decoded = self.decoders.decode(data)
         return ImageTask(
             id=started.job.id,
             image=decoded.image,

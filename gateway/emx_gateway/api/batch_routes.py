@@ -26,7 +26,7 @@ from emx_shared.ledger import advance_batch, cancel
 from emx_shared.ledger import erase_batch as erase
 from emx_shared.ledger import pause_batch as pause
 from emx_shared.ledger import resume_batch as resume
-from emx_shared.ledger.records import BatchRecord, Outcome
+from emx_shared.ledger.records import BatchRecord, Outcome, UnreadableRecord
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _GENERAL = (401, 403, 422, 429, 503)
@@ -76,11 +76,13 @@ async def create_batch(
     before, that the operator put into the store, or that another job has. It is accepted whole or not at all; an
     image that turns out to be missing or damaged fails its own item only.
     """
-    kind = content_type(request)
+    kind, most = content_type(request), services.settings.max_upload_bytes
     if kind in (CSV, NDJSON):
-        batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
+        async with services.bodies.room(request, caller.tenant, most):
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
     elif kind == "multipart/form-data":
-        batch = await _submit_files(services, caller, request, idempotency_key)
+        async with services.bodies.room(request, caller.tenant, most):
+            batch = await _submit_files(services, caller, request, idempotency_key)
     else:
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
@@ -106,13 +108,16 @@ def list_batches(
     except RedisError:
         detail = "The list of batches is unavailable for the moment. Try again later."
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
-    found = [(ledger.batch(id), ledger.outcome(id)) for id, _ in places]
-    items = [
-        batch_resource(ledger, batch, outcome)
-        for batch, outcome in found
-        if batch and not ledger.erasing(batch.id)
-    ]
-    return BatchList(items=items, next_cursor=places[-1][1] if len(places) == limit else None)
+    items, unreadable = list[Batch](), list[str]()
+    for id, _ in places:
+        try:
+            batch = ledger.batch(id)
+            if batch and not ledger.erasing(id):
+                items.append(batch_resource(ledger, batch, ledger.outcome(id)))
+        except UnreadableRecord:
+            unreadable.append(id)
+    next_cursor = places[-1][1] if len(places) == limit else None
+    return BatchList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
 @router.get("/{id}", responses=_ONE)
@@ -251,7 +256,7 @@ async def _submit_files(services: Services, caller: Caller, request: Request, ke
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options({name: part for name, part in parts if isinstance(part, str)})
-        return await run_in_threadpool(services.submissions.submit_files, caller, options, files, key)
+        return await services.submissions.submit_files(caller, options, files, key)
 
 
 def _options(given: dict[str, str]) -> BatchOptions:

@@ -1,6 +1,7 @@
 """/v1/jobs and /explain."""
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated
 
@@ -17,13 +18,16 @@ from emx_gateway.api.submission_bodies import (
     read_submission,
     read_submission_form,
 )
+from emx_gateway.auth.authenticator import Caller
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.job_events import job_events
 from emx_gateway.services.job_pages import JobQuery, job_page
 from emx_gateway.services.representations import job_resource
+from emx_gateway.services.services import Services
+from emx_gateway.services.submissions import JobSubmission
 from emx_shared.contracts.states import JobState
-from emx_shared.ledger import cancel, erase, erase_group
+from emx_shared.ledger import Ledger, cancel, erase, erase_group
 from emx_shared.ledger.records import JobRecord, Priority
 
 router = APIRouter()
@@ -86,13 +90,8 @@ async def submit_job(
     Send the image as the file of a form, as the body itself (options are then query parameters), or upload it
     first. A submission that is sent again with the same ``Idempotency-Key`` returns the first job.
     """
-    sent = await read_submission(request, services.settings.max_upload_bytes)
-
-    def accept() -> tuple[JobRecord, Job]:
-        accepted = services.submissions.submit_job(caller, sent, idempotency_key)
-        return accepted, job_resource(services.ledger, accepted, services.ledger.outcome(accepted.id))
-
-    accepted, job = await run_in_threadpool(accept)
+    accepted = await _accept(services, caller, request, read_submission, idempotency_key)
+    job = await run_in_threadpool(_as_it_is, services.ledger, accepted)
     audit.note(caller, "job.submit", accepted.id)
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     seconds = _preferred(prefer)
@@ -211,12 +210,14 @@ def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id
 )
 async def explain(services: GatewayServices, caller: Submitter, audit: Audit, request: Request) -> Job:
     """Submit one image, wait, and answer with the finished report. Programs should prefer ``/v1/jobs``."""
-    sent = await read_submission_form(request)
-    accepted = await run_in_threadpool(services.submissions.submit_job, caller, sent, None)
+    accepted = await _accept(services, caller, request, read_submission_form, None)
     audit.note(caller, "job.submit", accepted.id)
     where = {"Location": f"/v1/jobs/{accepted.id}"}
     seconds = services.settings.explain_timeout
     outcome = await services.updates.until_ended(accepted.id, seconds)
+    if outcome is None and services.updates.stopping:
+        detail = f"This server stops. The report will be at /v1/jobs/{accepted.id}; don't send the image again."
+        raise Problem(503, "stopping", detail, {**where, "Retry-After": "2"})
     if outcome is None:
         detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from /v1/jobs/{accepted.id}."
         raise Problem(504, "still-running", detail, where)
@@ -224,6 +225,24 @@ async def explain(services: GatewayServices, caller: Submitter, audit: Audit, re
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
         raise Problem(502, "no-report", why, where)
     return await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
+
+
+async def _accept(
+    services: Services,
+    caller: Caller,
+    request: Request,
+    read: Callable[[Request, int], Awaitable[JobSubmission]],
+    idempotency_key: str | None,
+) -> JobRecord:
+    """Receive a submission and accept it. Its image is let go before anyone waits for the report."""
+    most = services.settings.max_upload_bytes
+    async with services.bodies.room(request, caller.tenant, most):
+        sent = await read(request, most)
+        return await services.submissions.submit_job(caller, sent, idempotency_key)
+
+
+def _as_it_is(ledger: Ledger, job: JobRecord) -> Job:
+    return job_resource(ledger, job, ledger.outcome(job.id))
 
 
 def _preferred(prefer: str | None) -> int | None:

@@ -1,18 +1,19 @@
 """/v1/jobs/{id}/…: the report in each of its forms, and the image."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.api.dependencies import Audit, GatewayServices, ReadCaller
 from emx_gateway.auth.audit import AuditLog
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.http.negotiation import preferred
 from emx_gateway.http.problems import Problem, documented
-from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY, report_html
-from emx_gateway.renderings.overlay import overlay_png
-from emx_gateway.renderings.pdf import report_pdf
+from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY
+from emx_gateway.renderings.pictures import picture_of_report
 from emx_gateway.renderings.text import as_text
 from emx_gateway.schemas import POLL_AFTER
 from emx_gateway.services.services import Services
@@ -39,14 +40,14 @@ _ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
     "/v1/jobs/{id}/report",
     responses={200: {"content": {kind: {} for kind in KINDS.values()}}, **_ERRORS, **documented(406)},
 )
-def show_report_as_accepted(
+async def show_report_as_accepted(
     services: GatewayServices, caller: ReadCaller, audit: Audit, id: str, accept: Annotated[str, Header()] = "*/*"
 ) -> Response:
     """Fetch the report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG with boxes."""
     kind = preferred(accept, KINDS)
     if kind is None:
         raise Problem(406, "not-acceptable", f"The report is available as {', '.join(KINDS.values())}.")
-    return _rendered(services, caller, audit, id, kind)
+    return await _rendered(services, caller, audit, id, kind)
 
 
 @router.get("/v1/jobs/{id}/report.json", responses=_ERRORS)
@@ -56,15 +57,15 @@ def show_report(services: GatewayServices, caller: ReadCaller, audit: Audit, id:
 
 
 @router.get("/v1/jobs/{id}/report.txt", response_class=PlainTextResponse, responses=_ERRORS)
-def show_text(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_text(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
     """Fetch the report as plain text."""
-    return _rendered(services, caller, audit, id, "txt")
+    return await _rendered(services, caller, audit, id, "txt")
 
 
 @router.get("/v1/jobs/{id}/report.html", response_class=HTMLResponse, responses=_ERRORS)
-def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
     """Fetch the report with its picture as one self-contained HTML file, to keep or print."""
-    return _rendered(services, caller, audit, id, "html")
+    return await _rendered(services, caller, audit, id, "html")
 
 
 @router.get(
@@ -72,9 +73,9 @@ def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, id: s
     response_class=Response,
     responses={200: {"content": {KINDS["pdf"]: {}}}, **_ERRORS},
 )
-def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
     """Fetch the report with its picture as a PDF for A4."""
-    return _rendered(services, caller, audit, id, "pdf")
+    return await _rendered(services, caller, audit, id, "pdf")
 
 
 @router.get(
@@ -82,7 +83,7 @@ def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, id: st
     response_class=Response,
     responses={200: {"content": {KINDS["png"]: {}}}, **_ERRORS},
 )
-def show_overlay(
+async def show_overlay(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
@@ -92,10 +93,7 @@ def show_overlay(
     ] = None,
 ) -> Response:
     """Fetch the image with a labelled, coloured box for every abnormality."""
-    job, report = _report(services, caller, audit, id)
-    data = _input(services, job)
-    picture = services.decoding.draw(data, lambda decoded: overlay_png(decoded.image, report, longest_side))
-    return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
+    return await _rendered(services, caller, audit, id, "png", longest_side)
 
 
 @router.get(
@@ -103,13 +101,12 @@ def show_overlay(
     response_class=Response,
     responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503)},
 )
-def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
     """Fetch the image as it was read, upright and in 8-bit gray, for viewers without DICOM or TIFF."""
-    job, _ = services.find_job(id, caller)
+    job, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "image.read", id)
-    return Response(
-        services.decoding.draw(_input(services, job), as_png), media_type=KINDS["png"], headers=_PRIVATE
-    )
+    picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), as_png)
+    return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
 
 
 @router.get(
@@ -137,19 +134,17 @@ def report_schema() -> JSONResponse:
     return JSONResponse(Report.model_json_schema(), media_type="application/schema+json")
 
 
-def _rendered(services: Services, caller: Caller, audit: AuditLog, id: str, kind: str) -> Response:
-    job, report = _report(services, caller, audit, id)
+async def _rendered(
+    services: Services, caller: Caller, audit: AuditLog, id: str, kind: str, longest_side: int | None = None
+) -> Response:
+    job, report = await run_in_threadpool(_report, services, caller, audit, id)
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report)
         return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
-    data = _input(services, job)
-    if kind == "html":
-        policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        page = services.decoding.draw(data, lambda decoded: report_html(decoded.image, report))
-        return HTMLResponse(page, headers=_PRIVATE | policy)
-    draw = report_pdf if kind == "pdf" else overlay_png
-    picture = services.decoding.draw(data, lambda decoded: draw(decoded.image, report))
-    return Response(picture, media_type=KINDS[kind], headers=_PRIVATE)
+    drawing = partial(picture_of_report, kind, report, longest_side)
+    picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), drawing)
+    policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY} if kind == "html" else {}
+    return Response(picture, media_type=KINDS[kind], headers=_PRIVATE | policy)
 
 
 def _report(services: Services, caller: Caller, audit: AuditLog, id: str) -> tuple[JobRecord, Report]:

@@ -23,7 +23,7 @@ async def read_submission(request: Request, max_bytes: int) -> JobSubmission:
     """Read a submission whose image has at most ``max_bytes``. Raises Problem."""
     kind = content_type(request)
     if kind == "multipart/form-data":
-        return await read_submission_form(request)
+        return await read_submission_form(request, max_bytes)
     if kind == "application/json":
         uploaded = validate(UploadedJob, await read_json(request))
         return JobSubmission(uploaded, upload=uploaded.upload)
@@ -38,8 +38,8 @@ async def read_submission(request: Request, max_bytes: int) -> JobSubmission:
     )
 
 
-async def read_submission_form(request: Request) -> JobSubmission:
-    """Read a submission that must be a form. Raises Problem."""
+async def read_submission_form(request: Request, max_bytes: int) -> JobSubmission:
+    """Read a submission that must be a form whose image has at most ``max_bytes``. Raises Problem."""
     if content_type(request) != "multipart/form-data":
         raise Problem(415, "unknown-content-type", "Send multipart/form-data with the image as its field `file`.")
     async with read_form(request, files=1, fields=MAX_FIELDS) as form:
@@ -47,6 +47,9 @@ async def read_submission_form(request: Request) -> JobSubmission:
         if not isinstance(file, UploadFile):
             raise invalid_fields([{"where": "body.file", "what": "Field required: the image"}])
         fields = {name: part for name, part in form.multi_items() if isinstance(part, str)}
+        if (file.size or 0) > max_bytes:
+            detail = f"The image has {file.size} bytes; at most {max_bytes} are accepted."
+            raise Problem(413, "image-too-large", detail)
         return JobSubmission(_options(fields), data=await file.read())
 
 

@@ -60,6 +60,8 @@ async def receive_upload(
     if not await run_in_threadpool(is_valid, store, tenant, id, expires, signature):
         detail = "This upload URL has expired, or was changed. Get another: POST /v1/uploads."
         raise Problem(403, "bad-upload-url", detail)
-    data = await read_image(request, services.settings.max_upload_bytes)
-    await run_in_threadpool(store.put, object_keys.upload(tenant, id), data)
+    most = services.settings.max_upload_bytes
+    async with services.bodies.room(request, tenant, most):
+        data = await read_image(request, most)
+        await run_in_threadpool(store.put, object_keys.upload(tenant, id), data)
     return Response(status_code=204)

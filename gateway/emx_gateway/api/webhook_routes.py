@@ -22,7 +22,7 @@ from emx_gateway.services.representations import delivery_resource
 from emx_gateway.services.services import Services
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import redeliver as owe_again
-from emx_shared.ledger.records import Delivery, DeliveryStatus
+from emx_shared.ledger.records import Delivery, DeliveryStatus, UnreadableRecord
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 _GENERAL = documented(401, 403, 422, 429, 503)
@@ -72,7 +72,7 @@ def list_deliveries(
 ) -> DeliveryList:
     """List webhooks that are owed, delivered or undelivered, the newest first."""
     check_cursor(cursor)
-    items: list[DeliveryLine] = []
+    items, unreadable = list[DeliveryLine](), list[str]()
     try:
         places = services.ledger.redis.listings.deliveries(caller.tenant, cursor, _LOOKED_AT)
     except RedisError:
@@ -80,13 +80,17 @@ def list_deliveries(
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
     next_cursor = places[-1][1] if len(places) == _LOOKED_AT else None
     for id, place in places:
-        found = services.ledger.delivery(id)
+        try:
+            found = services.ledger.delivery(id)
+        except UnreadableRecord:
+            unreadable.append(id)
+            continue
         if found and status in (None, found.status) and job in (None, found.job):
             items.append(delivery_resource(found))
         if len(items) == limit:
             next_cursor = place
             break
-    return DeliveryList(items=items, next_cursor=next_cursor)
+    return DeliveryList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
 @router.get("/deliveries/{id}", responses=_ONE)

@@ -13,6 +13,7 @@ from starlette.routing import Match, Route
 
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
+from emx_shared.ledger.records import UnreadableRecord
 from emx_shared.prometheus_metrics import REFUSED
 from emx_shared.store import NoSuchObject, StoreError, StoreFull
 from emx_shared.webhooks import ForbiddenTarget
@@ -132,6 +133,14 @@ def install(app: FastAPI) -> None:
     async def store(request: Request, error: StoreError) -> JSONResponse:
         detail = "The object store is unavailable. Nothing was accepted. Try again later."
         return await problem(request, Problem(503, "store-unavailable", detail, {"Retry-After": "5"}))
+
+    @app.exception_handler(UnreadableRecord)
+    async def unreadable(request: Request, error: UnreadableRecord) -> JSONResponse:
+        detail = (
+            "The stored record is damaged, or was written by a newer version of this server. Nothing was changed. "
+            "Update this server."
+        )
+        return await problem(request, Problem(503, "unreadable-record", detail))
 
     @app.exception_handler(NoSuchObject)
     async def gone(request: Request, error: NoSuchObject) -> JSONResponse:

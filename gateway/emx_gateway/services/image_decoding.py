@@ -1,16 +1,20 @@
-"""Decode images in the gateway: one for each core at a time, as a large one takes much memory."""
+"""Decode images in the gateway: a few at a time, as a large one takes much memory; tenants take turns."""
 
-import contextlib
+import asyncio
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from emx_gateway.http.problems import Problem
+from emx_shared.fair_threads import FairThreads
 from emx_shared.imaging import DecodedImage, decode
+from emx_shared.imaging.decoder_pool import DecoderPool
 from emx_shared.settings import Settings
 
-_AT_A_TIME = os.cpu_count() or 1
+_PER_TENANT = os.cpu_count() or 1
+_AT_A_TIME = _PER_TENANT + 1
+"""One more than a single tenant can take, so that nobody waits for all of another's."""
 _LONGEST_WAIT = 30.0
 """Seconds."""
 
@@ -18,31 +22,57 @@ T = TypeVar("T")
 
 
 class ImageDecoding:
-    """A bounded number of decodings at a time."""
+    """A few decodings at a time, in processes of their own. No thread of the server's waits for them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._places = threading.Semaphore(_AT_A_TIME)
+        """Start the processes and the threads that wait for them."""
+        self._settings, self._limits = settings, (settings.max_upload_bytes, settings.max_pixels)
+        self._pool = DecoderPool(_AT_A_TIME, settings)
+        self._threads = FairThreads(_AT_A_TIME, "decoding", _PER_TENANT)
 
-    def media_type(self, data: bytes) -> str:
+    async def media_type(self, data: bytes, tenant: str) -> str:
         """Return the media type of an image, which is decoded whole. Raises BadImage, or Problem 503."""
-        return self.draw(data, lambda decoded: decoded.facts.media_type)
+        found, _ = await self._turn(tenant, lambda: self._pool.run(partial(_media_type, *self._limits), data))
+        return str(found)
 
-    def draw(self, data: bytes, drawing: Callable[[DecodedImage], T]) -> T:
+    async def draw(
+        self, tenant: str, fetch: Callable[[], bytes], drawing: Callable[[DecodedImage], bytes]
+    ) -> bytes:
         """Decode an image and make something of it.
+
+        Args:
+            tenant: whose turn it takes.
+            fetch: returns the image's bytes, once it is its turn.
+            drawing: a function of a module, or a ``partial`` of one.
 
         Raises:
             BadImage: it can't be decoded.
-            Problem: 503, too many are being decoded.
+            Problem: 503, too many are being decoded; or what ``fetch`` raises.
         """
-        with self._place():
-            return drawing(decode(data, self._settings.max_upload_bytes, self._settings.max_pixels))
+        work = partial(_drawn, *self._limits, drawing)
+        _, drawn = await self._turn(tenant, lambda: self._pool.run(work, fetch()))
+        return drawn
 
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(timeout=_LONGEST_WAIT):
-            raise Problem(503, "busy", "Too many images are being decoded. Try again later.", {"Retry-After": "5"})
+    def close(self) -> None:
+        """End threads and processes."""
+        self._threads.close()
+        self._pool.close()
+
+    async def _turn(self, tenant: str, work: Callable[[], T]) -> T:
+        place = self._threads.submit(tenant, work)
         try:
-            yield
-        finally:
-            self._places.release()
+            async with asyncio.timeout(_LONGEST_WAIT + self._settings.decode_timeout):
+                return await asyncio.wrap_future(place)
+        except TimeoutError:
+            detail = "Too many images are being decoded. Try again later."
+            raise Problem(503, "busy", detail, {"Retry-After": "5"}) from None
+
+
+def _media_type(max_bytes: int, max_pixels: int, data: bytes) -> tuple[str, bytes]:
+    return decode(data, max_bytes, max_pixels).facts.media_type, b""
+
+
+def _drawn(
+    max_bytes: int, max_pixels: int, drawing: Callable[[DecodedImage], bytes], data: bytes
+) -> tuple[None, bytes]:
+    return None, drawing(decode(data, max_bytes, max_pixels))

@@ -11,7 +11,7 @@ from emx_gateway.schemas import Job, JobList
 from emx_gateway.services.representations import job_resource
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, object_keys
-from emx_shared.ledger.records import JobRecord, Priority
+from emx_shared.ledger.records import JobRecord, Priority, UnreadableRecord
 
 LOOKED_AT = 500
 """Jobs that are looked at for one page: where few of them match, it is short, and has a cursor all the same."""
@@ -53,17 +53,27 @@ def job_page(ledger: Ledger, tenant: str, wanted: JobQuery, limit: int, cursor: 
         Problem: 400 for an invalid cursor; 503 while Redis, which has the list, is unavailable.
     """
     check_cursor(cursor)
-    items, next_cursor = list[Job](), None
+    items, unreadable, next_cursor = list[Job](), list[str](), None
     for looked_at, (id, place) in enumerate(_places(ledger, tenant, wanted, cursor), start=1):
-        job = ledger.job(id)
-        if job and wanted.admits(job):
-            found = job_resource(ledger, job, ledger.outcome(id))
-            if wanted.state in (None, found.state):
-                items.append(found.model_copy(update={"report": None}))
+        try:
+            if found := _matching(ledger, id, wanted):
+                items.append(found)
+        except UnreadableRecord:
+            unreadable.append(id)
         if len(items) == limit or looked_at == LOOKED_AT:
             next_cursor = place
             break
-    return JobList(items=items, next_cursor=next_cursor, complete=_is_complete(ledger, wanted))
+    complete = _is_complete(ledger, wanted)
+    return JobList(items=items, unreadable=unreadable, next_cursor=next_cursor, complete=complete)
+
+
+def _matching(ledger: Ledger, id: str, wanted: JobQuery) -> Job | None:
+    """Return a job without its report, if it is one that is wanted."""
+    job = ledger.job(id)
+    if job is None or not wanted.admits(job):
+        return None
+    found = job_resource(ledger, job, ledger.outcome(id))
+    return found.model_copy(update={"report": None}) if wanted.state in (None, found.state) else None
 
 
 def check_cursor(cursor: str | None) -> None:
@@ -98,8 +108,11 @@ def _places_of_group(ledger: Ledger, prefix: str, cursor: str | None) -> Iterato
     places = []
     for entry in ledger.store.list(prefix):
         id = entry.key.removeprefix(prefix)
-        if record := ledger.record(id):
-            places.append((int(record.submitted_at.timestamp() * 1e6), id))
+        try:
+            if record := ledger.record(id):
+                places.append((int(record.submitted_at.timestamp() * 1e6), id))
+        except UnreadableRecord:
+            places.append((0, id))
     after = None if cursor is None else (int(cursor.partition("-")[0]), cursor.partition("-")[2])
     for at, id in sorted(places, reverse=True):
         if after is None or (at, id) < after:

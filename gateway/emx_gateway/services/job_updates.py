@@ -10,6 +10,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
+from emx_gateway.http.stopping import Stopping
 from emx_shared.ledger.records import Outcome
 from emx_shared.redis_state import NEWS_CHANNEL
 
@@ -23,22 +24,28 @@ _UNREAD = 1000
 class JobUpdates:
     """One subscription to Redis for everyone who waits in this gateway."""
 
-    def __init__(self, url: str, outcome: Callable[[str], Outcome | None]) -> None:
-        """Connect lazily to Redis at ``url``; ``outcome`` reads how a job ended."""
+    def __init__(self, url: str, outcome: Callable[[str], Outcome | None], stopping: Stopping) -> None:
+        """Connect lazily to Redis.
+
+        Args:
+            url: of Redis.
+            outcome: reads how a job ended.
+            stopping: whether nobody should be kept waiting, as this server stops.
+        """
         self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
-        self._outcome = outcome
+        self._outcome, self.stopping = outcome, stopping
         self._subscribers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._subscribers_to_all: set[asyncio.Queue[str]] = set()
 
     async def until_ended(self, job: str, seconds: float) -> Outcome | None:
-        """Return the job's outcome as soon as it has one; None if it has none after ``seconds``."""
+        """Return the job's outcome as soon as it has one; None if it has none after ``seconds``, or at a stop."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + seconds
         with self.subscribe(job) as news:
             while True:
                 outcome = await run_in_threadpool(self._outcome, job)
                 left = give_up - loop.time()
-                if outcome or left <= 0:
+                if outcome or left <= 0 or self.stopping:
                     return outcome
                 await pause(news, min(left, _LOOK_AGAIN))
 

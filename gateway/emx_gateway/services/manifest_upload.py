@@ -18,6 +18,9 @@ CSV, NDJSON = "text/csv", "application/x-ndjson"
 MOST_ROWS = 100_000
 LONGEST_LINE = 64 * 2**10
 """Bytes of one row."""
+MOST_COLUMNS = 100
+MOST_LINES = 3 * MOST_ROWS
+"""Empty ones, and those within quoted fields, included."""
 
 _IN_MEMORY = 2**20
 _MOST_ERRORS = 20
@@ -90,6 +93,8 @@ class ManifestUpload:
         """Read CSV: the first line names the columns; unknown ones are metadata, and empty fields are absent."""
         reader = csv.DictReader(self._lines(), strict=True)
         try:
+            if len(reader.fieldnames or ()) > MOST_COLUMNS:
+                raise invalid_fields([{"where": "line 1", "what": f"It has more than {MOST_COLUMNS} columns"}])
             for number, record in enumerate(reader, start=1):
                 if None in record or None in record.values():
                     raise invalid_fields(
@@ -105,6 +110,9 @@ class ManifestUpload:
         number = 0
         while line := self._file.readline(LONGEST_LINE + 1):
             number += 1
+            if number > MOST_LINES:
+                detail = f"A manifest has at most {MOST_LINES} lines, empty ones included."
+                raise Problem(413, "too-many-rows", detail)
             if len(line) > LONGEST_LINE:
                 raise invalid_fields(
                     [{"where": f"line {number}", "what": f"It has more than {LONGEST_LINE} bytes"}]

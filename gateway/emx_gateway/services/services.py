@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.http.body_budget import BodyBudget
 from emx_gateway.http.problems import Problem
 from emx_gateway.services.image_decoding import ImageDecoding
 from emx_gateway.services.job_updates import JobUpdates
@@ -28,12 +29,18 @@ class Services:
     decoding: ImageDecoding = field(init=False)
     submissions: Submissions = field(init=False)
     probes: Probes = field(init=False)
+    bodies: BodyBudget = field(init=False)
 
     def __post_init__(self) -> None:
         self.secrets = WebhookSecrets(self.ledger.store, self.settings)
         self.decoding = ImageDecoding(self.settings)
         self.submissions = Submissions(self.ledger, self.rate_limits, self.decoding)
         self.probes = Probes(self.ledger)
+        self.bodies = BodyBudget(self.settings.max_bytes_in_hand)
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self.decoding.close()
 
     def find_job(self, id: str, caller: Caller) -> tuple[JobRecord, Outcome | None]:
         """Return a job and its outcome. Raises Problem 404 if it doesn't exist or is another tenant's."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from starlette.concurrency import run_in_threadpool
+
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.rate_limits import RateLimits
 from emx_gateway.http.problems import Problem
@@ -16,6 +18,7 @@ from emx_gateway.services.image_decoding import ImageDecoding
 from emx_gateway.services.manifest_upload import ManifestUpload
 from emx_shared.imaging import BadImage
 from emx_shared.ledger import (
+    Claim,
     Ledger,
     NewBatch,
     NewJob,
@@ -83,7 +86,7 @@ class Submissions:
         self._unqueued = 0
         self._lock = threading.Lock()
 
-    def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
+    async def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
         """Accept one image."""
         new = NewJob(
             data=sent.data or b"",
@@ -93,20 +96,25 @@ class Submissions:
             idempotency_key=idempotency_key,
             **sent.options.model_dump(include=set(JobOptions.model_fields)),
         )
-        claim = claim_job(self._ledger, new)
+        claim = await run_in_threadpool(claim_job, self._ledger, new)
         if claim.replayed:
             return claim.replayed
-        self.check_webhook(sent.options.webhook_url, caller.tenant)
-        data = self._uploaded(caller, sent.upload) if sent.upload else new.data
-        new = replace(new, data=data, media_type=self._decoding.media_type(data))
+        if sent.options.webhook_url:
+            await run_in_threadpool(self.check_webhook, sent.options.webhook_url, caller.tenant)
+        if sent.upload:
+            new = replace(new, data=await run_in_threadpool(self._uploaded, caller, sent.upload))
+        new = replace(new, media_type=await self._decoding.media_type(new.data, caller.tenant))
+        return await run_in_threadpool(self._submit, new, claim)
+
+    def _submit(self, new: NewJob, claim: Claim[JobRecord]) -> JobRecord:
         self._refuse_crowding(new.tenant, new.priority)
         self._rate_limits.charge(new.tenant, 1)
         self._refuse_unqueued()
         job, queued = submit(self._ledger, new, claim)
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
-        if sent.upload:
-            self._ledger.store.delete(object_keys.upload(caller.tenant, sent.upload))
+        if new.upload:
+            self._ledger.store.delete(object_keys.upload(new.tenant, new.upload))
         return job
 
     def submit_manifest(
@@ -121,25 +129,26 @@ class Submissions:
         self._rate_limits.charge(caller.tenant, received.check())
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
-    def submit_files(
+    async def submit_files(
         self, caller: Caller, options: BatchOptions, named: list[NamedFile], idempotency_key: str | None
     ) -> BatchRecord:
         """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
         files = [each.file for each in named]
-        names = [each.row_name for each in named]
-        rows = [
-            Row(image=f"file:{sha256}", name=name)
-            for (sha256, _), name in zip(_contents(files), names, strict=True)
-        ]
+        rows = await run_in_threadpool(_rows_of, named)
         digest = hashlib.sha256(json.dumps([(row.image, row.name) for row in rows]).encode()).hexdigest()
         new = self._new_batch(caller, options, idempotency_key, digest)
-        claim = claim_batch(self._ledger, new)
+        claim = await run_in_threadpool(claim_batch, self._ledger, new)
         if claim.replayed:
             return claim.replayed
-        self._check_webhooks(options, caller.tenant)
-        for number, (_, data) in enumerate(_contents(files), start=1):
-            self._check_file(number, data)
-        self._rate_limits.charge(caller.tenant, len(rows))
+        await run_in_threadpool(self._check_webhooks, options, caller.tenant)
+        for number, file in enumerate(files, start=1):
+            await self._check_file(number, await run_in_threadpool(_content, file), caller.tenant)
+        return await run_in_threadpool(self._submit_files, new, rows, files, claim)
+
+    def _submit_files(
+        self, new: NewBatch, rows: list[Row], files: list[BinaryIO], claim: Claim[BatchRecord]
+    ) -> BatchRecord:
+        self._rate_limits.charge(new.tenant, len(rows))
         return submit_batch(self._ledger, new, rows, _contents(files), claim)
 
     def retry(
@@ -203,9 +212,9 @@ class Submissions:
             detail = "There is no upload with this id, or its image hasn't arrived."
             raise Problem(422, "no-such-upload", detail) from None
 
-    def _check_file(self, number: int, data: bytes) -> None:
+    async def _check_file(self, number: int, data: bytes, tenant: str) -> None:
         try:
-            self._decoding.media_type(data)
+            await self._decoding.media_type(data, tenant)
         except BadImage as error:
             raise type(error)(f"File number {number}: {error}") from None
 
@@ -234,9 +243,20 @@ class Submissions:
             self._unqueued = 0 if queued else self._unqueued + 1
 
 
+def _rows_of(named: list[NamedFile]) -> list[Row]:
+    contents = _contents(each.file for each in named)
+    return [
+        Row(image=f"file:{sha256}", name=each.row_name) for (sha256, _), each in zip(contents, named, strict=True)
+    ]
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
 def _contents(files: Iterable[BinaryIO]) -> Iterator[tuple[str, bytes]]:
     """Yield each file's SHA-256 and bytes, one file in memory at a time."""
     for file in files:
-        file.seek(0)
-        data = file.read()
+        data = _content(file)
         yield hashlib.sha256(data).hexdigest(), data

@@ -61,7 +61,7 @@ def read(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         gray.getexif()[ExifTags.Base.Orientation] = opened.getexif().get(ExifTags.Base.Orientation, 1)
         ImageOps.exif_transpose(gray, in_place=True)
         return gray
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise BadImage("The image is damaged or cut short.") from None

@@ -50,21 +50,21 @@ class Ledger:
 
     def outcome(self, id: str) -> Outcome | None:
         """Return how a job or a batch ended; None while it is open."""
-        return Outcome.model_validate_json(data) if (data := self._find(object_keys.outcome(id))) else None
+        return Outcome.load(data) if (data := self._find(object_keys.outcome(id))) else None
 
     def delivery(self, id: str) -> Delivery | None:
         """Return a webhook that is owed, or how it ended."""
         data = self._find(object_keys.delivery(id)) or self._find(object_keys.outbox(id))
-        return Delivery.model_validate_json(data) if data else None
+        return Delivery.load(data) if data else None
 
     def open_marker(self, id: str) -> OpenMarker:
         """Return the marker of an open job or batch; an empty one if it has none."""
         data = self._find(object_keys.open_marker(id))
-        return OpenMarker.model_validate_json(data) if data else OpenMarker()
+        return OpenMarker.load(data) if data else OpenMarker()
 
     def erasing(self, id: str) -> Erasing | None:
         """Return the erasure of a job or a batch that is under way."""
-        return Erasing.model_validate_json(data) if (data := self._find(object_keys.erasing(id))) else None
+        return Erasing.load(data) if (data := self._find(object_keys.erasing(id))) else None
 
     def input(self, job: JobRecord) -> bytes:
         """Return a job's image as received. Raises NoSuchObject once it was erased."""

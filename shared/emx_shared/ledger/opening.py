@@ -4,6 +4,7 @@ import logging
 import time
 
 from emx_shared.ledger import Ledger, object_keys
+from emx_shared.ledger.records import FORMAT
 from emx_shared.messaging import CeleryQueue, celery_app
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
@@ -16,8 +17,8 @@ STARTUP_WAIT = 30.0
 
 _PAUSE = 2.0
 
-_FORMAT = b"2"
-"""Of the records in the store. Raise it when a record's shape changes so that older ones can't be read."""
+_MAJOR = FORMAT.partition(".")[0].encode()
+"""What the store says of its records. Records of another minor version are read as well."""
 
 
 def open_ledger(settings: Settings, name: str, wait: float = STARTUP_WAIT) -> Ledger:
@@ -60,11 +61,11 @@ def _check_format(store: Store) -> None:
         found = store.get(object_keys.FORMAT)
     except NoSuchObject:
         if next(iter(store.list(object_keys.JOBS)), None) is None:
-            store.put_if_absent(object_keys.FORMAT, _FORMAT)
+            store.put_if_absent(object_keys.FORMAT, _MAJOR)
             return
         found = b"1"
-    if found != _FORMAT:
+    if found != _MAJOR:
         raise UnsuitableStore(
             f"This store was written by another version of ExplainMyXray (its format is {found[:9].decode()!r}, "
-            f"this version's is {_FORMAT.decode()!r}). Use that version, or start with an empty store (EMX_STORE)."
+            f"this version's is {_MAJOR.decode()!r}). Use that version, or start with an empty store (EMX_STORE)."
         )

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 
 from redis.exceptions import RedisError
@@ -14,7 +15,15 @@ from emx_shared.ledger.batches.items import awaited_uploads
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import BatchRecord, Delivery, Failure, JobRecord, Outcome, Tombstone
+from emx_shared.ledger.records import (
+    BatchRecord,
+    Delivery,
+    Failure,
+    JobRecord,
+    Outcome,
+    Tombstone,
+    UnreadableRecord,
+)
 from emx_shared.redis_state import Standing
 from emx_shared.store import NoSuchObject, StoreError
 from emx_shared.store.base import Entry
@@ -43,6 +52,7 @@ class Reconciler:
         self._missed_since: float | None = None
         self._rounds = 0
         self._history: Iterator[Entry] | None = None
+        self._unreadable: set[str] = set()
 
     def round(self) -> None:
         """Make one pass.
@@ -63,7 +73,8 @@ class Reconciler:
         for entry in list(ledger.store.list(object_keys.OUTBOX)):
             self._attempt(entry, self._resume_delivery)
         if full:
-            self._drop_uploads()
+            with suppress(UnreadableRecord):  # a batch that this version can't read may wait for any of them
+                self._drop_uploads()
 
     def _attempt(self, entry: Entry, advance: Callable[[Entry], object]) -> None:
         """Keep one entry's fault from stopping the others; an unavailable store or Redis stops them all."""
@@ -71,6 +82,10 @@ class Reconciler:
             advance(entry)
         except (StoreError, RedisError):
             raise
+        except UnreadableRecord as error:
+            if entry.key not in self._unreadable:  # once; an update may come to read it
+                self._unreadable.add(entry.key)
+                log.error("%s waits: %s", entry.key, error)
         except Exception:
             log.exception("reconciling failed for %s", entry.key)
 
@@ -159,7 +174,7 @@ class Reconciler:
     def _resume_delivery(self, entry: Entry) -> None:
         ledger = self.ledger
         try:
-            owed = Delivery.model_validate_json(ledger.store.get(entry.key))
+            owed = Delivery.load(ledger.store.get(entry.key))
         except NoSuchObject:
             return
         if ledger.now() >= owed.next_at:
@@ -176,7 +191,7 @@ class Reconciler:
             self._history = chain(*map(ledger.store.list, prefixes))
         some = list(islice(self._history, HISTORY_PER_ROUND))
         for entry in some:
-            self._list(entry.key)
+            self._attempt(entry, lambda entry: self._list(entry.key))
         if len(some) < HISTORY_PER_ROUND:
             ledger.redis.listings.mark_complete()
 

@@ -1,25 +1,55 @@
-"""What the ledger's objects hold."""
+"""What the ledger's objects hold.
+
+Each says by which format it was written, such as 2.0. While processes of two versions run side by side, each reads
+what the other writes: a minor version adds fields only, never a kind or a value of what there is.
+"""
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import JobState
+from emx_shared.root_error import ExplainMyXrayError
 
 Priority = Literal["stat", "routine", "backlog"]
 DeliveryStatus = Literal["owed", "delivered", "undelivered"]
 _DELIVERIES = uuid.UUID("0d7d8a5c-0a3f-5f53-9f0e-3d6c6d0b6d4e")
 
 
+FORMAT = "2.0"
+"""The format that is written. A store is opened by processes of its major version alone."""
+
+
+class UnreadableRecord(ExplainMyXrayError):
+    """A stored object is damaged, or written by a version that this one doesn't understand.
+
+    Its text quotes nothing of the object.
+    """
+
+
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+
+    format: str = FORMAT
 
     def dump(self) -> bytes:
         """Return the object's JSON, as it is stored."""
         return self.model_dump_json().encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """Parse what ``dump`` returned, in this version or a near one. Raises UnreadableRecord."""
+        try:
+            return cls.model_validate_json(data, extra=cls.model_config["extra"])  # of its parts as well
+        except ValidationError:
+            raise UnreadableRecord(_unreadable(cls.__name__)) from None
+
+
+_KEEPING = ConfigDict(extra="allow")
+"""For what is read and written again: nothing of a newer version's may be lost."""
 
 
 class OpenMarker(_Stored):
@@ -30,18 +60,23 @@ class OpenMarker(_Stored):
         batch: of an item, the batch whose courier submits it.
     """
 
+    model_config = _KEEPING
     deaths: tuple[str, ...] = ()
     batch: str | None = None
 
 
-class Failure(_Stored):
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class Failure(_Part):
     """Why a job failed: a code for programs and a sentence for people, without patient data."""
 
     code: str
     message: str
 
 
-class BatchPlace(_Stored):
+class BatchPlace(_Part):
     """Where an item belongs.
 
     Attributes:
@@ -135,8 +170,18 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 
 
 def read_record(data: bytes) -> Record:
-    """Parse ``request.json``. Raises ValueError for what no version of this ledger wrote."""
-    return _RECORD.validate_json(data)
+    """Parse ``request.json``. Raises UnreadableRecord."""
+    try:
+        return _RECORD.validate_json(data, extra="ignore")
+    except ValidationError:
+        raise UnreadableRecord(_unreadable("Record")) from None
+
+
+def _unreadable(kind: str) -> str:
+    return (
+        f"A stored {kind} is damaged, or was written by a newer version than this one, whose format is {FORMAT}. "
+        "Update this process."
+    )
 
 
 def tombstone_of(record: Record) -> Tombstone:
@@ -190,6 +235,7 @@ class Delivery(_Stored):
         job: id of the job or batch that the event is about.
     """
 
+    model_config = _KEEPING
     id: str
     tenant: str = "default"
     message: str | None = None
@@ -208,7 +254,7 @@ class Delivery(_Stored):
         return str(uuid.uuid5(_DELIVERIES, f"{job}\n{url}\n{event}"))
 
 
-class Row(_Stored):
+class Row(_Part):
     """One image of a batch.
 
     Attributes:

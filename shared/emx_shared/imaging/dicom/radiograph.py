@@ -84,7 +84,7 @@ def read(data: bytes, max_bytes: int, max_pixels: int) -> tuple[Image.Image, Spa
         _check(header, max_pixels)
         pixels = _pixels(header, body, pixels_at, syntax)
         return _shown(pixels, header), _spacing(header)
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception:  # pydicom and the decoders raise whatever comes
         raise BadImage("The DICOM file is damaged or cut short.") from None

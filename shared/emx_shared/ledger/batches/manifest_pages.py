@@ -43,7 +43,7 @@ def write_manifest(ledger: Ledger, batch: str, nonce: str, rows: Iterable[Row]) 
         count += len(page)
     for number, places in kept.items():
         key = object_keys.page(batch, nonce, number)
-        found = ManifestPage.model_validate_json(ledger.store.get(key)).rows
+        found = ManifestPage.load(ledger.store.get(key)).rows
         marked = tuple(row.model_copy(update={"keeps_upload": place in places}) for place, row in enumerate(found))
         ledger.store.put(key, ManifestPage(rows=marked).dump())
     return count
@@ -79,7 +79,7 @@ def forget_rows(ledger: Ledger, batch: BatchRecord, rows: Iterable[int]) -> None
 
 def _page(ledger: Ledger, batch: BatchRecord, number: int) -> tuple[Row, ...]:
     key = object_keys.page(batch.id, batch.nonce, number)
-    return ManifestPage.model_validate_json(ledger.store.get(key)).rows
+    return ManifestPage.load(ledger.store.get(key)).rows
 
 
 def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:

@@ -54,7 +54,7 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Endpoin
         store.delete(object_keys.outbox(delivery_id))
         return None
     try:
-        owed = Delivery.model_validate_json(store.get(object_keys.outbox(delivery_id)))
+        owed = Delivery.load(store.get(object_keys.outbox(delivery_id)))
     except NoSuchObject:
         return None
     if store.now() < owed.next_at:

@@ -9,7 +9,16 @@ from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.manifest_pages import drop_other_submissions, forget_rows, item_id, manifest_rows
 from emx_shared.ledger.jobs.finish import cancel
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import BatchPlace, BatchRecord, Erasing, Outcome, Tombstone, tombstone_of
+from emx_shared.ledger.records import (
+    BatchPlace,
+    BatchRecord,
+    Erasing,
+    Outcome,
+    Record,
+    Tombstone,
+    UnreadableRecord,
+    tombstone_of,
+)
 from emx_shared.store import NoSuchObject
 
 
@@ -32,15 +41,18 @@ def end_erasure(ledger: Ledger, id: str) -> None:
         return
     store, tombstone = ledger.store, erasing.tombstone
     store.put_if_absent(object_keys.record(id), tombstone.dump())  # whoever is about to submit it comes too late
-    record = ledger.record(id) or tombstone
-    cancel(ledger, id)
+    record: Record = tombstone
+    with suppress(UnreadableRecord):  # whatever it says must go
+        record = ledger.record(id) or tombstone
+        cancel(ledger, id)
     store.delete_below(object_keys.inputs(id))
     for group in object_keys.groups(record):
         store.delete(group)
     ledger.redis.listings.remove_job(record.tenant, id)
     ledger.redis.live_text.forget(id)
     tombstone = tombstone_of(record)
-    _forget_row(ledger, tombstone)
+    with suppress(UnreadableRecord):
+        _forget_row(ledger, tombstone)
     store.put(object_keys.record(id), tombstone.dump())
     erased = Outcome(state=JobState.CANCELLED, erased=True, finished_at=store.now())
     store.put(object_keys.outcome(id), erased.dump())
@@ -101,7 +113,10 @@ def _unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[
     """Yield the group's rows in each batch that may have rows without a job."""
     prefix = object_keys.unread_batches(tenant)
     for entry in list(ledger.store.list(prefix)):
-        record = ledger.record(entry.key.removeprefix(prefix))
+        try:
+            record = ledger.record(entry.key.removeprefix(prefix))
+        except UnreadableRecord:
+            continue
         if record is None:
             continue
         if not isinstance(record, BatchRecord):

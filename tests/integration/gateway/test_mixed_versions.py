@@ -1,0 +1,118 @@
+"""Records that a newer version wrote, as they are met while processes are updated one by one, and damaged ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emx_shared.ledger import Reconciler, deliver, object_keys
+from emx_shared.ledger.jobs.delivery import EndpointAnswer
+from emx_shared.ledger.records import Delivery
+from support.gateway import RunningGateway, StartGateway
+
+SECRET_TEXT = "Mrs Example has fluid."
+
+
+def rewritten(gateway: RunningGateway, key: str, **fields: Any) -> None:
+    """Change a stored object as another version might have written it."""
+    stored = json.loads(gateway.ledger.store.get(key))
+    gateway.ledger.store.put(key, json.dumps({**stored, **fields}).encode())
+
+
+def read(gateway: RunningGateway, **fields: str) -> str:
+    job: str = gateway.submit(gateway.png(), **fields).json()["id"]
+    gateway.read_by_a_worker(job)
+    return job
+
+
+def test_the_next_minor_version_may_add_fields_anywhere(gateway: RunningGateway) -> None:
+    job = read(gateway)
+    rewritten(gateway, object_keys.record(job), format="2.1", ward="north")
+    outcome = json.loads(gateway.ledger.store.get(object_keys.outcome(job)))
+    report = {**outcome["report"], "confidence": {"of": "all"}}
+    report["locations"] = [{**place, "depth": 3} for place in report["locations"]]
+    rewritten(gateway, object_keys.outcome(job), format="2.1", report=report, reviewed=False)
+    shown = gateway.client.get(f"/v1/jobs/{job}").json()
+    assert shown["state"] == "succeeded" and shown["report"]["findings"] == "There is fluid."
+    for form in ("report.json", "report.txt", "report.html", "report.pdf", "overlay.png"):
+        assert gateway.client.get(f"/v1/jobs/{job}/{form}").status_code == 200
+    assert job in [one["id"] for one in gateway.client.get("/v1/jobs").json()["items"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        (object_keys.record, {"priority": "cosmic"}),
+        (object_keys.record, {"kind": "series"}),
+        (object_keys.outcome, {"state": "amended", "note": SECRET_TEXT}),
+        (object_keys.outcome, {"report": {"findings": SECRET_TEXT}}),
+    ],
+    ids=["priority", "kind of record", "state", "report"],
+)
+def test_a_list_shows_what_it_can_and_names_what_it_cant(
+    redis_url: str,
+    tmp_path: Path,
+    start_gateway: StartGateway,
+    capfd: pytest.CaptureFixture[str],
+    key: Any,
+    fields: dict[str, Any],
+) -> None:
+    with start_gateway(redis_url, tmp_path) as gateway:
+        good, strange = read(gateway, patient="p1"), read(gateway, patient="p1")
+        rewritten(gateway, key(strange), **fields)
+        for query in ({}, {"patient": "p1"}):
+            page = gateway.client.get("/v1/jobs", params=query).json()
+            assert [one["id"] for one in page["items"] if one["id"] in (good, strange)] == [good]
+            assert strange in page["unreadable"]
+        gateway.problem(gateway.client.get(f"/v1/jobs/{strange}"), 503, "unreadable-record")
+        assert gateway.client.get(f"/v1/jobs/{good}").status_code == 200
+        assert gateway.client.delete("/v1/jobs", params={"patient": "p1"}).json() == {"erased": 2}
+        assert not list(gateway.ledger.store.list(object_keys.inputs(strange)))
+    logged = capfd.readouterr()
+    assert SECRET_TEXT not in logged.out + logged.err
+
+
+def test_an_unreadable_batch_or_delivery_is_named_in_its_list(gateway: RunningGateway) -> None:
+    files = [("files", ("x.png", gateway.png()))]
+    batch = gateway.client.post("/v1/batches", files=files).json()["id"]
+    rewritten(gateway, object_keys.record(batch), priority="cosmic")
+    page = gateway.client.get("/v1/batches").json()
+    assert batch in page["unreadable"] and batch not in [one["id"] for one in page["items"]]
+    now = gateway.ledger.now()
+    owed = Delivery(
+        id="11111111-1111-4111-8111-111111111111", job=batch, url="x", event="y", created_at=now, next_at=now
+    )
+    gateway.ledger.store.put(object_keys.outbox(owed.id), owed.dump())
+    gateway.ledger.redis.listings.add_delivery("default", owed.id, now)
+    rewritten(gateway, object_keys.outbox(owed.id), status="bounced")
+    assert owed.id in gateway.client.get("/v1/webhooks/deliveries").json()["unreadable"]
+    gateway.ledger.store.delete(object_keys.outbox(owed.id))
+
+
+def test_what_is_read_and_written_again_loses_nothing_of_a_newer_version(gateway: RunningGateway) -> None:
+    now = gateway.ledger.now()
+    owed = Delivery(
+        id="22222222-2222-4222-8222-222222222222", job="j", url="x", event="y", created_at=now, next_at=now
+    )
+    gateway.ledger.store.put(object_keys.outbox(owed.id), owed.dump())
+    rewritten(gateway, object_keys.outbox(owed.id), format="2.1", channel="amqp")
+    deliver(gateway.ledger, owed.id, lambda _: EndpointAnswer(500))
+    kept = json.loads(gateway.ledger.store.get(object_keys.outbox(owed.id)))
+    assert (kept["format"], kept["channel"], kept["tries"]) == ("2.1", "amqp", 1)
+    gateway.ledger.store.delete(object_keys.outbox(owed.id))
+
+
+def test_the_reconciler_passes_over_what_it_cant_read_and_says_so_once(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange, waiting = (gateway.submit(gateway.png()).json()["id"] for _ in range(2))
+    rewritten(gateway, object_keys.record(strange), priority="cosmic", patient=SECRET_TEXT)
+    gateway.ledger.redis.epoch.begin()
+    reconciler = Reconciler(gateway.ledger)
+    for _ in range(3):
+        reconciler.round()
+    said = [text for text in caplog.messages if text.startswith(f"open/{strange}")]
+    assert len(said) == 1 and "newer version" in said[0] and SECRET_TEXT not in caplog.text
+    gateway.client.post(f"/v1/jobs/{waiting}/cancel")
+    gateway.ledger.store.delete(object_keys.open_marker(strange))
