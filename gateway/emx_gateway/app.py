@@ -87,7 +87,8 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.state.rate_limits = RateLimits(chosen)
     app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
-    app.state.authenticator, app.state.local_only = Authenticator(ring), LocalOnlyGuard(chosen)
+    app.state.authenticator = Authenticator(ring, may_open=is_loopback(chosen.host))
+    app.state.local_only = LocalOnlyGuard(chosen)
     app.state.audit = AuditLog(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)

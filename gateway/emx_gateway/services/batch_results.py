@@ -13,9 +13,9 @@ from emx_gateway.http.problems import Problem
 from emx_gateway.schemas import BatchResult
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger
-from emx_shared.ledger.batches.items import rows_with_jobs, times_of_ends
+from emx_shared.ledger.batches.items import ends_of_page, rows_with_jobs
 from emx_shared.ledger.batches.manifest_pages import item_id, manifest_rows
-from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, JobRecord, Outcome
+from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, Failure, JobRecord, Outcome, UnreadableRecord
 
 FOLLOW_EVERY = 1.0
 """Seconds between looks for results of a batch that is being followed."""
@@ -66,10 +66,12 @@ class _Results:
 
     def new(self, outcome: Outcome | None) -> Iterator[str]:
         """Yield a line for each result that is new, in the order of their ends."""
-        ends = sorted((at, row) for page in self._pages() for row, at in self._new_of_page(page).items())
-        for at, row in ends:
+        ends = sorted(
+            (at, row, state) for page in self._pages() for row, (at, state) in self._new_of_page(page).items()
+        )
+        for at, row, state in ends:
             self.known[row // ROWS_PER_PAGE].add(row)
-            if self._is_wanted(at) and (found := self._result(at, row)):
+            if self._is_wanted(at) and (found := self._result(at, row, state)):
                 yield _line(found)
         if outcome and outcome.state == JobState.CANCELLED:
             yield from self._never_submitted(outcome)
@@ -77,20 +79,25 @@ class _Results:
     def _pages(self) -> range:
         return range(-(-len(rows_with_jobs(self.ledger, self.batch)) // ROWS_PER_PAGE))
 
-    def _new_of_page(self, page: int) -> dict[int, datetime]:
-        """Return when new results of a page came. A page that was sent whole isn't looked at again."""
+    def _new_of_page(self, page: int) -> dict[int, tuple[datetime, JobState]]:
+        """Return when rows of a page ended that are new. A page that was sent whole isn't looked at again."""
         known = self.known[page]
         if len(known) == ROWS_PER_PAGE:
             return {}
-        return {row: at for row, at in times_of_ends(self.ledger, self.batch.id, page).items() if row not in known}
+        ends = ends_of_page(self.ledger, self.batch.id, page)
+        return {row: end for row, end in ends.items() if row not in known}
 
     def _is_wanted(self, at: datetime) -> bool:
         return self.after is None or at > self.after.at - _OVERLAP
 
-    def _result(self, at: datetime, row: int) -> BatchResult | None:
+    def _result(self, at: datetime, row: int, state: JobState) -> BatchResult | None:
         """Return an item's result; None if there is no such item. Of an erased item only the state is left."""
-        id = item_id(self.batch.id, row)
-        record, outcome = self.ledger.record(id), self.ledger.outcome(id)
+        id, cursor = item_id(self.batch.id, row), str(ResultCursor(at, row))
+        try:
+            record, outcome = self.ledger.record(id), self.ledger.outcome(id)
+        except UnreadableRecord as error:
+            failure = Failure(code="unreadable", message=str(error))
+            return BatchResult(row=row, id=id, state=state, failure=failure, cursor=cursor)
         if record is None or outcome is None:
             return None
         job = record if isinstance(record, JobRecord) else None
@@ -102,7 +109,7 @@ class _Results:
             metadata=job.metadata if job else {},
             report=outcome.report,
             failure=outcome.failure,
-            cursor=str(ResultCursor(at, row)),
+            cursor=cursor,
         )
 
     def _never_submitted(self, outcome: Outcome) -> Iterator[str]:

@@ -152,6 +152,17 @@ def test_a_follower_of_a_cancelled_batch_waits_for_what_is_being_cancelled(gatew
     assert sorted(line["row"] for line in lines(gateway, id, follow=True)) == [0, 1]
 
 
+def test_an_unreadable_record_spoils_its_own_line_only(gateway: RunningGateway) -> None:
+    id = submitted(gateway, *imported(gateway, 3))
+    advance_batch(gateway.ledger, id)
+    for row in range(3):
+        gateway.read_by_a_worker(item_id(id, row))
+    gateway.ledger.store.put(object_keys.outcome(item_id(id, 1)), b'{"state": "of another version"}')
+    found = {line["row"]: line for line in lines(gateway, id)}
+    assert [found[row]["state"] for row in range(3)] == ["succeeded"] * 3
+    assert found[1]["failure"]["code"] == "unreadable" and found[0]["report"] and found[2]["report"]
+
+
 def test_the_webhook_of_a_batch_tells_what_became_of_its_items(gateway: RunningGateway) -> None:
     id = submitted(gateway, "import:missing", "import:missing")
     advance_batch(gateway.ledger, id)

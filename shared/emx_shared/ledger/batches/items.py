@@ -57,10 +57,11 @@ def ended_items_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, JobS
     return _states(ledger, object_keys.done_markers_of_page(batch, page))
 
 
-def times_of_ends(ledger: Ledger, batch: str, page: int) -> dict[int, datetime]:
-    """Return when each row of a page has ended, by the store's clock."""
+def ends_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, tuple[datetime, JobState]]:
+    """Return when each row of a page has ended, by the store's clock, and in which state."""
     entries = ledger.store.list(object_keys.done_markers_of_page(batch, page))
-    return {object_keys.read_done_marker(entry.key)[0]: entry.modified for entry in entries}
+    found = ((entry.modified, object_keys.read_done_marker(entry.key)) for entry in entries)
+    return {row: (at, state) for at, (row, state) in found}
 
 
 def rows_with_jobs(ledger: Ledger, batch: BatchRecord) -> range:
