@@ -1,5 +1,6 @@
 """How batches are followed and shown on the terminal."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,7 +31,11 @@ def print_batch(found: "Batch", json: bool) -> None:
         print_line(found.model_dump(mode="json"))
         return
     counts = ", ".join(f"{count} {escape(state)}" for state, count in found.counts.items() if count)
-    console.print(f"{found.id} {coloured(found.state)}: {found.done} of {found.total} have ended ({counts})")
+    left = f", about {timedelta(seconds=round(found.seconds_left))} left" if found.seconds_left else ""
+    console.print(
+        f"{found.id} {coloured(found.state)}: {found.done} of {found.total} have ended ({counts}){left}",
+        soft_wrap=True,
+    )
 
 
 def end(found: "list[Batch]", waited: bool, json: bool) -> None:

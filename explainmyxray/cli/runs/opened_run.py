@@ -37,11 +37,16 @@ def run_in_folder(
     Raises:
         typer.Exit: The run can't be continued, or was interrupted.
     """
+    from explainmyxray.client import ApiError
+
     try:
         with open_run(folder / _STATE, client.url) as state:
             yield BatchRun(client, state, files, options, announce)
     except (CannotContinue, OSError) as error:
         raise refused(error) from None
+    except ApiError:
+        errors.print("The run isn't over. Once the reason is mended, run the same command again to continue.")
+        raise
     except KeyboardInterrupt:
         errors.print("\nInterrupted. Run the same command again to continue.")
         raise typer.Exit(INTERRUPTED) from None
