@@ -25,10 +25,10 @@ from emx_gateway.auth.audit import AuditLog
 from emx_gateway.auth.authenticator import Authenticator
 from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
 from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.auth.streams import StreamCut
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
 from emx_gateway.http.stopping import Stopping
-from emx_gateway.http.streams import StreamCut
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
@@ -88,7 +88,8 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.state.rate_limits = RateLimits(chosen)
     app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
-    app.state.authenticator, app.state.local_only = Authenticator(ring), LocalOnlyGuard(chosen)
+    app.state.authenticator = Authenticator(ring, may_open=is_loopback(chosen.host))
+    app.state.local_only = LocalOnlyGuard(chosen)
     app.state.audit = AuditLog(chosen.audit_log)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
     problems.install(app)

@@ -25,8 +25,8 @@ from emx_gateway.api.submission_bodies import (
     read_submission_form,
 )
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
-from emx_gateway.http.streams import while_admitted
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.job_events import job_events
 from emx_gateway.services.job_pages import JobQuery, job_page

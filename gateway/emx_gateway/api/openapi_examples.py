@@ -136,6 +136,7 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
         id=_UPLOAD,
         url=f"https://store.example.org/xray/uploads/{_UPLOAD}?X-Amz-Signature=…",
         expires_at=_AT + timedelta(hours=1),
+        max_bytes=64 * 2**20,
     ),
     Batch: _SOME,
     BatchList: BatchList(items=[_SOME], next_cursor=None),
@@ -203,9 +204,9 @@ _RESULT = {"row": 0, "name": "2019/0001", "id": _JOB, "state": "succeeded", "met
 RESULTS = "".join(
     json.dumps(line, separators=(",", ":")) + "\n"
     for line in (
-        {**_RESULT, "report": REPORT.model_dump(mode="json"), "failure": None},
+        {**_RESULT, "report": REPORT.model_dump(mode="json"), "failure": None, "cursor": "1772600771000000-0"},
         {**_RESULT, "row": 1, "name": "2019/0002", "id": _EVENT, "state": "failed", "report": None}
-        | {"failure": _FAILURE},
+        | {"failure": _FAILURE, "cursor": "1772600772000000-1"},
     )
 )
 
@@ -218,6 +219,7 @@ PARAMETERS = {
     "accept": "application/pdf",
     "last-event-id": "1772600769000-0:running",
     "cursor": f"1772600767000000-{_JOB}",
+    "after": "1772600771000000-0",
     "study": "baseline",
     "patient": "P-0017",
     "job": _JOB,

@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, Moment, ReadCaller
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import read_json, validate
 from emx_gateway.http.problems import Problem, documented
-from emx_gateway.http.streams import while_admitted
 from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Redelivered, Secret
 from emx_gateway.services.event_stream import tenant_events
 from emx_gateway.services.job_pages import check_cursor

@@ -1,6 +1,7 @@
 """Whether a submission is accepted: replays, webhooks, quotas, crowding and images, decided in this one place."""
 
 import hashlib
+import json
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from emx_shared.ledger import (
     claim_batch,
     claim_job,
     failed_rows,
+    is_permanent_failure,
     object_keys,
     retry_batch,
     submit,
@@ -34,6 +36,25 @@ from emx_shared.messaging import READ_QUEUES
 from emx_shared.prometheus_metrics import SUBMITTED
 from emx_shared.store import NoSuchObject
 from emx_shared.webhooks import WebhookSecrets, WebhookTargets
+
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file of a form.
+
+    Attributes:
+        name: the sender's name for it; it may name a patient, and is kept like the other fields of a submission.
+    """
+
+    name: str | None
+    file: BinaryIO
+
+    @property
+    def row_name(self) -> str | None:
+        """The row's name: the end of a name that is too long, as the end tells files apart."""
+        return (self.name or "")[-_LONGEST_NAME:] or None
 
 
 @dataclass(frozen=True)
@@ -109,11 +130,12 @@ class Submissions:
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
     async def submit_files(
-        self, caller: Caller, options: BatchOptions, files: list[BinaryIO], idempotency_key: str | None
+        self, caller: Caller, options: BatchOptions, named: list[NamedFile], idempotency_key: str | None
     ) -> BatchRecord:
         """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
-        rows = await run_in_threadpool(_rows_of, files)
-        digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+        files = [each.file for each in named]
+        rows = await run_in_threadpool(_rows_of, named)
+        digest = hashlib.sha256(json.dumps([(row.image, row.name) for row in rows]).encode()).hexdigest()
         new = self._new_batch(caller, options, idempotency_key, digest)
         claim = await run_in_threadpool(claim_batch, self._ledger, new)
         if claim.replayed:
@@ -129,15 +151,17 @@ class Submissions:
         self._rate_limits.charge(new.tenant, len(rows))
         return submit_batch(self._ledger, new, rows, _contents(files), claim)
 
-    def retry(self, caller: Caller, batch: BatchRecord, idempotency_key: str | None) -> BatchRecord:
-        """Accept a new batch of another's items that have failed so far."""
+    def retry(
+        self, caller: Caller, batch: BatchRecord, include_permanent: bool, idempotency_key: str | None
+    ) -> BatchRecord:
+        """Accept a new batch of another's items that have failed so far, permanently or not."""
         new = NewBatch(
             tenant=caller.tenant,
             priority=batch.priority,
             webhook_url=batch.webhook_url,
             item_webhook_url=batch.item_webhook_url,
             idempotency_key=idempotency_key,
-            fingerprint=f"retry of {batch.id}",
+            fingerprint=f"retry of {batch.id}" + (", permanent failures too" if include_permanent else ""),
             retry_of=batch.id,
         )
         claim = claim_batch(self._ledger, new)
@@ -146,6 +170,14 @@ class Submissions:
         failed = failed_rows(self._ledger, batch)
         if not failed:
             raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+        if not include_permanent:
+            failed = {row for row in failed if not is_permanent_failure(self._ledger, batch, row)}
+        if not failed:
+            detail = (
+                "Every failed item would fail again, as its image is at fault. Correct the images and submit them "
+                "as a new batch, or retry all the same: include_permanent=true."
+            )
+            raise Problem(409, "only-permanent-failures", detail)
         self._rate_limits.charge(caller.tenant, len(failed))
         return retry_batch(self._ledger, batch, failed, new, claim)
 
@@ -211,8 +243,11 @@ class Submissions:
             self._unqueued = 0 if queued else self._unqueued + 1
 
 
-def _rows_of(files: Iterable[BinaryIO]) -> list[Row]:
-    return [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
+def _rows_of(named: list[NamedFile]) -> list[Row]:
+    contents = _contents(each.file for each in named)
+    return [
+        Row(image=f"file:{sha256}", name=each.row_name) for (sha256, _), each in zip(contents, named, strict=True)
+    ]
 
 
 def _content(file: BinaryIO) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emx_shared.api_keys import KeyRing
-from emx_shared.ledger import advance_batch
+from emx_shared.ledger import advance_batch, resume_batch
 from support.gateway import RunningGateway, StartGateway
 
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
@@ -38,7 +38,7 @@ def test_the_api_is_what_its_schema_says(redis_url: str, tmp_path: Path, start_g
                         "--request-timeout",
                         "30",
                     ),
-                    # Whether bytes are an image, or a cursor one of ours, no schema can say: such input is refused.
+                    # Whether bytes are an image, or a cursor is ours, no schema can say: such input is refused.
                     *("--exclude-checks", "positive_data_acceptance"),
                     # A server that can't be reached, or has no worker, is what these two are there to tell.
                     *("--exclude-path", "/readyz", "--exclude-path", "/v1/webhooks/listen"),
@@ -67,4 +67,5 @@ def _work(gateway: RunningGateway, over: threading.Event) -> None:
                         gateway.read_by_a_worker(job)
         for entry in list(gateway.ledger.store.list("open/")):
             if batch := gateway.ledger.batch(entry.key.removeprefix("open/")):
+                resume_batch(gateway.ledger, batch.id)  # or a paused batch would be followed for ever
                 advance_batch(gateway.ledger, batch.id)
