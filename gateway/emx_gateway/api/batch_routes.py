@@ -1,5 +1,6 @@
 """/v1/batches."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -21,7 +22,7 @@ from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.manifest_upload import CSV, NDJSON, ManifestUpload
 from emx_gateway.services.representations import batch_resource
 from emx_gateway.services.services import Services
-from emx_gateway.services.submissions import NamedFile
+from emx_gateway.services.submissions import Announce, NamedFile
 from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger import advance_batch, cancel
 from emx_shared.ledger import erase_batch as erase
@@ -78,17 +79,17 @@ async def create_batch(
     image that turns out to be missing or damaged fails its own item only.
     """
     kind, most = content_type(request), services.settings.max_upload_bytes
+    announce = partial(audit.note, caller, "batch.submit")
     if kind in (CSV, NDJSON):
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key, announce)
     elif kind == "multipart/form-data":
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_files(services, caller, request, idempotency_key)
+            batch = await _submit_files(services, caller, request, idempotency_key, announce)
     else:
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
         )
-    audit.note(caller, "batch.submit", batch.id)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     response.headers["Retry-After"] = "2"
     return await run_in_threadpool(batch_resource, services.ledger, batch, None)
@@ -174,8 +175,8 @@ async def stream_results(
 def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Submit no more items; those that are waiting or being read continue."""
     batch = _find_open(services, caller, id)
-    pause(services.ledger, id)
     audit.note(caller, "batch.pause", id)
+    pause(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -183,8 +184,8 @@ def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: 
 def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Resume a paused batch."""
     batch = _find_open(services, caller, id)
-    resume(services.ledger, id)
     audit.note(caller, "batch.resume", id)
+    resume(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -192,11 +193,11 @@ def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id:
 def cancel_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Cancel every item that hasn't ended; finished reports stay."""
     batch, _ = services.find_batch(id, caller)
+    audit.note(caller, "batch.cancel", id)
     outcome = cancel(services.ledger, id)
     if outcome.state != JobState.CANCELLED:
         raise _already_ended(outcome)
     advance_batch(services.ledger, id)
-    audit.note(caller, "batch.cancel", id)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -207,8 +208,8 @@ def erase_batch(services: GatewayServices, caller: Administrator, audit: Audit, 
     The batch is unknown from now on; its jobs are erased soon after.
     """
     batch, _ = services.find_batch(id, caller)
-    outcome = erase(services.ledger, batch)
     audit.note(caller, "batch.erase", id)
+    outcome = erase(services.ledger, batch)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -229,25 +230,29 @@ def retry_batch(
     Left out are the failures `bad-image`, `not-an-image`, `image-too-large`, `image` and `poison`.
     """
     batch, _ = services.find_batch(id, caller)
-    retried = services.submissions.retry(caller, batch, include_permanent, idempotency_key)
-    audit.note(caller, "batch.retry", retried.id)
+    announce = partial(audit.note, caller, "batch.retry")
+    retried = services.submissions.retry(caller, batch, include_permanent, idempotency_key, announce)
     response.headers["Location"] = f"/v1/batches/{retried.id}"
     return batch_resource(services.ledger, retried, None)
 
 
 async def _submit_manifest(
-    services: Services, caller: Caller, request: Request, kind: str, key: str | None
+    services: Services, caller: Caller, request: Request, kind: str, key: str | None, announce: Announce
 ) -> BatchRecord:
     options = _options(dict(request.query_params))
     received = ManifestUpload(kind)
     try:
         await received.receive(request)
-        return await run_in_threadpool(services.submissions.submit_manifest, caller, options, received, key)
+        return await run_in_threadpool(
+            services.submissions.submit_manifest, caller, options, received, key, announce
+        )
     finally:
         received.close()
 
 
-async def _submit_files(services: Services, caller: Caller, request: Request, key: str | None) -> BatchRecord:
+async def _submit_files(
+    services: Services, caller: Caller, request: Request, key: str | None, announce: Announce
+) -> BatchRecord:
     async with read_form(request, files=services.settings.max_batch_files, fields=MAX_FIELDS) as form:
         parts = form.multi_items()
         files = [
@@ -258,7 +263,7 @@ async def _submit_files(services: Services, caller: Caller, request: Request, ke
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options({name: part for name, part in parts if isinstance(part, str)})
-        return await services.submissions.submit_files(caller, options, files, key)
+        return await services.submissions.submit_files(caller, options, files, key, announce)
 
 
 def _options(given: dict[str, str]) -> BatchOptions:

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from pydantic import AfterValidator, BeforeValidator
 
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Authenticator, Caller, unauthenticated
 from emx_gateway.auth.local_only import LocalOnlyGuard
 from emx_gateway.auth.rate_limits import RateLimits
@@ -28,6 +28,7 @@ def admit(
     if shown is None and "authorization" in request.headers:
         raise unauthenticated("The Authorization header must be: Bearer emx_….")
     caller = authenticator.caller(shown.credentials if shown else None)
+    request.state.caller = caller
     if caller.key is None:
         local_only: LocalOnlyGuard = request.app.state.local_only
         local_only.check(request)
@@ -50,14 +51,12 @@ async def _services(request: Request) -> Services:  # a plain function would cos
     return found
 
 
-async def _audit(request: Request) -> AuditLog:
-    found = request.app.state.audit
-    assert isinstance(found, AuditLog)
-    return found
+async def _audit(request: Request) -> RequestAudit:
+    return RequestAudit(request.app.state.auditor, request)
 
 
 GatewayServices = Annotated[Services, Depends(_services)]
-Audit = Annotated[AuditLog, Depends(_audit)]
+Audit = Annotated[RequestAudit, Depends(_audit)]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import GatewayServices, Submitter
+from emx_gateway.api.dependencies import Audit, GatewayServices, Submitter
 from emx_gateway.api.submission_bodies import IdempotencyKey
 from emx_gateway.http.bodies import read_image
 from emx_gateway.http.problems import Problem, documented
@@ -24,7 +24,11 @@ _KEYED_UPLOADS = uuid.UUID("3e5d1d0e-95a4-5b7e-8f0b-1c6a6d7c2f58")
 
 @router.post("/v1/uploads", status_code=201, responses=documented(401, 403, 422, 429, 503))
 def create_upload(
-    services: GatewayServices, caller: Submitter, request: Request, idempotency_key: IdempotencyKey = None
+    services: GatewayServices,
+    caller: Submitter,
+    audit: Audit,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
 ) -> Upload:
     """Get a URL for an image that is too large, or too far away, to pass through this server twice.
 
@@ -33,6 +37,7 @@ def create_upload(
     """
     keyed = uuid.uuid5(_KEYED_UPLOADS, f"{caller.tenant}\n{idempotency_key}") if idempotency_key else None
     id = str(keyed or uuid.uuid4())
+    audit.note(caller, "upload.create", id)
     expires = int(time.time()) + VALID_FOR
     store = services.ledger.store
     key = object_keys.upload(caller.tenant, id)

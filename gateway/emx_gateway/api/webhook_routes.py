@@ -52,8 +52,8 @@ _pings = threading.Semaphore(MOST_PINGS)
 @router.post("/secrets/rotate", responses=_GENERAL)
 def rotate_secret(services: GatewayServices, caller: Administrator, audit: Audit) -> Secret:
     """Create a new signing secret; the first one too."""
-    secret = services.secrets.rotate(caller.tenant)
     audit.note(caller, "webhook.rotate", caller.tenant)
+    secret = services.secrets.rotate(caller.tenant)
     return Secret(secret=secret)
 
 
@@ -104,9 +104,9 @@ def redeliver(services: GatewayServices, caller: Administrator, audit: Audit, id
     One that is still owed is tried at once, however its endpoint has been doing; of one that has ended a new
     delivery is made.
     """
-    sent = _send_again(services.ledger, _find(services, caller, id))
-    audit.note(caller, "webhook.redeliver", sent.id)
-    return delivery_resource(sent)
+    found = _find(services, caller, id)
+    audit.note(caller, "webhook.redeliver", id)
+    return delivery_resource(_send_again(services.ledger, found))
 
 
 @router.post("/deliveries/redeliver", status_code=202, responses=documented(400, 401, 403, 422, 429, 503))
@@ -136,8 +136,8 @@ def redeliver_many(
             next_cursor = None
             break
         if found and found.created_at <= before and found.status == status:
-            again = _send_again(services.ledger, found)
-            audit.note(caller, "webhook.redeliver", again.id)
+            audit.note(caller, "webhook.redeliver", id)
+            _send_again(services.ledger, found)
             sent += 1
     return Redelivered(redelivered=sent, unreadable=unreadable, next_cursor=next_cursor)
 

@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problem documents, all made in this one place."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from emx_shared.audit_log import AuditUnavailable
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.records import UnreadableRecord
@@ -97,14 +100,26 @@ def _of_image(error: BadImage) -> Problem:
     return Problem(422, "bad-image", str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Turn every exception that a caller can do something about into its problem document."""
+def install(app: FastAPI, note_refusal: Callable[[Request, int, str], None]) -> None:
+    """Turn every exception that a caller can do something about into its problem document.
+
+    Args:
+        app: the application.
+        note_refusal: writes status and type of a problem to the audit log.
+    """
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
         if request.method == "POST":
             REFUSED.labels(error.status).inc()
+        with suppress(AuditUnavailable):  # it is refused all the same
+            note_refusal(request, error.status, error.type)
         return answer(error)
+
+    @app.exception_handler(AuditUnavailable)
+    async def no_audit(request: Request, error: AuditUnavailable) -> JSONResponse:
+        detail = "The audit log can't be written, so nothing was done. Tell the operator."
+        return answer(Problem(507, "audit-unavailable", detail, {"Retry-After": "60"}))
 
     @app.exception_handler(BadImage)
     async def bad_image(request: Request, error: BadImage) -> JSONResponse:
