@@ -122,7 +122,7 @@ def test_a_damaged_file_gets_a_sentence_and_the_next_one_works(page: Page, tmp_p
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     page.set_input_files("#file", tmp_path / "damaged.png")
     page.get_by_role("button", name="Analyse").click()
-    expect(page.locator("#status.failed")).to_contain_text("damaged")
+    expect(page.locator("#status.failed")).to_contain_text("cut short")
     expect(page.locator("#report")).to_be_hidden()
     analyse_demo(page)
 

@@ -17,7 +17,10 @@ from emx_gateway.api.dependencies import (
     Moment,
     ReadCaller,
     Submitter,
+    address_of,
+    link_to_next,
 )
+from emx_gateway.api.openapi_components import JOB_EVENTS
 from emx_gateway.api.submission_bodies import (
     FORM_BODY,
     REQUEST_BODY,
@@ -94,7 +97,7 @@ async def submit_job(
     """
     accepted = await _accept(services, caller, audit, request, read_submission, idempotency_key)
     job = await run_in_threadpool(_as_it_is, services.ledger, accepted)
-    response.headers["Location"] = f"/v1/jobs/{accepted.id}"
+    response.headers["Location"] = address_of(request, f"/v1/jobs/{accepted.id}")
     seconds = _preferred(prefer)
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
@@ -115,6 +118,8 @@ def list_jobs(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
+    response: Response,
     state: JobState | None = None,
     priority: Priority | None = None,
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
@@ -129,7 +134,10 @@ def list_jobs(
         if name is not None:
             audit.note(caller, "jobs.list", kind)
     wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
-    return job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    page = job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    if page.next_cursor:
+        link_to_next(request, response, cursor=page.next_cursor)
+    return page
 
 
 @router.delete("/v1/jobs", tags=["jobs"], responses=documented(*_GENERAL))
@@ -172,7 +180,7 @@ async def show_job(
     "/v1/jobs/{id}/events",
     tags=["jobs"],
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **documented(*_GENERAL, 404)},
+    responses={200: {"content": {"text/event-stream": {"schema": JOB_EVENTS}}}, **documented(*_GENERAL, 404)},
 )
 async def watch_job(
     services: GatewayServices,
@@ -220,14 +228,15 @@ def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id
 async def explain(services: GatewayServices, caller: Submitter, audit: Audit, request: Request) -> Job:
     """Submit one image, wait, and answer with the finished report. Programs should prefer ``/v1/jobs``."""
     accepted = await _accept(services, caller, audit, request, read_submission_form, None)
-    where = {"Location": f"/v1/jobs/{accepted.id}"}
+    address = address_of(request, f"/v1/jobs/{accepted.id}")
+    where = {"Location": address}
     seconds = services.settings.explain_timeout
     outcome = await services.updates.until_ended(accepted.id, seconds)
     if outcome is None and services.updates.stopping:
-        detail = f"This server stops. The report will be at /v1/jobs/{accepted.id}; don't send the image again."
+        detail = f"This server stops. The report will be at {address}; don't send the image again."
         raise Problem(503, "stopping", detail, {**where, "Retry-After": "2"})
     if outcome is None:
-        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from /v1/jobs/{accepted.id}."
+        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from {address}."
         raise Problem(504, "still-running", detail, where)
     if outcome.report is None:
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."

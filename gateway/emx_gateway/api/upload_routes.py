@@ -3,6 +3,7 @@
 import time
 import uuid
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -14,6 +15,7 @@ from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import Upload
 from emx_gateway.services.upload_urls import is_valid, sign_upload
 from emx_shared.ledger import object_keys
+from emx_shared.settings import Settings
 
 router = APIRouter(tags=["uploads"])
 VALID_FOR = 3600
@@ -45,8 +47,8 @@ def create_upload(
     url = store.presign_put(key, VALID_FOR)
     if url is None:
         signature = sign_upload(store, caller.tenant, id, expires)
-        own = request.url_for("receive_upload", id=id)
-        url = str(own.include_query_params(tenant=caller.tenant, expires=expires, signature=signature))
+        signed = urlencode({"tenant": caller.tenant, "expires": expires, "signature": signature})
+        url = f"{_own_address(services.settings, request)}/v1/uploads/{id}?{signed}"
     return Upload(
         id=id,
         url=url,
@@ -54,6 +56,16 @@ def create_upload(
         received=received,
         max_bytes=services.settings.max_upload_bytes,
     )
+
+
+def _own_address(settings: Settings, request: Request) -> str:
+    """Return where clients reach this gateway: behind TLS never http, even if the proxy isn't a trusted one."""
+    if settings.public_url:
+        return str(settings.public_url).rstrip("/")
+    own = request.base_url
+    if request.headers.get("x-forwarded-proto") == "https":
+        own = own.replace(scheme="https")
+    return str(own).rstrip("/")
 
 
 @router.put("/v1/uploads/{id}", status_code=204, responses=documented(403, 413, 422, 503))

@@ -100,6 +100,7 @@ class Submissions:
             tenant=caller.tenant,
             upload=sent.upload,
             idempotency_key=idempotency_key,
+            request_id=caller.request_id,
             **sent.options.model_dump(include=set(JobOptions.model_fields)),
         )
         claim = await run_in_threadpool(claim_job, self._ledger, new)
@@ -185,6 +186,7 @@ class Submissions:
             idempotency_key=idempotency_key,
             fingerprint=f"retry of {batch.id}" + (", permanent failures too" if include_permanent else ""),
             retry_of=batch.id,
+            request_id=caller.request_id,
         )
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
@@ -220,7 +222,13 @@ class Submissions:
 
     def _new_batch(self, caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
         fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()
-        return NewBatch(tenant=caller.tenant, idempotency_key=key, fingerprint=fingerprint, **options.model_dump())
+        return NewBatch(
+            tenant=caller.tenant,
+            idempotency_key=key,
+            fingerprint=fingerprint,
+            request_id=caller.request_id,
+            **options.model_dump(),
+        )
 
     def _uploaded(self, caller: Caller, id: str) -> bytes:
         """Return an upload's bytes. It stays until a job was made of it, so that a submission may be repeated."""

@@ -116,6 +116,7 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
         study=row.study,
         patient=row.patient,
         indication=row.indication,
+        request_id=batch.request_id,
         id=item,
         item=BatchPlace(batch=batch.id, row=number, name=row.name),
     )
