@@ -30,6 +30,7 @@ from emx_shared.ledger import (
     retry_batch,
     submit,
     submit_batch,
+    uploads,
 )
 from emx_shared.ledger.records import BatchRecord, JobRecord, Row
 from emx_shared.messaging import READ_QUEUES
@@ -123,7 +124,7 @@ class Submissions:
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
         if new.upload:
-            self._ledger.store.delete(object_keys.upload(new.tenant, new.upload))
+            uploads.use_up(self._ledger, new.tenant, new.upload)
         return job
 
     def submit_manifest(
