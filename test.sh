@@ -25,6 +25,7 @@ venv=.venv
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v promtool >/dev/null || packages+=(prometheus)
+command -v zsh >/dev/null || packages+=(zsh)
 if [ ${#packages[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)

@@ -71,6 +71,7 @@ class Recorder:
         text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)", "2026-01-01T00:00:00Z", text)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "2026-01-01 00:00:00 UTC", text)
         text = re.sub(r"\b[0-9a-f]{64}\b", "0" * 64, text)
+        text = re.sub(r"\b\d{16}-(\d+)\b", r"1767225600000000-\1", text)
         return re.sub(r"http://127\.0\.0\.1:\d+", BASE, text)
 
 
@@ -213,7 +214,7 @@ def _batches(api: Recorder, data: bytes) -> None:
         "Results come while it runs (`follow=true` stays until the end); an invalid image fails its own row only:"
     )
     lines = api._client.get(f"{batch}/results.ndjson", params={"follow": True}).text.splitlines()
-    shown = [_short(json.loads(line)) for line in sorted(lines)]
+    shown = [_short(json.loads(line)) for line in lines if line]
     for line in shown:
         line.pop("report", None)
     told = "\n".join(json.dumps(line, ensure_ascii=False) for line in sorted(shown, key=lambda one: one["row"]))

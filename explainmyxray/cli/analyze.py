@@ -1,7 +1,7 @@
 """``emx analyze``: reports of image files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from explainmyxray.cli.bulk_reading import FileFailure, FileReport, FileResult, read_by_server, read_here
-from explainmyxray.cli.image_files import ImageFile, find_images, is_single
+from explainmyxray.cli.image_files import ImageFile, find_images, is_single, unique_names
+from explainmyxray.cli.runs.result_files import output_paths
 from explainmyxray.cli.terminal import console, errors, print_line, print_report, refused
 
 
@@ -36,13 +37,15 @@ def analyze(
 
     A file that can't be read is reported and doesn't stop the others; the exit code is then 1.
 
+    A server reads many files as one batch. After an interruption, run the same command again: it continues.
+
     Without a server, this process reads the files, without a gateway or Redis. EMX_MODEL chooses the model.
     """
     from emx_shared.settings import settings
 
     files, single = find_images(images), is_single(images)
-    server, destinations = url or settings().url, _Destinations(overlay, output, single)
-    with read_by_server(server, files) if server else read_here(files) as results:
+    server, destinations = url or settings().url, _Destinations(overlay, output, single, _paths(files))
+    with read_by_server(server, images, files) if server else read_here(files) as results:
         done = []
         for result in _with_progress(results, len(files)):
             if isinstance(result, FileFailure) and not json:
@@ -74,35 +77,37 @@ def _with_progress(results: Iterator[FileResult], total: int) -> Iterator[FileRe
 
 @dataclass
 class _Destinations:
-    """Where overlays and reports are written. Two files of one name don't overwrite each other."""
+    """Where overlays and reports are written, in the folders of the images."""
 
     overlay: Path | None
     output: Path | None
     single: bool
-    _names: dict[str, int] = field(default_factory=dict)
+    paths: dict[ImageFile, str]
 
     def write(self, result: FileReport) -> list[Path]:
         """Write a report and its overlay, and return the files' paths. Raises typer.Exit."""
-        name = self._name(result.file)
+        name = self.paths[result.file]
         written = []
         if self.output:
             report = result.report.model_dump_json(indent=2)
-            written.append(_write(self.output / f"{name}.json", report.encode(), self.output))
+            written.append(_write(self.output / f"{name}.json", report.encode()))
         if self.overlay and self.single and self.overlay.suffix.lower() == ".png":
-            written.append(_write(self.overlay, result.overlay()))
+            written.append(_write(self.overlay, result.overlay(), make_folder=False))
         elif self.overlay:
-            written.append(_write(self.overlay / f"{name}.png", result.overlay(), self.overlay))
+            written.append(_write(self.overlay / f"{name}.png", result.overlay()))
         return written
 
-    def _name(self, file: ImageFile) -> str:
-        number = self._names[file.stem] = self._names.get(file.stem, 0) + 1
-        return file.stem if number == 1 else f"{file.stem}-{number}"
+
+def _paths(files: list[ImageFile]) -> dict[ImageFile, str]:
+    named = unique_names(files)
+    paths = output_paths(named)
+    return {file: paths[name] for name, file in named.items()}
 
 
-def _write(path: Path, content: bytes, folder: Path | None = None) -> Path:
+def _write(path: Path, content: bytes, make_folder: bool = True) -> Path:
     try:
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise refused(f"Cannot write {path}: {error.strerror}") from None

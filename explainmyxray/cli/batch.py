@@ -1,71 +1,56 @@
-"""``emx batch``: submit many images at once, follow the batch, and fetch its reports."""
+"""``emx batch``: list batches, follow them, fetch their reports, pause, retry, cancel and erase them."""
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from explainmyxray.cli.image_files import ImageFile, find_images
+from explainmyxray.cli.batch_submission import run, submit
+from explainmyxray.cli.batch_view import end, follow, print_batch
 from explainmyxray.cli.jobs import coloured
+from explainmyxray.cli.runs.result_files import write_results
+from explainmyxray.cli.runs.run_result import RunResult, named_result
 from explainmyxray.cli.server_connection import Json, Url, connected
 from explainmyxray.cli.terminal import console, errors, print_line, refused
 
 if TYPE_CHECKING:
-    from explainmyxray.client import Batch, BatchOptions, BatchResult, Client
-    from explainmyxray.client.resources import ManifestType
+    from explainmyxray.client import BatchResult
 
 batch = typer.Typer(no_args_is_help=True, help="Submit many images at once, follow them, and fetch their reports.")
 
 Id = Annotated[str, typer.Argument(help="The batch's id", show_default=False)]
-_MANIFEST_TYPES: dict[str, "ManifestType"] = {".csv": "text/csv", ".ndjson": "application/x-ndjson"}
+
+batch.command()(run)
+batch.command()(submit)
 
 
-@batch.command()
-def submit(
-    images: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders, ZIP archives or patterns", show_default=False)
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help="Instead of images: a CSV or NDJSON file that names uploads and images in the server's store",
-            exists=True,
-        ),
-    ] = None,
-    priority: Annotated[
-        Literal["stat", "routine", "backlog"], typer.Option(help="stat is read first, backlog last")
-    ] = "backlog",
-    webhook_url: Annotated[
-        str | None, typer.Option(help="Endpoint to call once, when every item has ended")
-    ] = None,
-    item_webhook_url: Annotated[str | None, typer.Option(help="Endpoint to call for each item")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until every item has ended")] = False,
+@batch.command("list")
+def list_batches(
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of batches to list")] = 20,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Submit many images. An image that can't be read fails its own item alone."""
-    if bool(images) == bool(manifest):
-        raise typer.BadParameter("Name either images or a --manifest.")
-    options: BatchOptions = {"priority": priority}
-    if webhook_url:
-        options["webhook_url"] = webhook_url
-    if item_webhook_url:
-        options["item_webhook_url"] = item_webhook_url
+    """List batches, newest first."""
+    from rich.table import Column, Table
+
     with connected(url) as client:
-        try:
-            if manifest:
-                media_type = _MANIFEST_TYPES.get(manifest.suffix.lower(), "application/x-ndjson")
-                made = client.batches.create_from_manifest(manifest.read_bytes(), media_type, **options)
-            else:
-                files = find_images(images or [])
-                made = client.batches.create(_contents(files), names=[file.name for file in files], **options)
-        except OSError as error:
-            raise refused(error) from None
-        if wait:
-            made = _follow(client, made)
-    _print_batch(made, json)
+        found = list(itertools.islice(client.batches.list(), limit))
+    if json:
+        for each in found:
+            print_line(each.model_dump(mode="json"))
+        return
+    table = Table(Column("id", no_wrap=True, min_width=36), "state", "submitted", "ended", "with a report")
+    for each in found:
+        at = f"{each.submitted_at.astimezone():%Y-%m-%d %H:%M}"
+        reports = str(each.counts.get("succeeded", 0))
+        table.add_row(each.id, coloured(each.state), at, f"{each.done} of {each.total}", reports)
+    console.print(table if found else "No batches.")
+    if len(found) == limit:
+        errors.print(f"There may be more than {limit} batches. List more with --limit.")
 
 
 @batch.command()
@@ -75,38 +60,40 @@ def status(
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Show a batch's state and progress."""
+    """Show a batch's state and progress. With --wait, the exit code is 1 if an item has no report."""
     with connected(url) as client:
         found = client.batches.get(id)
         if wait:
-            found = _follow(client, found)
-    _print_batch(found, json)
+            found = follow(client, found)
+    end([found], wait, json)
 
 
 @batch.command()
 def results(
     id: Id,
     output: Annotated[
-        Path | None, typer.Option(help="Write each report as JSON into this folder", file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Write results.csv, results.ndjson, coco.json and reports/ into this folder", file_okay=False
+        ),
     ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the others until all have ended")] = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
     """List the rows that have ended. With --json, each line contains the row's report."""
     with connected(url) as client:
         found = []
-        for result in client.batches.results(id):
+        for result in client.batches.results(id, follow):
             if json:
                 print_line(result.model_dump(mode="json"))
-            else:
-                found.append(result)
-            if output and result.report:
-                try:
-                    output.mkdir(parents=True, exist_ok=True)
-                    report = result.report.model_dump_json(indent=2)
-                    (output / f"{result.id}.json").write_text(report, encoding="utf-8")
-                except OSError as error:
-                    raise refused(f"Cannot write into {output}: {error.strerror}") from None
+            found.append(result)
+    found.sort(key=lambda result: result.row)
+    if output:
+        try:
+            write_results(output, _named(found))
+        except OSError as error:
+            raise refused(f"Cannot write into {output}: {error.strerror}") from None
     if not json:
         _print_results(found)
 
@@ -115,28 +102,36 @@ def results(
 def pause(id: Id, url: Url = None, json: Json = False) -> None:
     """Submit no more items of a batch. Items that are queued or running continue."""
     with connected(url) as client:
-        _print_batch(client.batches.pause(id), json)
+        print_batch(client.batches.pause(id), json)
 
 
 @batch.command()
 def resume(id: Id, url: Url = None, json: Json = False) -> None:
     """Resume a paused batch."""
     with connected(url) as client:
-        _print_batch(client.batches.resume(id), json)
+        print_batch(client.batches.resume(id), json)
 
 
 @batch.command()
-def retry(id: Id, url: Url = None, json: Json = False) -> None:
+def retry(
+    id: Id,
+    include_permanent: Annotated[
+        bool,
+        typer.Option("--include-permanent", help="Also items whose image would fail again, such as damaged files"),
+    ] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
     """Submit the items that have failed so far as a new batch."""
     with connected(url) as client:
-        _print_batch(client.batches.retry(id), json)
+        print_batch(client.batches.retry(id, include_permanent=include_permanent), json)
 
 
 @batch.command()
 def cancel(id: Id, url: Url = None, json: Json = False) -> None:
     """Cancel every item that hasn't ended. Existing reports stay."""
     with connected(url) as client:
-        _print_batch(client.batches.cancel(id), json)
+        print_batch(client.batches.cancel(id), json)
 
 
 @batch.command()
@@ -154,31 +149,13 @@ def erase(
     print_line({"id": id, "erasing": True}) if json else console.print(f"{escape(id)} is being erased.")
 
 
-def _contents(files: list[ImageFile]) -> Iterator[bytes]:
-    """Read the files one by one, with a progress bar. Raises OSError."""
-    from rich.progress import track
-
-    for file in track(files, "Uploading", console=errors, transient=True):
-        yield file.read()
-
-
-def _follow(client: "Client", found: "Batch") -> "Batch":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        shown = bar.add_task("", total=found.total)
-        for now in client.batches.progress(found):
-            bar.update(shown, completed=now.done)
-    return now
-
-
-def _print_batch(found: "Batch", json: bool) -> None:
-    if json:
-        print_line(found.model_dump(mode="json"))
-        return
-    counts = ", ".join(f"{count} {escape(state)}" for state, count in found.counts.items() if count)
-    console.print(f"{found.id} {coloured(found.state)}: {found.done} of {found.total} have ended ({counts})")
+def _named(found: "list[BatchResult]") -> Iterator[RunResult]:
+    """Name rows for the files made of them: two rows of one name, and rows without a name, by their numbers."""
+    names = Counter(result.name for result in found)
+    for result in found:
+        once = result.name and names[result.name] == 1
+        numbered = f"{result.name} (row {result.row})" if result.name else f"row {result.row}"
+        yield named_result(str(result.name) if once else numbered, result)
 
 
 def _print_results(found: "list[BatchResult]") -> None:

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from explainmyxray.cli.image_files import ImageFile
+from explainmyxray.cli.image_files import ImageFile, unique_names
+from explainmyxray.cli.runs.opened_run import announce, run_until_done
+from explainmyxray.cli.runs.run_result import RunResult
 from explainmyxray.cli.server_connection import connected
 from explainmyxray.cli.terminal import errors, refused
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from explainmyxray.local import Model
 
 _CONCURRENT_FILES = 8
-"""Files read at a time: a batch of the engine, or requests to a server."""
+"""Files read at a time: a batch of the engine."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,29 @@ FileResult = FileReport | FileFailure
 
 
 @contextmanager
-def read_by_server(url: str, files: list[ImageFile]) -> Iterator[Iterator[FileResult]]:
-    """Let a server read files, and yield their results in order.
+def read_by_server(url: str, arguments: list[str], files: list[ImageFile]) -> Iterator[Iterator[FileResult]]:
+    """Let a server read files, several of them as a run, and yield their results in order.
 
     Raises:
-        typer.Exit: An error that would affect every file, such as a missing key.
+        typer.Exit: An error that would affect every file, such as a missing key, or an interruption.
     """
-    with connected(url) as client, ThreadPoolExecutor(_CONCURRENT_FILES) as pool:
-        try:
-            yield pool.map(partial(_read_by, client), files)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with connected(url) as client:
+        if len(files) == 1:
+            yield iter([_read_by(client, files[0])])
+            return
+        with run_until_done("analyze", arguments, client, files, {"priority": "routine"}, announce) as run:
+            run.submit()
+            run.upload()
+            run.follow()
+            named = unique_names(files)
+            results = {result.name: result for result in run.results()}
+            yield (_of_run(client, file, results[name]) for name, file in named.items())
+
+
+def _of_run(client: "Client", file: ImageFile, result: RunResult) -> FileResult:
+    if result.report is None or result.job is None:
+        return FileFailure(file, result.reason)
+    return FileReport(file, result.report, partial(client.jobs.overlay, result.job), result.job)
 
 
 @contextmanager

@@ -17,7 +17,14 @@ jobs = typer.Typer(no_args_is_help=True, help="List, show, watch, cancel and era
 Id = Annotated[str, typer.Argument(help="The job's id", show_default=False)]
 Ids = Annotated[list[str], typer.Argument(help="The jobs' ids", show_default=False)]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
-_COLOURS = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow", "expired": "yellow"}
+_COLOURS = {
+    "succeeded": "green",
+    "completed": "green",
+    "failed": "red",
+    "running": "cyan",
+    "cancelled": "yellow",
+    "expired": "yellow",
+}
 
 
 @jobs.command("list")
@@ -154,7 +161,7 @@ def print_jobs(found: "list[Job]") -> None:
     table = Table(Column("id", no_wrap=True, min_width=36), "state", "priority", "submitted", "")
     for job in found:
         at = f"{job.submitted_at.astimezone():%m-%d %H:%M}"
-        note = job.failure.message if job.failure else job.study or ""
+        note = job.failure.message if job.failure else job.name or job.study or ""
         table.add_row(job.id, coloured(job.state), job.priority, at, escape(note))
     console.print(table if found else "No jobs.")
 

@@ -149,4 +149,4 @@ def manifest_of(uploads: Iterable[tuple[Upload, str | None]]) -> bytes:
 def _as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    return json.dumps(value) if isinstance(value, dict | bool) else str(value)

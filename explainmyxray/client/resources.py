@@ -63,6 +63,8 @@ class Job(Resource):
         study: The caller's name for images that belong together.
         patient: The caller's pseudonym for the patient.
         batch: Id of the batch that it belongs to.
+        row: Number of its row in that batch, from 0.
+        name: The caller's name for that row.
         report: The report, once the job has succeeded. Jobs in lists come without it.
         failure: Why it failed.
     """
@@ -80,6 +82,8 @@ class Job(Resource):
     study: str | None = None
     patient: str | None = None
     batch: str | None = None
+    row: int | None = None
+    name: str | None = None
     report: Report | None = None
     failure: Failure | None = None
 
@@ -140,6 +144,7 @@ class BatchResult(Resource):
         metadata: The caller's own values, returned unchanged.
         report: The report, if the job succeeded.
         failure: Why the job failed.
+        cursor: The row's place among the results, from which ``client.batches.results`` resumes.
     """
 
     row: int
@@ -149,6 +154,7 @@ class BatchResult(Resource):
     metadata: dict[str, str] = Field(default_factory=dict)
     report: Report | None = None
     failure: Failure | None = None
+    cursor: str | None = None
 
 
 class Batch(Resource):
@@ -156,13 +162,13 @@ class Batch(Resource):
 
     Attributes:
         id: The batch's id.
-        state: running, paused, succeeded (every item has ended, in whatever state) or cancelled.
+        state: running, paused, completed (every item has ended, in whatever state: see ``counts``) or cancelled.
         submitted_at: When the server accepted it.
         finished_at: When it ended; None before.
         total: Number of items.
         counts: Number of items by state; ``open`` counts the items that haven't ended.
-        per_minute: Items that ended per minute, so far.
-        seconds_left: Seconds until all items have ended, at that rate.
+        per_minute: Items read per minute, lately; of a batch that has ended, on the whole.
+        seconds_left: Seconds until all items have ended, at that rate; None before the first was read.
         retry_of: Id of the batch whose failed items these are.
     """
 
@@ -186,6 +192,11 @@ class Batch(Resource):
         """Number of items that have ended."""
         return self.total - self.counts.get("open", 0)
 
+    @property
+    def without_report(self) -> int:
+        """Number of items that have ended without a report: failed, cancelled or expired."""
+        return self.done - self.counts.get("succeeded", 0)
+
 
 class BatchPage(Resource):
     """A page of batches.
@@ -207,12 +218,16 @@ class Upload(Resource):
         url: Address that accepts the image's bytes. It carries its own permission and needs no API key.
         method: HTTP method for that address.
         expires_at: When the address expires.
+        received: Whether the image has arrived already, under a repeated idempotency key.
+        max_bytes: Size of the largest image that the server accepts; None if it doesn't say.
     """
 
     id: str
     url: str
     method: str = "PUT"
     expires_at: datetime
+    received: bool = False
+    max_bytes: int | None = None
 
 
 class Erased(Resource):
@@ -263,6 +278,18 @@ class Delivery(Resource):
     created_at: datetime
     next_try_at: datetime | None = None
     last_answer: str = ""
+
+
+class RedeliveredPage(Resource):
+    """How many events one request sent again.
+
+    Attributes:
+        redelivered: Events that are sent again.
+        next_cursor: Start of the next request's part of the range; None once it is done.
+    """
+
+    redelivered: int
+    next_cursor: str | None = None
 
 
 class DeliveryPage(Resource):
@@ -337,11 +364,13 @@ class BatchOptions(TypedDict, total=False):
         priority: Default backlog.
         webhook_url: Endpoint that is called once, when every item has ended.
         item_webhook_url: Endpoint that is called for each item.
+        paused: Whether nothing is read until the batch is resumed, so that its uploads may still be on their way.
     """
 
     priority: Priority
     webhook_url: str
     item_webhook_url: str
+    paused: bool
 
 
 class JobFilter(TypedDict, total=False):

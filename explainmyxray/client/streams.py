@@ -177,14 +177,16 @@ class EventSubscription(Subscription[E]):
 
 @dataclass
 class ResultSubscription(Subscription[BatchResult]):
-    """A batch's results in NDJSON. The server sends them from the start; rows received before are left out.
+    """A batch's results in NDJSON, resumed after the last row received. Rows that come twice are left out.
 
     Attributes:
         follow: Whether the server keeps the stream open until the batch has ended. Silence is normal then: it
             means that no item has ended.
+        after: Cursor of the last result that the caller has; None to start with the first.
     """
 
     follow: bool = False
+    after: str | None = None
     _rows: set[int] = field(default_factory=set)
     _rest: bytes = b""
     _open: bool = False
@@ -192,9 +194,10 @@ class ResultSubscription(Subscription[BatchResult]):
     media_type = NDJSON
 
     def opening(self) -> ApiRequest[None]:
-        """Return the request, which is the same for each connection."""
+        """Return a request that asks for what follows the last row received."""
         self._rest, self._open = b"", False
-        return self.request
+        resumed = {"after": self.after} if self.after else {}
+        return replace(self.request, params={**self.request.params, **resumed})
 
     def check(self, answer: httpx.Response) -> None:
         """Check that a success is NDJSON.
@@ -212,11 +215,12 @@ class ResultSubscription(Subscription[BatchResult]):
             ApiError: The content isn't that of an ExplainMyXray server.
         """
         *lines, self._rest = (self._rest + received).split(b"\n")
-        for line in lines:
+        for line in filter(None, lines):  # an empty line only shows that the connection lives
             try:
                 result = read_json(BatchResult, line)
             except ValueError:
                 raise unexpected_answer(answer) from None
+            self.after = result.cursor
             if result.row not in self._rows:
                 self._attempts = 0
                 self._rows.add(result.row)

@@ -31,9 +31,9 @@ class WebhookEvent(Resource):
     """The content of a verified webhook.
 
     Attributes:
-        type: Type of the event, such as ``job.succeeded`` or ``batch.succeeded``.
+        type: Type of the event, such as ``job.succeeded`` or ``batch.completed``.
         timestamp: When it happened.
-        data: The job; or the batch's id, state and counts.
+        data: The job; or the batch's id, state, total and counts.
         id: Stays the same when an event is sent again, so that a receiver can skip duplicates.
     """
 

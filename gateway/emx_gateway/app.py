@@ -21,16 +21,18 @@ from emx_gateway.api import (
     upload_routes,
     webhook_routes,
 )
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import Auditor, note_refusal
 from emx_gateway.auth.authenticator import Authenticator
 from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
 from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.auth.streams import StreamCut
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
 from emx_gateway.http.stopping import Stopping
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
+from emx_shared.audit_log import AuditLog
 from emx_shared.contracts.report import DISCLAIMER
 from emx_shared.demo_files import DEMO_IMAGE
 from emx_shared.ledger.opening import open_ledger
@@ -87,10 +89,11 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.state.rate_limits = RateLimits(chosen)
     app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
-    app.state.authenticator, app.state.local_only = Authenticator(ring), LocalOnlyGuard(chosen)
-    app.state.audit = AuditLog(chosen.audit_log)
+    app.state.authenticator = Authenticator(ring, may_open=is_loopback(chosen.host))
+    app.state.local_only = LocalOnlyGuard(chosen)
+    app.state.auditor = Auditor(AuditLog(chosen))
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
-    problems.install(app)
+    problems.install(app, note_refusal)
     for routes in ROUTES:
         app.include_router(routes.router)
     openapi.install(app)
@@ -147,7 +150,10 @@ class SafeHeaders:
                 ]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except* StreamCut:  # the server closes a connection whose answer isn't complete
+            pass
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:

@@ -94,6 +94,10 @@ class BatchOptions(BaseModel):
         description="Called for each item",
         examples=["https://ris.example.org/hooks/xray"],
     )
+    paused: bool = Field(
+        default=False,
+        description="Read nothing until the batch is resumed, so that its uploads may still be on their way",
+    )
 
 
 class ManifestRow(BaseModel):
@@ -103,7 +107,7 @@ class ManifestRow(BaseModel):
 
     image: str = Field(
         max_length=_LONGEST_IMAGE,
-        description="upload:ID, import:PATH or job:ID",
+        description="upload:ID, import:PATH or job:ID. Several rows of a batch may name the same image",
         examples=["import:2019/0001.dcm"],
     )
     name: Name | None = Field(default=None, description="Your own name for the row, returned with its result")
@@ -138,7 +142,9 @@ class Job(BaseModel):
     metadata: dict[str, str] = Field(default_factory=dict)
     study: str | None = None
     patient: str | None = None
-    batch: str | None = None
+    batch: str | None = Field(default=None, description="The batch that it is an item of")
+    row: int | None = Field(default=None, description="Number of its row in that batch, from 0")
+    name: str | None = Field(default=None, description="Your own name for that row")
     report: Report | None = None
     failure: Failure | None = Field(default=None, description="Why the job failed")
     disclaimer: str = DISCLAIMER
@@ -177,18 +183,37 @@ class BatchItems(BaseModel):
     next_row: int | None = Field(description="`row` of the next page; null on the last one")
 
 
+class BatchResult(BaseModel):
+    """A row of a batch that has ended, with its report: a line of `results.ndjson`."""
+
+    row: int
+    name: str | None = Field(default=None, description="Your own name for the row")
+    id: str = Field(description="Id of the row's job")
+    state: JobState
+    metadata: dict[str, str] = Field(default_factory=dict)
+    report: Report | None = None
+    failure: Failure | None = None
+    cursor: str = Field(description="`after` of a stream that resumes behind this line")
+
+
 class Batch(BaseModel):
     """Many images in one submission."""
 
     id: str
-    state: BatchState = Field(description="succeeded: every item has ended, each in its own state")
+    state: BatchState = Field(
+        description="completed: every item has ended, each in its own state; look at the counts"
+    )
     priority: Priority
     submitted_at: datetime
     finished_at: datetime | None = None
     total: int
     counts: dict[str, int] = Field(description="Items by state; open are those that haven't ended")
-    per_minute: float | None = Field(description="Items that ended each minute, so far")
-    seconds_left: float | None = Field(description="Estimate until all have ended, at this rate")
+    per_minute: float | None = Field(
+        description="Items read each minute, lately; of a batch that has ended, on the whole"
+    )
+    seconds_left: float | None = Field(
+        description="Estimate until all have ended, at this rate. Null before the first was read, and while paused"
+    )
     retry_of: str | None = Field(default=None, description="The batch whose failed items these are")
     disclaimer: str = DISCLAIMER
 
@@ -211,6 +236,8 @@ class Upload(BaseModel):
     url: str = Field(description="Needs no API key")
     method: Literal["PUT"] = "PUT"
     expires_at: datetime
+    received: bool = Field(default=False, description="The image of a repeated idempotency key has arrived")
+    max_bytes: int = Field(description="Bytes that are accepted at most")
 
 
 class Secret(BaseModel):
@@ -249,6 +276,16 @@ class DeliveryLine(BaseModel):
     created_at: datetime
     next_try_at: datetime | None
     last_answer: str = Field(description="HTTP status of the last try, or why there was none")
+
+
+class Redelivered(BaseModel):
+    """How many events are sent again."""
+
+    redelivered: int
+    unreadable: list[str] = Field(
+        default=[], description="Ids of deliveries that this server can't read: damaged, or of a newer version"
+    )
+    next_cursor: str | None = Field(description="`cursor` of the next request; null once the range is done")
 
 
 class DeliveryList(BaseModel):

@@ -16,6 +16,9 @@ Scope = Literal["submit", "read", "admin"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
+KEYLESS_TENANT = "default"
+"""Whose the jobs are of callers without a key, on a server that has no keys."""
+
 _FOLDER = "access/"
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEY = re.compile(r"emx_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
@@ -29,6 +32,9 @@ class ApiKey(BaseModel):
     """An API key as it is stored: of its secret only the SHA-256.
 
     The secret has 256 random bits, so no slower hash is needed (NIST SP 800-63B, 5.1.2).
+
+    Attributes:
+        adopted: the tenant whose jobs this key's tenant has taken over as its own; None if it has its own.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +46,12 @@ class ApiKey(BaseModel):
     digest: str
     created_at: datetime
     revoked_at: datetime | None = None
+    adopted: str | None = None
+
+    @property
+    def jobs_of(self) -> str:
+        """The tenant under whose name the jobs are stored that this key reaches."""
+        return self.adopted or self.tenant
 
     @property
     def prefix(self) -> str:
@@ -53,8 +65,16 @@ class KeyRing:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def create(self, tenant: str, scopes: tuple[Scope, ...] = SCOPES, name: str = "") -> tuple[ApiKey, str]:
+    def create(
+        self, tenant: str, scopes: tuple[Scope, ...] = SCOPES, name: str = "", adopt_keyless: bool = False
+    ) -> tuple[ApiKey, str]:
         """Create a key.
+
+        Args:
+            tenant: whose.
+            scopes: what it allows.
+            name: the operator's name for it.
+            adopt_keyless: whether the tenant takes over all jobs from the time without keys.
 
         Returns:
             The key, and its text, which can't be had again.
@@ -69,6 +89,12 @@ class KeyRing:
             )
         if not scopes or not set(scopes) <= set(SCOPES):
             raise BadKeyRequest(f"A key's scopes are one or more of {', '.join(SCOPES)}.")
+        heir = next((key.tenant for key in self.list() if key.adopted == tenant), None)
+        if heir:
+            raise BadKeyRequest(
+                f"The jobs of tenant {tenant} belong to tenant {heir} now: create a key of that tenant."
+            )
+        adopted = KEYLESS_TENANT if adopt_keyless else self._adopted_by(tenant)
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = ApiKey(
             id=id,
@@ -77,6 +103,7 @@ class KeyRing:
             name=name[:80],
             digest=_digest(secret),
             created_at=self._store.now(),
+            adopted=None if adopted == tenant else adopted,
         )
         self._store.put(_FOLDER + id, key.model_dump_json().encode())
         return key, f"emx_{id}_{secret}"
@@ -87,7 +114,7 @@ class KeyRing:
         return sorted((key for key in found if key), key=lambda key: key.created_at)
 
     def any(self) -> bool:
-        """Return whether there ever was a key: from then on nobody gets in without one."""
+        """Return whether there is a key, be it revoked: nobody gets in without one then."""
         return next(iter(self._store.list(_FOLDER)), None) is not None
 
     def revoke(self, id: str) -> ApiKey:
@@ -99,6 +126,13 @@ class KeyRing:
         self._store.put(_FOLDER + id, revoked.model_dump_json().encode())
         return revoked
 
+    def clear(self) -> int:
+        """Remove all keys for good, so that none is needed any more. Return how many there were."""
+        found = list(self._store.list(_FOLDER))
+        for entry in found:
+            self._store.delete(entry.key)
+        return len(found)
+
     def find(self, text: str) -> ApiKey | None:
         """Return the key that a caller shows; None if it is invalid or revoked."""
         shown = _KEY.fullmatch(text)
@@ -106,6 +140,15 @@ class KeyRing:
         if shown is None or key is None or key.revoked_at:
             return None
         return key if hmac.compare_digest(key.digest, _digest(shown[2])) else None
+
+    def is_valid(self, id: str) -> bool:
+        """Return whether there is a key with this id that wasn't revoked."""
+        key = self._get(id)
+        return key is not None and key.revoked_at is None
+
+    def _adopted_by(self, tenant: str) -> str | None:
+        """Return whose jobs a tenant has taken over, by its other keys."""
+        return next((key.adopted for key in self.list() if key.tenant == tenant and key.adopted), None)
 
     def _get(self, id: str) -> ApiKey | None:
         try:

@@ -1,7 +1,6 @@
 """Every setting, read from the environment (``EMX_…``) in this one place."""
 
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -67,7 +66,11 @@ class Settings(BaseSettings):
     )
     max_queued_per_tenant: int = Field(20_000, description="Jobs of a tenant that may wait; more are answered 429")
     max_queued: int = Field(100_000, description="Jobs that may wait in a queue; more are answered 503")
-    audit_log: Path | None = Field(None, description="File for the audit log, in JSON lines. Default: none")
+    audit_log: str | None = Field(
+        None,
+        description="File for the audit log, in JSON lines; - for standard output, none for no log. Default: "
+        "where there are API keys, audit.jsonl beside a store in a folder, else standard output",
+    )
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
     upload_ttl: float = Field(24 * 3600, description="Seconds after which an upload that no job uses is deleted")
 

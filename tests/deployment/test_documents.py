@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -196,6 +197,20 @@ def test_the_list_of_client_methods_is_complete() -> None:
             public = {name for name in dir(getattr(client, resource)) if not name.startswith("_")}
             assert set(re.findall(r"`(\w+)`", names)) == public, resource
         assert set(listed) == {name for name in vars(client) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_every_command_can_be_pasted_into_a_shell(shell: str) -> None:
+    """An interactive zsh, as macOS has it, knows no comments, and takes ? and * for patterns of files."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed: on Debian, apt install {shell}")
+    for block in blocks(*DOCUMENTS, language="sh"):
+        parsed = subprocess.run([shell, "-n"], input=block.code, capture_output=True, text=True)
+        assert parsed.returncode == 0, f"{block}: {parsed.stderr}"
+        for line in block.code.splitlines():
+            unquoted = re.sub(r"'[^']*'|\"[^\"]*\"|\$\(", "", line)
+            assert not re.search(r"(^|\s)#", unquoted), f"{block}: say it beside the command: {line}"
+            assert not re.search(r"[?*\[]", unquoted), f"{block}: quote this: {line}"
 
 
 def _commands() -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from PIL import Image
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
 from emx_shared.contracts.states import JobState
-from emx_shared.ledger import Ledger, finish, start
+from emx_shared.ledger import Ledger, advance_batch, finish, start
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Outcome
 from emx_shared.settings import Settings
@@ -88,6 +89,29 @@ class RunningGateway:
         finish(self.ledger, job, Outcome(state=JobState.SUCCEEDED, report=report, started_at=now, finished_at=now))
         self.ledger.redis.leases.release(job, token)
         return report
+
+    @contextmanager
+    def at_work(self, pause: float = 0.0) -> Iterator[None]:
+        """Do what a courier and a worker do, with a pause before each report, until the block is left."""
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(0.05):
+                for entry in list(self.ledger.store.list("open/")):
+                    if batch := self.ledger.batch(entry.key.removeprefix("open/")):
+                        advance_batch(self.ledger, batch.id)
+                for entry in list(self.ledger.store.list("open/")):
+                    job = self.ledger.job(entry.key.removeprefix("open/"))
+                    if job and self.ledger.outcome(job.id) is None and not over.wait(pause):
+                        self.read_by_a_worker(job.id)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     @staticmethod
     def problem(answer: httpx.Response, status: int, kind: str) -> None:

@@ -144,21 +144,26 @@ class Batches:
             yield from page.items
             row = page.next_row
 
-    def results(self, batch: Batch | str, follow: bool = False) -> Iterator[BatchResult]:
-        """Yield a result for each row that has ended, each row once.
+    def results(
+        self, batch: Batch | str, follow: bool = False, *, after: str | None = None
+    ) -> Iterator[BatchResult]:
+        """Yield a result for each row that has ended, each row once, in the order in which they end.
 
         The stream resumes where the connection breaks.
 
         Args:
             batch: The batch or its id.
             follow: Yield later results too, until the batch has ended. A paused batch doesn't end.
+            after: ``cursor`` of the last result that an earlier program received, to resume behind it. Rows that
+                ended within some seconds before it may come again.
 
         Raises:
             NotFound: The batch doesn't exist or belongs to another tenant.
         """
         params = {"follow": "true"} if follow else {}
         request = ApiRequest("GET", f"/v1/batches/{id_of(batch)}/results.ndjson", as_nothing, params=params)
-        return self._session.stream(ResultSubscription(request, self._session.retry_policy, follow=follow))
+        subscription = ResultSubscription(request, self._session.retry_policy, follow=follow, after=after)
+        return self._session.stream(subscription)
 
     def progress(self, batch: Batch | str, timeout: float | None = None) -> Iterator[Batch]:
         """Yield the batch now, and again whenever items have ended, until all have.
@@ -233,23 +238,26 @@ class Batches:
                 raise
             return found
 
-    def retry(self, batch: Batch | str, *, idempotency_key: str | None = None) -> Batch:
+    def retry(
+        self, batch: Batch | str, *, include_permanent: bool = False, idempotency_key: str | None = None
+    ) -> Batch:
         """Submit the items that have failed so far as a new batch.
 
         Args:
             batch: The batch or its id.
+            include_permanent: Also items whose image would fail again, such as a damaged file.
             idempotency_key: See ``create``.
 
         Returns:
             The new batch.
 
         Raises:
-            Conflict: No item has failed.
+            Conflict: No item has failed, or only permanently.
         """
         headers = idempotency(idempotency_key)
-        return self._session.send(
-            ApiRequest("POST", f"/v1/batches/{id_of(batch)}/retry", as_model(Batch), headers=headers)
-        )
+        params = {"include_permanent": "true"} if include_permanent else {}
+        path = f"/v1/batches/{id_of(batch)}/retry"
+        return self._session.send(ApiRequest("POST", path, as_model(Batch), params=params, headers=headers))
 
     def erase(self, batch: Batch | str) -> None:
         """Erase a batch with all its images and reports permanently.

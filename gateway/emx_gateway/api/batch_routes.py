@@ -1,5 +1,6 @@
 """/v1/batches."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,20 +12,23 @@ from starlette.datastructures import UploadFile
 from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller, Submitter
 from emx_gateway.api.submission_bodies import MAX_FIELDS, IdempotencyKey
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import content_type, read_form, validate
 from emx_gateway.http.problems import Problem, documented, invalid_fields
 from emx_gateway.schemas import Batch, BatchItems, BatchList, BatchOptions, ManifestRow, links
-from emx_gateway.services.batch_items import item_page, results
+from emx_gateway.services.batch_items import item_page
+from emx_gateway.services.batch_results import ResultCursor, batch_results
 from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.manifest_upload import CSV, NDJSON, ManifestUpload
 from emx_gateway.services.representations import batch_resource
 from emx_gateway.services.services import Services
-from emx_shared.contracts.states import JobState
+from emx_gateway.services.submissions import Announce, NamedFile
+from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger import advance_batch, cancel
 from emx_shared.ledger import erase_batch as erase
 from emx_shared.ledger import pause_batch as pause
 from emx_shared.ledger import resume_batch as resume
-from emx_shared.ledger.records import BatchRecord, UnreadableRecord
+from emx_shared.ledger.records import BatchRecord, Outcome, UnreadableRecord
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _GENERAL = (401, 403, 422, 429, 503)
@@ -68,22 +72,24 @@ async def create_batch(
 ) -> Batch:
     """Submit many images at once: a few files, or a manifest with up to 100,000 rows.
 
+    The names of a form's files become the names of the rows, and are returned with the results.
+
     A manifest is CSV or NDJSON (options are then query parameters); each row names an image that was uploaded
     before, that the operator put into the store, or that another job has. It is accepted whole or not at all; an
     image that turns out to be missing or damaged fails its own item only.
     """
     kind, most = content_type(request), services.settings.max_upload_bytes
+    announce = partial(audit.note, caller, "batch.submit")
     if kind in (CSV, NDJSON):
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key, announce)
     elif kind == "multipart/form-data":
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_files(services, caller, request, idempotency_key)
+            batch = await _submit_files(services, caller, request, idempotency_key, announce)
     else:
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
         )
-    audit.note(caller, "batch.submit", batch.id)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     response.headers["Retry-After"] = "2"
     return await run_in_threadpool(batch_resource, services.ledger, batch, None)
@@ -132,26 +138,36 @@ def list_items(
     state: JobState | None = None,
 ) -> BatchItems:
     """List the rows of a batch in order, with their jobs and states."""
-    batch, _ = services.find_batch(id, caller)
-    return item_page(services.ledger, batch, row, limit, state)
+    batch, outcome = services.find_batch(id, caller)
+    return item_page(services.ledger, batch, outcome, row, limit, state)
 
 
 @router.get(
     "/{id}/results.ndjson",
     response_class=StreamingResponse,
-    responses={200: {"content": {NDJSON: {}}}, **_ONE},
+    responses={200: {"content": {NDJSON: {}}}, **documented(*_GENERAL, 400, 404)},
 )
 async def stream_results(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
     id: str,
     follow: Annotated[bool, Query(description="Continue until the batch has ended")] = False,
+    after: Annotated[
+        str | None, Query(max_length=100, description="`cursor` of the last line received, to resume behind it")
+    ] = None,
 ) -> StreamingResponse:
-    """Stream a line for each item that has ended: row, name, job, state, and its report or why there is none."""
+    """Stream a line for each item that has ended: row, name, job, state, and its report or why there is none.
+
+    Lines come in the order in which items end. To resume a stream that broke, send the `cursor` of the last line
+    as `after`: rows that ended within some seconds before it may come again. While a followed batch has no news,
+    an empty line comes every 15 seconds.
+    """
+    place = ResultCursor.parse(after) if after else None
     batch, _ = await run_in_threadpool(services.find_batch, id, caller)
     audit.note(caller, "results.read", id)
-    lines = results(services.ledger, batch, follow)
+    lines = while_admitted(request, caller, batch_results(services.ledger, batch, follow, place))
     return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store"})
 
 
@@ -159,8 +175,8 @@ async def stream_results(
 def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Submit no more items; those that are waiting or being read continue."""
     batch = _find_open(services, caller, id)
-    pause(services.ledger, id)
     audit.note(caller, "batch.pause", id)
+    pause(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -168,8 +184,8 @@ def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: 
 def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Resume a paused batch."""
     batch = _find_open(services, caller, id)
-    resume(services.ledger, id)
     audit.note(caller, "batch.resume", id)
+    resume(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -177,11 +193,11 @@ def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id:
 def cancel_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Cancel every item that hasn't ended; finished reports stay."""
     batch, _ = services.find_batch(id, caller)
+    audit.note(caller, "batch.cancel", id)
     outcome = cancel(services.ledger, id)
     if outcome.state != JobState.CANCELLED:
-        raise Problem(409, "already-ended", f"The batch has already ended: {outcome.state}.")
+        raise _already_ended(outcome)
     advance_batch(services.ledger, id)
-    audit.note(caller, "batch.cancel", id)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -192,8 +208,8 @@ def erase_batch(services: GatewayServices, caller: Administrator, audit: Audit, 
     The batch is unknown from now on; its jobs are erased soon after.
     """
     batch, _ = services.find_batch(id, caller)
-    outcome = erase(services.ledger, batch)
     audit.note(caller, "batch.erase", id)
+    outcome = erase(services.ledger, batch)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -204,36 +220,50 @@ def retry_batch(
     audit: Audit,
     response: Response,
     id: str,
+    include_permanent: Annotated[
+        bool, Query(description="Also items whose image would fail again, such as a damaged file")
+    ] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Batch:
-    """Create a new batch of the items that have failed so far."""
+    """Create a new batch of the items that have failed so far, except where the image itself is at fault.
+
+    Left out are the failures `bad-image`, `not-an-image`, `image-too-large`, `image` and `poison`.
+    """
     batch, _ = services.find_batch(id, caller)
-    retried = services.submissions.retry(caller, batch, idempotency_key)
-    audit.note(caller, "batch.retry", retried.id)
+    announce = partial(audit.note, caller, "batch.retry")
+    retried = services.submissions.retry(caller, batch, include_permanent, idempotency_key, announce)
     response.headers["Location"] = f"/v1/batches/{retried.id}"
     return batch_resource(services.ledger, retried, None)
 
 
 async def _submit_manifest(
-    services: Services, caller: Caller, request: Request, kind: str, key: str | None
+    services: Services, caller: Caller, request: Request, kind: str, key: str | None, announce: Announce
 ) -> BatchRecord:
     options = _options(dict(request.query_params))
     received = ManifestUpload(kind)
     try:
         await received.receive(request)
-        return await run_in_threadpool(services.submissions.submit_manifest, caller, options, received, key)
+        return await run_in_threadpool(
+            services.submissions.submit_manifest, caller, options, received, key, announce
+        )
     finally:
         received.close()
 
 
-async def _submit_files(services: Services, caller: Caller, request: Request, key: str | None) -> BatchRecord:
+async def _submit_files(
+    services: Services, caller: Caller, request: Request, key: str | None, announce: Announce
+) -> BatchRecord:
     async with read_form(request, files=services.settings.max_batch_files, fields=MAX_FIELDS) as form:
         parts = form.multi_items()
-        files = [part.file for name, part in parts if name == "files" and isinstance(part, UploadFile)]
+        files = [
+            NamedFile(part.filename, part.file)
+            for name, part in parts
+            if name == "files" and isinstance(part, UploadFile)
+        ]
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options({name: part for name, part in parts if isinstance(part, str)})
-        return await services.submissions.submit_files(caller, options, files, key)
+        return await services.submissions.submit_files(caller, options, files, key, announce)
 
 
 def _options(given: dict[str, str]) -> BatchOptions:
@@ -243,5 +273,10 @@ def _options(given: dict[str, str]) -> BatchOptions:
 def _find_open(services: Services, caller: Caller, id: str) -> BatchRecord:
     batch, outcome = services.find_batch(id, caller)
     if outcome:
-        raise Problem(409, "already-ended", f"The batch has already ended: {outcome.state}.")
+        raise _already_ended(outcome)
     return batch
+
+
+def _already_ended(outcome: Outcome) -> Problem:
+    state = BatchState.of_outcome(outcome.state)
+    return Problem(409, "already-ended", f"The batch has already ended: {state}.")

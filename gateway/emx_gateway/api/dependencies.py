@@ -1,11 +1,13 @@
 """What endpoints ask FastAPI for: the services, the audit log, and a caller with the scope that they need."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from pydantic import AfterValidator, BeforeValidator
 
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Authenticator, Caller, unauthenticated
 from emx_gateway.auth.local_only import LocalOnlyGuard
 from emx_gateway.auth.rate_limits import RateLimits
@@ -26,6 +28,7 @@ def admit(
     if shown is None and "authorization" in request.headers:
         raise unauthenticated("The Authorization header must be: Bearer emx_….")
     caller = authenticator.caller(shown.credentials if shown else None)
+    request.state.caller = caller
     if caller.key is None:
         local_only: LocalOnlyGuard = request.app.state.local_only
         local_only.check(request)
@@ -48,12 +51,24 @@ async def _services(request: Request) -> Services:  # a plain function would cos
     return found
 
 
-async def _audit(request: Request) -> AuditLog:
-    found = request.app.state.audit
-    assert isinstance(found, AuditLog)
-    return found
+async def _audit(request: Request) -> RequestAudit:
+    return RequestAudit(request.app.state.auditor, request)
 
 
 GatewayServices = Annotated[Services, Depends(_services)]
-Audit = Annotated[AuditLog, Depends(_audit)]
+Audit = Annotated[RequestAudit, Depends(_audit)]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
+
+
+def _written_out(moment: object) -> object:
+    if isinstance(moment, str) and moment.lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("write a time as RFC 3339 does: 2026-03-04T05:06:07Z")
+    return moment
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+"""A time as RFC 3339 writes it; without a zone it is in UTC."""

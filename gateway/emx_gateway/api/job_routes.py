@@ -2,15 +2,22 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BeforeValidator
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller, Submitter
+from emx_gateway.api.dependencies import (
+    Administrator,
+    Audit,
+    Cursor,
+    GatewayServices,
+    Moment,
+    ReadCaller,
+    Submitter,
+)
 from emx_gateway.api.submission_bodies import (
     FORM_BODY,
     REQUEST_BODY,
@@ -18,7 +25,9 @@ from emx_gateway.api.submission_bodies import (
     read_submission,
     read_submission_form,
 )
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.job_events import job_events
@@ -51,13 +60,6 @@ _LINKS = links(
 _GENERAL = (401, 403, 422, 429, 503)
 
 
-def _written_out(moment: object) -> object:
-    if isinstance(moment, str) and moment.lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("write a time as RFC 3339 does: 2026-03-04T05:06:07Z")
-    return moment
-
-
-Moment = Annotated[datetime, BeforeValidator(_written_out)]
 Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the job's end")]
 
 
@@ -90,9 +92,8 @@ async def submit_job(
     Send the image as the file of a form, as the body itself (options are then query parameters), or upload it
     first. A submission that is sent again with the same ``Idempotency-Key`` returns the first job.
     """
-    accepted = await _accept(services, caller, request, read_submission, idempotency_key)
+    accepted = await _accept(services, caller, audit, request, read_submission, idempotency_key)
     job = await run_in_threadpool(_as_it_is, services.ledger, accepted)
-    audit.note(caller, "job.submit", accepted.id)
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     seconds = _preferred(prefer)
     if seconds is not None:
@@ -100,6 +101,8 @@ async def submit_job(
     if seconds and not job.state.terminal:
         outcome = await services.updates.until_ended(accepted.id, seconds)
         job = await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
+    if job.report:
+        audit.note(caller, "report.read", job.id)
     if job.state.terminal:
         response.status_code = 200
     else:
@@ -111,6 +114,7 @@ async def submit_job(
 def list_jobs(
     services: GatewayServices,
     caller: ReadCaller,
+    audit: Audit,
     state: JobState | None = None,
     priority: Priority | None = None,
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
@@ -121,6 +125,9 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> JobList:
     """List jobs, the newest first, without their reports."""
+    for kind, name in (("patient", patient), ("study", study)):
+        if name is not None:
+            audit.note(caller, "jobs.list", kind)
     wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
     return job_page(services.ledger, caller.tenant, wanted, limit, cursor)
 
@@ -137,8 +144,8 @@ def erase_jobs(
     if (study is None) == (patient is None):
         raise Problem(422, "invalid-request", "Name either a study or a patient whose jobs to erase.")
     kind, name = ("study", study) if study is not None else ("patient", patient)
+    audit.note(caller, f"{kind}.erase", kind)  # its name would be patient data
     erased = erase_group(services.ledger, caller.tenant, kind, name or "")
-    audit.note(caller, f"{kind}.erase", str(erased))
     return Erased(erased=erased)
 
 
@@ -171,6 +178,7 @@ async def watch_job(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
     id: str,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> EventSourceResponse:
@@ -180,17 +188,18 @@ async def watch_job(
     """
     record, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "report.read", id)
-    return EventSourceResponse(job_events(services, record, last_event_id), headers={"Cache-Control": "no-store"})
+    events = while_admitted(request, caller, job_events(services, record, last_event_id))
+    return EventSourceResponse(events, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/v1/jobs/{id}/cancel", tags=["jobs"], responses=documented(*_GENERAL, 404, 409))
 def cancel_job(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Job:
     """Cancel a job that hasn't ended, whether it is waiting or being read."""
     record, _ = services.find_job(id, caller)
+    audit.note(caller, "job.cancel", id)
     outcome = cancel(services.ledger, id)
     if outcome.state != JobState.CANCELLED:
         raise Problem(409, "already-ended", f"The job has already ended: {outcome.state}.")
-    audit.note(caller, "job.cancel", id)
     return job_resource(services.ledger, record, outcome)
 
 
@@ -198,8 +207,8 @@ def cancel_job(services: GatewayServices, caller: Submitter, audit: Audit, id: s
 def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id: str) -> None:
     """Erase a job's image and report, for good."""
     services.find_job(id, caller)
-    erase(services.ledger, id)
     audit.note(caller, "job.erase", id)
+    erase(services.ledger, id)
 
 
 @router.post(
@@ -210,8 +219,7 @@ def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id
 )
 async def explain(services: GatewayServices, caller: Submitter, audit: Audit, request: Request) -> Job:
     """Submit one image, wait, and answer with the finished report. Programs should prefer ``/v1/jobs``."""
-    accepted = await _accept(services, caller, request, read_submission_form, None)
-    audit.note(caller, "job.submit", accepted.id)
+    accepted = await _accept(services, caller, audit, request, read_submission_form, None)
     where = {"Location": f"/v1/jobs/{accepted.id}"}
     seconds = services.settings.explain_timeout
     outcome = await services.updates.until_ended(accepted.id, seconds)
@@ -224,12 +232,14 @@ async def explain(services: GatewayServices, caller: Submitter, audit: Audit, re
     if outcome.report is None:
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
         raise Problem(502, "no-report", why, where)
+    audit.note(caller, "report.read", accepted.id)
     return await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
 
 
 async def _accept(
     services: Services,
     caller: Caller,
+    audit: RequestAudit,
     request: Request,
     read: Callable[[Request, int], Awaitable[JobSubmission]],
     idempotency_key: str | None,
@@ -238,7 +248,8 @@ async def _accept(
     most = services.settings.max_upload_bytes
     async with services.bodies.room(request, caller.tenant, most):
         sent = await read(request, most)
-        return await services.submissions.submit_job(caller, sent, idempotency_key)
+        announce = partial(audit.note, caller, "job.submit")
+        return await services.submissions.submit_job(caller, sent, idempotency_key, announce)
 
 
 def _as_it_is(ledger: Ledger, job: JobRecord) -> Job:

@@ -75,7 +75,7 @@ _PROBLEMS = {
     "507": ("store-full", "The object store is full. Nothing was accepted. Tell the operator."),
 }
 _CONFLICT = ("idempotency-conflict", "This idempotency key was used before, for another request. Use a new key.")
-_BATCH_ENDED = ("already-ended", "The batch has already ended: succeeded.")
+_BATCH_ENDED = ("already-ended", "The batch has already ended: completed.")
 _BAD_FORM = ("bad-form", "The form names an unknown charset, or isn't written in the one that it names.")
 _PROBLEMS_OF = {
     ("submit_job", "400"): ("not-json", "This is not JSON."),
@@ -94,7 +94,6 @@ _PROBLEMS_OF = {
     ("cancel_batch", "409"): _BATCH_ENDED,
     ("pause_batch", "409"): _BATCH_ENDED,
     ("resume_batch", "409"): _BATCH_ENDED,
-    ("redeliver", "409"): ("still-owed", "This delivery is still being tried."),
     ("receive_upload", "403"): (
         "bad-upload-url",
         "This upload URL has expired, or was changed. Get another: POST /v1/uploads.",

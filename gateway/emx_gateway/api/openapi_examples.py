@@ -17,6 +17,7 @@ from emx_gateway.schemas import (
     Job,
     JobList,
     Pong,
+    Redelivered,
     Secret,
     Upload,
 )
@@ -135,6 +136,7 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
         id=_UPLOAD,
         url=f"https://store.example.org/xray/uploads/{_UPLOAD}?X-Amz-Signature=…",
         expires_at=_AT + timedelta(hours=1),
+        max_bytes=64 * 2**20,
     ),
     Batch: _SOME,
     BatchList: BatchList(items=[_SOME], next_cursor=None),
@@ -142,6 +144,7 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
     Secret: Secret(secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     Pong: Pong(status=204, why="", ok=True),
     DeliveryLine: _SENT,
+    Redelivered: Redelivered(redelivered=42, next_cursor=None),
     DeliveryList: DeliveryList(items=[_SENT], next_cursor=None),
 }
 
@@ -201,9 +204,9 @@ _RESULT = {"row": 0, "name": "2019/0001", "id": _JOB, "state": "succeeded", "met
 RESULTS = "".join(
     json.dumps(line, separators=(",", ":")) + "\n"
     for line in (
-        {**_RESULT, "report": REPORT.model_dump(mode="json"), "failure": None},
+        {**_RESULT, "report": REPORT.model_dump(mode="json"), "failure": None, "cursor": "1772600771000000-0"},
         {**_RESULT, "row": 1, "name": "2019/0002", "id": _EVENT, "state": "failed", "report": None}
-        | {"failure": _FAILURE},
+        | {"failure": _FAILURE, "cursor": "1772600772000000-1"},
     )
 )
 
@@ -216,11 +219,14 @@ PARAMETERS = {
     "accept": "application/pdf",
     "last-event-id": "1772600769000-0:running",
     "cursor": f"1772600767000000-{_JOB}",
+    "after": "1772600771000000-0",
     "study": "baseline",
     "patient": "P-0017",
     "job": _JOB,
     "submitted_after": "2026-03-04T00:00:00Z",
     "submitted_before": "2026-03-05T00:00:00Z",
+    "created_after": "2026-03-04T00:00:00Z",
+    "created_before": "2026-03-05T00:00:00Z",
     "longest_side": 512,
     "tenant": "default",
     "expires": 1772604367,

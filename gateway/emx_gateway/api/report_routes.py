@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.api.dependencies import Audit, GatewayServices, ReadCaller
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.http.negotiation import preferred
 from emx_gateway.http.problems import Problem, documented
@@ -135,7 +135,7 @@ def report_schema() -> JSONResponse:
 
 
 async def _rendered(
-    services: Services, caller: Caller, audit: AuditLog, id: str, kind: str, longest_side: int | None = None
+    services: Services, caller: Caller, audit: RequestAudit, id: str, kind: str, longest_side: int | None = None
 ) -> Response:
     job, report = await run_in_threadpool(_report, services, caller, audit, id)
     if kind in ("json", "txt"):
@@ -147,7 +147,7 @@ async def _rendered(
     return Response(picture, media_type=KINDS[kind], headers=_PRIVATE | policy)
 
 
-def _report(services: Services, caller: Caller, audit: AuditLog, id: str) -> tuple[JobRecord, Report]:
+def _report(services: Services, caller: Caller, audit: RequestAudit, id: str) -> tuple[JobRecord, Report]:
     job, outcome = services.find_job(id, caller)
     if outcome is None or outcome.report is None:
         state = services.ledger.state(id, outcome)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import GatewayServices, Submitter
+from emx_gateway.api.dependencies import Audit, GatewayServices, Submitter
+from emx_gateway.api.submission_bodies import IdempotencyKey
 from emx_gateway.http.bodies import read_image
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import Upload
@@ -18,19 +19,41 @@ router = APIRouter(tags=["uploads"])
 VALID_FOR = 3600
 """Seconds in which the image must arrive."""
 
+_KEYED_UPLOADS = uuid.UUID("3e5d1d0e-95a4-5b7e-8f0b-1c6a6d7c2f58")
 
-@router.post("/v1/uploads", status_code=201, responses=documented(401, 403, 429, 503))
-def create_upload(services: GatewayServices, caller: Submitter, request: Request) -> Upload:
-    """Get a URL for an image that is too large, or too far away, to pass through this server twice."""
-    id = str(uuid.uuid4())
+
+@router.post("/v1/uploads", status_code=201, responses=documented(401, 403, 422, 429, 503))
+def create_upload(
+    services: GatewayServices,
+    caller: Submitter,
+    audit: Audit,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> Upload:
+    """Get a URL for an image that is too large, or too far away, to pass through this server twice.
+
+    The same ``Idempotency-Key`` gives the same upload with a fresh URL, and tells whether its image has arrived,
+    so that uploading can be resumed.
+    """
+    keyed = uuid.uuid5(_KEYED_UPLOADS, f"{caller.tenant}\n{idempotency_key}") if idempotency_key else None
+    id = str(keyed or uuid.uuid4())
+    audit.note(caller, "upload.create", id)
     expires = int(time.time()) + VALID_FOR
     store = services.ledger.store
-    url = store.presign_put(object_keys.upload(caller.tenant, id), VALID_FOR)
+    key = object_keys.upload(caller.tenant, id)
+    received = idempotency_key is not None and store.exists(key)
+    url = store.presign_put(key, VALID_FOR)
     if url is None:
         signature = sign_upload(store, caller.tenant, id, expires)
         own = request.url_for("receive_upload", id=id)
         url = str(own.include_query_params(tenant=caller.tenant, expires=expires, signature=signature))
-    return Upload(id=id, url=url, expires_at=datetime.fromtimestamp(expires, UTC))
+    return Upload(
+        id=id,
+        url=url,
+        expires_at=datetime.fromtimestamp(expires, UTC),
+        received=received,
+        max_bytes=services.settings.max_upload_bytes,
+    )
 
 
 @router.put("/v1/uploads/{id}", status_code=204, responses=documented(403, 413, 422, 503))

@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problem documents, all made in this one place."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,12 +13,13 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from emx_shared.audit_log import AuditUnavailable
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.records import UnreadableRecord
 from emx_shared.prometheus_metrics import REFUSED
 from emx_shared.store import NoSuchObject, StoreError, StoreFull
-from emx_shared.webhooks import ForbiddenTarget
+from emx_shared.webhooks import ForbiddenTarget, TooManySecrets
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -97,14 +100,26 @@ def _of_image(error: BadImage) -> Problem:
     return Problem(422, "bad-image", str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Turn every exception that a caller can do something about into its problem document."""
+def install(app: FastAPI, note_refusal: Callable[[Request, int, str], None]) -> None:
+    """Turn every exception that a caller can do something about into its problem document.
+
+    Args:
+        app: the application.
+        note_refusal: writes status and type of a problem to the audit log.
+    """
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
         if request.method == "POST":
             REFUSED.labels(error.status).inc()
+        with suppress(AuditUnavailable):  # it is refused all the same
+            note_refusal(request, error.status, error.type)
         return answer(error)
+
+    @app.exception_handler(AuditUnavailable)
+    async def no_audit(request: Request, error: AuditUnavailable) -> JSONResponse:
+        detail = "The audit log can't be written, so nothing was done. Tell the operator."
+        return answer(Problem(507, "audit-unavailable", detail, {"Retry-After": "60"}))
 
     @app.exception_handler(BadImage)
     async def bad_image(request: Request, error: BadImage) -> JSONResponse:
@@ -113,6 +128,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ForbiddenTarget)
     async def forbidden_target(request: Request, error: ForbiddenTarget) -> JSONResponse:
         return await problem(request, Problem(422, "forbidden-webhook-target", str(error)))
+
+    @app.exception_handler(TooManySecrets)
+    async def too_many_secrets(request: Request, error: TooManySecrets) -> JSONResponse:
+        return await problem(request, Problem(429, "too-many-secrets", str(error), {"Retry-After": "3600"}))
 
     @app.exception_handler(IdempotencyConflict)
     async def conflict(request: Request, error: IdempotencyConflict) -> JSONResponse:

@@ -4,7 +4,7 @@ from typing import Any
 
 from emx_gateway.schemas import Batch, DeliveryLine, Job
 from emx_shared.contracts.states import BatchState, JobState
-from emx_shared.ledger import Ledger, batch_progress
+from emx_shared.ledger import BatchProgress, Ledger, batch_progress
 from emx_shared.ledger.batches.items import is_paused
 from emx_shared.ledger.records import BatchRecord, Delivery, JobRecord, Outcome
 
@@ -27,6 +27,8 @@ def job_resource(ledger: Ledger, job: JobRecord, outcome: Outcome | None) -> Job
         study=job.study,
         patient=job.patient,
         batch=job.item.batch if job.item else None,
+        row=job.item.row if job.item else None,
+        name=job.item.name if job.item else None,
         report=outcome.report if outcome else None,
         failure=outcome.failure if outcome else None,
     )
@@ -34,13 +36,9 @@ def job_resource(ledger: Ledger, job: JobRecord, outcome: Outcome | None) -> Job
 
 def batch_resource(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None) -> Batch:
     """Return a batch as the API shows it, with its progress."""
-    so_far = batch_progress(ledger, batch)
-    counts, ended = so_far.counts, so_far.ended.total()
-    state = _batch_state(ledger, batch, outcome)
-    if state == BatchState.CANCELLED:  # those that were never submitted, too
-        counts = {**counts, "cancelled": counts.get("cancelled", 0) + counts["open"], "open": 0}
-    seconds = ((outcome.finished_at if outcome else ledger.now()) - batch.submitted_at).total_seconds()
-    rate = ended / seconds if seconds > 0 and ended else None
+    so_far = batch_progress(ledger, batch, outcome)
+    counts, state = so_far.counts, _batch_state(ledger, batch, outcome)
+    rate = _items_per_second(ledger, batch, outcome, so_far)
     return Batch(
         id=batch.id,
         state=state,
@@ -53,6 +51,16 @@ def batch_resource(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None) 
         seconds_left=round(counts["open"] / rate, 1) if rate and state == BatchState.RUNNING else None,
         retry_of=batch.retry_of,
     )
+
+
+def _items_per_second(
+    ledger: Ledger, batch: BatchRecord, outcome: Outcome | None, so_far: BatchProgress
+) -> float | None:
+    """Return how many items are read each second lately; of a batch that has ended, how many on the whole."""
+    if outcome is None:
+        return ledger.redis.batch_pace.items_per_second(batch.id, ledger.now())
+    seconds = (outcome.finished_at - batch.submitted_at).total_seconds()
+    return so_far.ended.total() / seconds if seconds > 0 and so_far.ended else None
 
 
 def delivery_resource(delivery: Delivery) -> DeliveryLine:
@@ -75,7 +83,9 @@ def event_data(ledger: Ledger, id: str) -> dict[str, Any]:
     """Return what a webhook says of a job or batch that ended: its id alone once it was erased."""
     record, outcome = ledger.record(id), ledger.outcome(id)
     if outcome and isinstance(record, BatchRecord):
-        return {"id": id, "state": outcome.state, "counts": outcome.counts}
+        counts = batch_progress(ledger, record, outcome).counts
+        state = BatchState.of_outcome(outcome.state)
+        return {"id": id, "state": state, "total": record.rows, "counts": {k: n for k, n in counts.items() if n}}
     if outcome and isinstance(record, JobRecord):
         return job_resource(ledger, record, outcome).model_dump(mode="json")
     return {"id": id}
@@ -83,5 +93,5 @@ def event_data(ledger: Ledger, id: str) -> dict[str, Any]:
 
 def _batch_state(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None) -> BatchState:
     if outcome:
-        return BatchState.CANCELLED if outcome.state == JobState.CANCELLED else BatchState.SUCCEEDED
-    return BatchState.PAUSED if is_paused(ledger, batch.id) else BatchState.RUNNING
+        return BatchState.of_outcome(outcome.state)
+    return BatchState.PAUSED if is_paused(ledger, batch) else BatchState.RUNNING

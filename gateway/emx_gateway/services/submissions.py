@@ -1,9 +1,10 @@
 """Whether a submission is accepted: replays, webhooks, quotas, crowding and images, decided in this one place."""
 
 import hashlib
+import json
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ from emx_shared.ledger import (
     claim_batch,
     claim_job,
     failed_rows,
+    is_permanent_failure,
     object_keys,
     retry_batch,
     submit,
@@ -34,6 +36,28 @@ from emx_shared.messaging import READ_QUEUES
 from emx_shared.prometheus_metrics import SUBMITTED
 from emx_shared.store import NoSuchObject
 from emx_shared.webhooks import WebhookSecrets, WebhookTargets
+
+_LONGEST_NAME = 255
+
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file of a form.
+
+    Attributes:
+        name: the sender's name for it; it may name a patient, and is kept like the other fields of a submission.
+    """
+
+    name: str | None
+    file: BinaryIO
+
+    @property
+    def row_name(self) -> str | None:
+        """The row's name: the end of a name that is too long, as the end tells files apart."""
+        return (self.name or "")[-_LONGEST_NAME:] or None
 
 
 @dataclass(frozen=True)
@@ -53,7 +77,8 @@ class Submissions:
     """Accepts jobs and batches.
 
     Every method first looks for what an idempotency key stands for already: a repeated submission is charged for
-    nothing and refused for nothing. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
+    nothing and refused for nothing. ``announce`` is given the id of the job or batch before anything is stored,
+    and may raise to prevent that. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
     ``ledger/submission_errors.py``; nothing was accepted then.
     """
 
@@ -65,7 +90,9 @@ class Submissions:
         self._unqueued = 0
         self._lock = threading.Lock()
 
-    async def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
+    async def submit_job(
+        self, caller: Caller, sent: JobSubmission, idempotency_key: str | None, announce: Announce
+    ) -> JobRecord:
         """Accept one image."""
         new = NewJob(
             data=sent.data or b"",
@@ -77,18 +104,20 @@ class Submissions:
         )
         claim = await run_in_threadpool(claim_job, self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         if sent.options.webhook_url:
             await run_in_threadpool(self.check_webhook, sent.options.webhook_url, caller.tenant)
         if sent.upload:
             new = replace(new, data=await run_in_threadpool(self._uploaded, caller, sent.upload))
         new = replace(new, media_type=await self._decoding.media_type(new.data, caller.tenant))
-        return await run_in_threadpool(self._submit, new, claim)
+        return await run_in_threadpool(self._submit, new, claim, announce)
 
-    def _submit(self, new: NewJob, claim: Claim[JobRecord]) -> JobRecord:
+    def _submit(self, new: NewJob, claim: Claim[JobRecord], announce: Announce) -> JobRecord:
         self._refuse_crowding(new.tenant, new.priority)
         self._rate_limits.charge(new.tenant, 1)
         self._refuse_unqueued()
+        announce(claim.id)
         job, queued = submit(self._ledger, new, claim)
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
@@ -97,56 +126,83 @@ class Submissions:
         return job
 
     def submit_manifest(
-        self, caller: Caller, options: BatchOptions, received: ManifestUpload, idempotency_key: str | None
+        self,
+        caller: Caller,
+        options: BatchOptions,
+        received: ManifestUpload,
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
         """Accept the batch of a manifest."""
         new = self._new_batch(caller, options, idempotency_key, received.sha256)
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         self._check_webhooks(options, caller.tenant)
         self._rate_limits.charge(caller.tenant, received.check())
+        announce(claim.id)
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
     async def submit_files(
-        self, caller: Caller, options: BatchOptions, files: list[BinaryIO], idempotency_key: str | None
+        self,
+        caller: Caller,
+        options: BatchOptions,
+        named: list[NamedFile],
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
         """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
-        rows = await run_in_threadpool(_rows_of, files)
-        digest = hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+        files = [each.file for each in named]
+        rows = await run_in_threadpool(_rows_of, named)
+        digest = hashlib.sha256(json.dumps([(row.image, row.name) for row in rows]).encode()).hexdigest()
         new = self._new_batch(caller, options, idempotency_key, digest)
         claim = await run_in_threadpool(claim_batch, self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         await run_in_threadpool(self._check_webhooks, options, caller.tenant)
         for number, file in enumerate(files, start=1):
             await self._check_file(number, await run_in_threadpool(_content, file), caller.tenant)
-        return await run_in_threadpool(self._submit_files, new, rows, files, claim)
+        await run_in_threadpool(self._rate_limits.charge, caller.tenant, len(rows))
+        announce(claim.id)
+        return await run_in_threadpool(submit_batch, self._ledger, new, rows, _contents(files), claim)
 
-    def _submit_files(
-        self, new: NewBatch, rows: list[Row], files: list[BinaryIO], claim: Claim[BatchRecord]
+    def retry(
+        self,
+        caller: Caller,
+        batch: BatchRecord,
+        include_permanent: bool,
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
-        self._rate_limits.charge(new.tenant, len(rows))
-        return submit_batch(self._ledger, new, rows, _contents(files), claim)
-
-    def retry(self, caller: Caller, batch: BatchRecord, idempotency_key: str | None) -> BatchRecord:
-        """Accept a new batch of another's items that have failed so far."""
+        """Accept a new batch of another's items that have failed so far, permanently or not."""
         new = NewBatch(
             tenant=caller.tenant,
             priority=batch.priority,
             webhook_url=batch.webhook_url,
             item_webhook_url=batch.item_webhook_url,
             idempotency_key=idempotency_key,
-            fingerprint=f"retry of {batch.id}",
+            fingerprint=f"retry of {batch.id}" + (", permanent failures too" if include_permanent else ""),
             retry_of=batch.id,
         )
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         failed = failed_rows(self._ledger, batch)
         if not failed:
             raise Problem(409, "nothing-failed", "No item of this batch has failed.")
+        if not include_permanent:
+            failed = {row for row in failed if not is_permanent_failure(self._ledger, batch, row)}
+        if not failed:
+            detail = (
+                "Every failed item would fail again, as its image is at fault. Correct the images and submit them "
+                "as a new batch, or retry all the same: include_permanent=true."
+            )
+            raise Problem(409, "only-permanent-failures", detail)
         self._rate_limits.charge(caller.tenant, len(failed))
+        announce(claim.id)
         return retry_batch(self._ledger, batch, failed, new, claim)
 
     def check_webhook(self, url: str | None, tenant: str) -> None:
@@ -211,8 +267,11 @@ class Submissions:
             self._unqueued = 0 if queued else self._unqueued + 1
 
 
-def _rows_of(files: Iterable[BinaryIO]) -> list[Row]:
-    return [Row(image=f"file:{sha256}") for sha256, _ in _contents(files)]
+def _rows_of(named: list[NamedFile]) -> list[Row]:
+    contents = _contents(each.file for each in named)
+    return [
+        Row(image=f"file:{sha256}", name=each.row_name) for (sha256, _), each in zip(contents, named, strict=True)
+    ]
 
 
 def _content(file: BinaryIO) -> bytes:

@@ -23,9 +23,14 @@ class JobState(StrEnum):
 
 
 class BatchState(StrEnum):
-    """How far a batch has come. It has succeeded when all its items have ended, each in its own state."""
+    """How far a batch has come. Completed means that all items have ended, each in its own state."""
 
     RUNNING = "running"
     PAUSED = "paused"
-    SUCCEEDED = "succeeded"
+    COMPLETED = "completed"
     CANCELLED = "cancelled"
+
+    @staticmethod
+    def of_outcome(state: JobState) -> "BatchState":
+        """Return the state of a batch whose outcome has this state, which the ledger records as a job's."""
+        return BatchState.CANCELLED if state == JobState.CANCELLED else BatchState.COMPLETED

@@ -10,13 +10,14 @@ from emx_shared.ledger.batches.batch_progress import (
     advance_batch,
     batch_progress,
     failed_rows,
+    is_permanent_failure,
     pause_batch,
     resume_batch,
 )
 from emx_shared.ledger.batches.batch_submission import NewBatch, claim_batch, retry_batch, submit_batch
-from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, redeliver
+from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, put_off, redeliver, send_at_once
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
-from emx_shared.ledger.jobs.finish import cancel, expire, finish
+from emx_shared.ledger.jobs.finish import cancel, event_type, expire, finish
 from emx_shared.ledger.jobs.start import Started, hand_back, start
 from emx_shared.ledger.jobs.submission import Claim, NewJob, claim_job, submit
 from emx_shared.ledger.ledger import Ledger
@@ -46,14 +47,18 @@ __all__ = [
     "erase",
     "erase_batch",
     "erase_group",
+    "event_type",
     "expire",
     "failed_rows",
     "finish",
     "hand_back",
+    "is_permanent_failure",
     "pause_batch",
+    "put_off",
     "redeliver",
     "resume_batch",
     "retry_batch",
+    "send_at_once",
     "start",
     "submit",
     "submit_batch",

@@ -137,6 +137,11 @@ def paused(batch: str) -> str:
     return f"batches/{batch}/paused"
 
 
+def resumed(batch: str) -> str:
+    """Return the key of the marker that exists once a batch that started paused was resumed."""
+    return f"batches/{batch}/resumed"
+
+
 def done_markers(batch: str) -> str:
     """Return the prefix of the markers of ended items."""
     return f"batches/{batch}/done/"

@@ -129,6 +129,7 @@ class BatchRecord(_Stored):
         webhook_url: called once, when all items have ended; ``item_webhook_url`` for each item.
         rows: how many the manifest has.
         retry_of: the batch whose failed items these are.
+        starts_paused: whether it is paused until it is resumed for the first time.
     """
 
     kind: Literal["batch"] = "batch"
@@ -142,6 +143,7 @@ class BatchRecord(_Stored):
     item_webhook_url: str | None = None
     rows: int
     retry_of: str | None = None
+    starts_paused: bool = False
 
 
 class Tombstone(_Stored):
@@ -231,6 +233,7 @@ class Delivery(_Stored):
     Attributes:
         message: the id that the receiver sees: that of the first delivery where this one repeats it.
         job: id of the job or batch that the event is about.
+        at_once: somebody asked for it to be sent now, however its endpoint has been doing.
     """
 
     model_config = _KEEPING
@@ -245,6 +248,7 @@ class Delivery(_Stored):
     next_at: datetime
     status: DeliveryStatus = "owed"
     last_answer: str = ""
+    at_once: bool = False
 
     @staticmethod
     def id_of(job: str, url: str, event: str) -> str:
@@ -260,6 +264,7 @@ class Row(_Part):
             ``import:PATH`` (put into the store by the operator, below ``imports/TENANT/``), or ``job:ID``,
             another job's.
         name: the client's own name for the row.
+        keeps_upload: whether a later row names the same upload, so that it must outlive this row's submission.
     """
 
     image: str
@@ -268,6 +273,7 @@ class Row(_Part):
     study: str | None = None
     patient: str | None = None
     indication: str | None = None
+    keeps_upload: bool = False
 
 
 ROWS_PER_PAGE = 500

@@ -1,6 +1,7 @@
 """Everything that Redis knows of jobs, in one object."""
 
 from emx_shared.redis_state.batch_counts import BatchCounts
+from emx_shared.redis_state.batch_pace import BatchPace
 from emx_shared.redis_state.cancellations import Cancellations
 from emx_shared.redis_state.epoch import Epoch
 from emx_shared.redis_state.job_marks import JobMarks
@@ -27,6 +28,7 @@ class RedisState:
         self.turns = Turns(self.connection)
         self.listings = Listings(self.connection)
         self.batch_counts = BatchCounts(self.connection)
+        self.batch_pace = BatchPace(self.connection)
         self.live_text = LiveText(self.connection)
         self.cancellations = Cancellations(self.connection)
         self.epoch = Epoch(self.connection)

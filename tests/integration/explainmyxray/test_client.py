@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -310,13 +311,14 @@ def test_webhooks_are_tried_listed_and_sent_again(client: Any, gateway: RunningG
     (owed,) = client.webhooks.deliveries(job=job.id, status="owed")
     assert client.webhooks.get_delivery(owed) == owed
     assert (owed.event, owed.url, owed.tries) == ("job.succeeded", closed, 0)
-    with pytest.raises(Conflict) as caught:
-        client.webhooks.redeliver(owed)
-    assert caught.value.type == "still-owed"
+    assert client.webhooks.redeliver(owed).id == owed.id
     deliver(gateway.ledger, owed.id, lambda _: EndpointAnswer(410))
     again = client.webhooks.redeliver(owed.id)
     assert (again.status, again.message) == ("owed", owed.id)
     assert [each.id for each in client.webhooks.deliveries(job=job.id)] == [again.id, owed.id]
+    start = owed.created_at
+    assert client.webhooks.redeliver_many(start, start + timedelta(seconds=0.001), status="undelivered") == 1
+    assert client.webhooks.redeliver_many(start - timedelta(days=2), start - timedelta(days=1)) == 0
     with pytest.raises(NotFound):
         client.webhooks.get_delivery("unknown")
 
@@ -672,3 +674,45 @@ def test_the_client_needs_no_torch_and_no_fastapi() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_batchs_results_are_resumed_after_a_cut_and_by_another_program(
+    make: Make, gateway: RunningGateway, bad_connection: BadConnection
+) -> None:
+    batch = client_of(gateway).batches.create([gateway.png() for _ in range(5)], names=list("abcde"))
+    advance_batch(gateway.ledger, batch.id)
+    for item in list(client_of(gateway).batches.items(batch)):
+        gateway.read_by_a_worker(item.id)
+    advance_batch(gateway.ledger, batch.id)
+    bad_connection.faults[:] = [3000]
+    results = list(make(bad_connection.url).batches.results(batch))
+    assert sorted(result.name for result in results) == list("abcde")
+    assert "after=" not in bad_connection.seen[0][1] and "after=" in bad_connection.seen[1][1]
+    later = f"{int(results[-1].cursor.partition('-')[0]) + 60_000_000}-4"
+    assert list(make(gateway.url).batches.results(batch, after=later)) == []
+
+
+def test_an_items_job_has_its_row_and_name(client: Any, gateway: RunningGateway) -> None:
+    batch = client.batches.create([gateway.png()], names=["ward/a.png"])
+    assert (batch.state, batch.without_report) == ("running", 0)
+    advance_batch(gateway.ledger, batch.id)
+    (item,) = client.batches.items(batch)
+    job = client.jobs.get(item.id)
+    assert (job.batch, job.row, job.name) == (batch.id, 0, "ward/a.png")
+    gateway.read_by_a_worker(item.id)
+    advance_batch(gateway.ledger, batch.id)
+    assert client.batches.get(batch).state == "completed"
+
+
+def test_an_upload_is_prepared_once_and_sent_when_its_batch_exists(client: Any, gateway: RunningGateway) -> None:
+    key = uuid.uuid4().hex
+    upload = client.uploads.prepare(key)
+    manifest = f"image,name\nupload:{upload.id},one\nupload:{upload.id},two\n".encode()
+    batch = client.batches.create_from_manifest(manifest, "text/csv", paused=True)
+    assert batch.state == "paused"
+    assert not client.uploads.prepare(key).received
+    assert client.uploads.send(client.uploads.prepare(key), gateway.png()).id == upload.id
+    assert client.uploads.prepare(key).received
+    client.batches.resume(batch)
+    advance_batch(gateway.ledger, batch.id)
+    assert {item.state for item in client.batches.items(batch)} == {"queued"}

@@ -33,9 +33,10 @@ EMX = [sys.executable, "-m", "explainmyxray"]
 
 
 @pytest.fixture(autouse=True)
-def _at_the_gateway(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _at_the_gateway(gateway: RunningGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("EMX_URL", gateway.url)
     monkeypatch.delenv("EMX_API_KEY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("explainmyxray.cli.terminal.console.width", 200)
     settings.cache_clear()
     yield
@@ -56,19 +57,8 @@ def lines(result: Result) -> list[Any]:
 @pytest.fixture
 def worker(gateway: RunningGateway) -> Iterator[None]:
     """Reads whatever waits, until the test is over."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(0.05):
-            waiting = gateway.client.get("/v1/jobs", params={"state": "queued"}).json()["items"]
-            for job in waiting:
-                gateway.read_by_a_worker(job["id"])
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    over.set()
-    thread.join()
+    with gateway.at_work():
+        yield
 
 
 @pytest.fixture
@@ -102,8 +92,9 @@ def test_a_bad_file_in_a_folder_stops_no_other(folder: Path, tmp_path: Path) -> 
     assert "1 of 4 have no report" in result.stderr
     assert "not a PNG, JPEG, TIFF or DICOM" in result.stderr
     assert result.stdout.count("Effusion.") == 3
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a-2.png", "a.png", "b.png"]
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["a-2.json", "a.json", "b.json"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.png", "b.png", "more"]
+    written = sorted(path.relative_to(tmp_path / "r").as_posix() for path in (tmp_path / "r").rglob("*.json"))
+    assert written == ["a.json", "b.json", "more/a.json"]
     with Image.open(tmp_path / "o" / "a.png") as overlay:
         assert overlay.format == "PNG"
     assert Report.model_validate_json((tmp_path / "r" / "b.json").read_bytes()).findings == "There is fluid."
@@ -205,11 +196,13 @@ def test_a_batch_is_submitted_followed_and_fetched(gateway: RunningGateway, fold
     assert "0 of 3 have ended" in emx("batch", "status", made["id"]).stdout
     threading.Timer(0.5, courier, (gateway, made["id"])).start()
     (ended,) = lines(emx("batch", "status", made["id"], "--wait", "--json"))
-    assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", 3)
+    assert (ended["state"], ended["counts"]["succeeded"]) == ("completed", 3)
     found = lines(emx("batch", "results", made["id"], "--json", "--output", tmp_path / "reports"))
     assert len(found) == 3
     assert all(job["report"]["impression"] == "Effusion." for job in found)
-    assert len(list((tmp_path / "reports").iterdir())) == 3
+    folder = tmp_path / "reports"
+    reports = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
+    assert reports == ["coco.json", "reports/a.json", "reports/b.json", "reports/more/a.json"]
     assert "3 of 3 have ended" in emx("batch", "status", made["id"]).stdout
     assert emx("batch", "results", made["id"]).stdout.count("succeeded") == 3
     assert "already ended" in emx("batch", "cancel", made["id"], ok=False).stderr
@@ -222,7 +215,8 @@ def test_a_bad_file_fails_its_own_item_and_a_waiting_batch_is_cancelled(
     courier(gateway, made["id"])
     assert "3 succeeded" in emx("batch", "status", made["id"]).stdout
     assert "1 failed" in emx("batch", "status", made["id"]).stdout
-    (again,) = lines(emx("batch", "retry", made["id"], "--json"))
+    assert "its image is at fault" in emx("batch", "retry", made["id"], ok=False).stderr
+    (again,) = lines(emx("batch", "retry", made["id"], "--include-permanent", "--json"))
     assert (again["total"], again["retry_of"]) == (1, made["id"])
     assert "paused" in emx("batch", "pause", again["id"]).stdout
     assert "running" in emx("batch", "resume", again["id"]).stdout

@@ -60,13 +60,13 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: RunningGate
     advance_batch(gateway.ledger, id)
     batch = gateway.client.get(where).json()
     assert batch["counts"] == {"failed": 1, "open": 2}
-    assert batch["per_minute"] > 0 and batch["seconds_left"] is not None
+    assert batch["per_minute"] is None and batch["seconds_left"] is None  # nothing was read yet
     for row in range(2):
         gateway.read_by_a_worker(item_id(id, row))
     advance_batch(gateway.ledger, id)
     follower.join(20)
     ended = gateway.client.get(where).json()
-    assert (ended["state"], ended["counts"]) == ("succeeded", {"succeeded": 2, "failed": 1, "open": 0})
+    assert (ended["state"], ended["counts"]) == ("completed", {"succeeded": 2, "failed": 1, "open": 0})
     assert sorted(line["row"] for line in lines) == [0, 1, 2]
     by_row = {line["row"]: line for line in lines}
     assert [by_row[row]["name"] for row in range(3)] == ["first", "second", "third"]
@@ -76,6 +76,7 @@ def test_a_manifest_runs_to_its_end_with_results_on_the_way(gateway: RunningGate
     assert [item["state"] for item in items["items"]] == ["succeeded", "succeeded"]
     rest = gateway.client.get(f"{where}/items", params={"row": items["next_row"]}).json()
     assert (rest["items"][0]["name"], rest["next_row"]) == ("third", None)
+    assert ended["per_minute"] > 0 and ended["seconds_left"] is None
     retried = gateway.client.post(f"{where}/retry")
     assert retried.status_code == 202 and (retried.json()["total"], retried.json()["retry_of"]) == (1, id)
     newest = gateway.client.get("/v1/batches", params={"limit": 2}).json()
@@ -193,5 +194,5 @@ def test_items_of_one_state_are_found_page_by_page(
     (running,) = gateway.client.get(where, params={"state": "running", "row": 600}).json()["items"]
     assert (running["row"], running["name"]) == (777, "777")
     monkeypatch.setattr(batch_items, "_LOOKED_AT", 300)
-    found = item_page(gateway.ledger, gateway.ledger.record(id), 100, 10, JobState.EXPIRED)
+    found = item_page(gateway.ledger, gateway.ledger.batch(id), None, 100, 10, JobState.EXPIRED)
     assert (found.items, found.next_row) == ([], 400)

@@ -81,7 +81,7 @@ def test_a_batch_stopped_anywhere_ends_with_every_item(ledger: Ledger) -> None:
     assert listed(ledger, object_keys.OPEN) == []
     assert all("manifest-" in key for key in listed(ledger, object_keys.submissions(request.id)))
     assert listed(ledger, object_keys.OUTBOX) == [
-        object_keys.outbox(Delivery.id_of(request.id, HOOK, "batch.succeeded"))
+        object_keys.outbox(Delivery.id_of(request.id, HOOK, "batch.completed"))
     ]
 
 

@@ -1,11 +1,13 @@
 """Advance a batch towards its end, and tell how far it has come."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from emx_shared.contracts.failures import PERMANENT_FAILURES
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.items import cancel_items, ended_items, is_paused, submit_items
+from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.jobs.finish import finish
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, Outcome
@@ -15,15 +17,25 @@ _FAILED = (JobState.FAILED, JobState.EXPIRED)
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How many of a batch's items have ended, by state."""
+    """How many of a batch's items have ended, by state.
+
+    Attributes:
+        cancelled: whether the batch was: every item that hasn't ended otherwise is cancelled then, also one that
+            has no job yet.
+    """
 
     rows: int
     ended: Counter[str]
+    cancelled: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
         """Items by state, and ``open``: those that haven't ended."""
-        return {**{state: n for state, n in self.ended.items() if n}, "open": self.rows - self.ended.total()}
+        found, open_ = Counter(self.ended), self.rows - self.ended.total()
+        if self.cancelled:
+            found["cancelled"] += open_
+            open_ = 0
+        return {**{state: n for state, n in found.items() if n}, "open": open_}
 
 
 def advance_batch(ledger: Ledger, id: str) -> None:
@@ -44,14 +56,15 @@ def advance_batch(ledger: Ledger, id: str) -> None:
         if exact.ended.total() == exact.rows:
             counts = {state: n for state, n in exact.counts.items() if state != "open"}
             finish(ledger, id, Outcome(state=JobState.SUCCEEDED, finished_at=ledger.now(), counts=counts))
-    elif not is_paused(ledger, id):
+    elif not is_paused(ledger, batch):
         submit_items(ledger, batch, min(so_far.rows, so_far.ended.total() + ledger.settings.batch_window))
 
 
-def batch_progress(ledger: Ledger, batch: BatchRecord) -> BatchProgress:
+def batch_progress(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None = None) -> BatchProgress:
     """Return a batch's progress as Redis remembers it for a minute, else counted from the store."""
     counted = ledger.redis.batch_counts.get(batch.id)
-    return count_ended_items(ledger, batch) if counted is None else BatchProgress(batch.rows, Counter(counted))
+    found = count_ended_items(ledger, batch) if counted is None else BatchProgress(batch.rows, Counter(counted))
+    return replace(found, cancelled=outcome is not None and outcome.state == JobState.CANCELLED)
 
 
 def count_ended_items(ledger: Ledger, batch: BatchRecord) -> BatchProgress:
@@ -66,6 +79,12 @@ def failed_rows(ledger: Ledger, batch: BatchRecord) -> set[int]:
     return {row for row, state in ended_items(ledger, batch.id).items() if state in _FAILED}
 
 
+def is_permanent_failure(ledger: Ledger, batch: BatchRecord, row: int) -> bool:
+    """Return whether a row's image would fail again, so that trying it again is of no use."""
+    outcome = ledger.outcome(item_id(batch.id, row))
+    return bool(outcome and outcome.failure and outcome.failure.code in PERMANENT_FAILURES)
+
+
 def pause_batch(ledger: Ledger, batch: str) -> None:
     """Submit no more items; those that were submitted are read."""
     ledger.store.put(object_keys.paused(batch), b"{}")
@@ -73,5 +92,7 @@ def pause_batch(ledger: Ledger, batch: str) -> None:
 
 def resume_batch(ledger: Ledger, batch: str) -> None:
     """Submit items again."""
+    ledger.redis.batch_pace.forget(batch)
+    ledger.store.put(object_keys.resumed(batch), b"{}")
     ledger.store.delete(object_keys.paused(batch))
     ledger.queue.advance_batch(batch)

@@ -28,6 +28,8 @@ class NewBatch:
         idempotency_key: the client's, where it sent one.
         fingerprint: digest of all that makes the submission, where there is an ``idempotency_key``.
         retry_of: the batch whose failed items these are.
+        paused: whether nothing is submitted until the batch is resumed, so that its uploads may still be on their
+            way.
     """
 
     tenant: str = "default"
@@ -37,6 +39,7 @@ class NewBatch:
     idempotency_key: str | None = None
     fingerprint: str = ""
     retry_of: str | None = None
+    paused: bool = False
 
 
 def claim_batch(ledger: Ledger, new: NewBatch) -> Claim[BatchRecord]:
@@ -91,6 +94,7 @@ def submit_batch(
         item_webhook_url=new.item_webhook_url,
         rows=count,
         retry_of=new.retry_of,
+        starts_paused=new.paused,
     )
     # Before the commit: whoever erases a patient must find every row.
     store.put(object_keys.unread_batch(new.tenant, id), b"")
@@ -119,7 +123,8 @@ def retry_batch(
             if number in failed:
                 item = item_id(batch.id, number)
                 known = ledger.job(item)
-                yield row if known and known.refused else row.model_copy(update={"image": f"job:{item}"})
+                image = row.image if known and known.refused else f"job:{item}"
+                yield row.model_copy(update={"image": image, "keeps_upload": False})
 
     return submit_batch(ledger, new, rows(), claim=claim)
 

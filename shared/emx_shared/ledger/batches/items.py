@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 from emx_shared.contracts.states import JobState
 from emx_shared.imaging import NotAnImage, media_type
@@ -11,7 +12,7 @@ from emx_shared.ledger.jobs.finish import cancel, refuse
 from emx_shared.ledger.jobs.submission import NewJob, commit_job
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row
-from emx_shared.ledger.submission_errors import SubmissionAbandoned, SubmissionErased
+from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.store import NoSuchObject
 
 _CURSOR_SAVED_EVERY = 50
@@ -22,7 +23,7 @@ def submit_items(ledger: Ledger, batch: BatchRecord, end: int) -> None:
     """Submit the rows before ``end``. The cursor is behind at worst: an item submitted twice is one item."""
     next_row = cursor(ledger, batch.id)
     for number, row in manifest_rows(ledger, batch, next_row):
-        if number >= end or ledger.outcome(batch.id) or is_paused(ledger, batch.id):
+        if number >= end or ledger.outcome(batch.id) or is_paused(ledger, batch):
             break
         _submit_item(ledger, batch, number, row)
         next_row = number + 1
@@ -39,9 +40,11 @@ def cursor(ledger: Ledger, batch: str) -> int:
         return 0
 
 
-def is_paused(ledger: Ledger, batch: str) -> bool:
+def is_paused(ledger: Ledger, batch: BatchRecord) -> bool:
     """Return whether the batch is paused."""
-    return ledger.store.exists(object_keys.paused(batch))
+    if batch.starts_paused and not ledger.store.exists(object_keys.resumed(batch.id)):
+        return True
+    return ledger.store.exists(object_keys.paused(batch.id))
 
 
 def ended_items(ledger: Ledger, batch: str) -> dict[int, JobState]:
@@ -52,6 +55,13 @@ def ended_items(ledger: Ledger, batch: str) -> dict[int, JobState]:
 def ended_items_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, JobState]:
     """Return the state of each row that has ended, in one page of the manifest."""
     return _states(ledger, object_keys.done_markers_of_page(batch, page))
+
+
+def ends_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, tuple[datetime, JobState]]:
+    """Return when each row of a page has ended, by the store's clock, and in which state."""
+    entries = ledger.store.list(object_keys.done_markers_of_page(batch, page))
+    found = ((entry.modified, object_keys.read_done_marker(entry.key)) for entry in entries)
+    return {row: (at, state) for at, (row, state) in found}
 
 
 def rows_with_jobs(ledger: Ledger, batch: BatchRecord) -> range:
@@ -90,6 +100,7 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
     item = item_id(batch.id, number)
     known = ledger.record(item)
     if known:
+        _drop_upload(ledger, batch, row)
         if isinstance(known, JobRecord) and known.refused:
             refuse(ledger, known)
         return
@@ -112,6 +123,8 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
         _commit_item(ledger, batch, item, row, new)
     except (SubmissionAbandoned, SubmissionErased):  # the batch has ended, or the row was erased, meanwhile
         return
+    except IdempotencyConflict:  # another courier was quicker, and has deleted the upload since
+        return
 
 
 def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: NewJob) -> None:
@@ -119,12 +132,19 @@ def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: N
     found = _image(ledger, batch, row)
     if isinstance(found, Failure):
         changes = {"refused": found, "input_sha256": "", "media_type": ""}
-        refuse(ledger, commit_job(ledger, new.record(ledger, item).model_copy(update=changes), None))
+        refused = commit_job(ledger, new.record(ledger, item).model_copy(update=changes), None)
+        _drop_upload(ledger, batch, row)
+        refuse(ledger, refused)
         return
     data, kind = found
     new = replace(new, data=data, media_type=kind)
     ledger.enqueue(commit_job(ledger, new.record(ledger, item), data))
-    if row.image.startswith("upload:"):
+    _drop_upload(ledger, batch, row)
+
+
+def _drop_upload(ledger: Ledger, batch: BatchRecord, row: Row) -> None:
+    """Delete a row's upload, whose image its job has now, unless a later row needs it."""
+    if row.image.startswith("upload:") and not row.keeps_upload:
         ledger.store.delete(_image_key(ledger, batch, row))
 
 

@@ -25,12 +25,27 @@ def item_id(batch: str, row: int) -> str:
 
 
 def write_manifest(ledger: Ledger, batch: str, nonce: str, rows: Iterable[Row]) -> int:
-    """Write a manifest, reading its rows one by one. Return how many there were."""
+    """Write a manifest, reading its rows one by one. Return how many there were.
+
+    An upload is deleted with the submission of its row. Rows whose upload a later row names too are marked in the
+    end, once it is known which these are, so that their upload stays for it.
+    """
     count, unread = 0, iter(rows)
+    last_row_of: dict[str, int] = {}
+    kept: dict[int, set[int]] = defaultdict(set)
     while page := tuple(islice(unread, ROWS_PER_PAGE)):
-        key = object_keys.page(batch, nonce, count // ROWS_PER_PAGE)
-        ledger.store.put(key, ManifestPage(rows=page).dump())
+        for number, row in enumerate(page, start=count):
+            if row.image.startswith("upload:"):
+                if (former := last_row_of.get(row.image)) is not None:
+                    kept[former // ROWS_PER_PAGE].add(former % ROWS_PER_PAGE)
+                last_row_of[row.image] = number
+        ledger.store.put(object_keys.page(batch, nonce, count // ROWS_PER_PAGE), ManifestPage(rows=page).dump())
         count += len(page)
+    for number, places in kept.items():
+        key = object_keys.page(batch, nonce, number)
+        found = ManifestPage.load(ledger.store.get(key)).rows
+        marked = tuple(row.model_copy(update={"keeps_upload": place in places}) for place, row in enumerate(found))
+        ledger.store.put(key, ManifestPage(rows=marked).dump())
     return count
 
 
@@ -95,9 +110,11 @@ def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -
 def _drop_image(ledger: Ledger, batch: BatchRecord, image: str, rows: set[int]) -> None:
     """Delete an image that came for these rows alone. What an operator put into the store is the operator's."""
     kind, _, where = image.partition(":")
+    if kind not in ("upload", "file") or any(
+        row.image == image and number not in rows for number, row in manifest_rows(ledger, batch)
+    ):
+        return
     if kind == "upload":
         ledger.store.delete(object_keys.upload(batch.tenant, where))
-    elif kind == "file" and all(
-        row.image != image or number in rows for number, row in manifest_rows(ledger, batch)
-    ):
+    else:
         ledger.store.delete(object_keys.batch_input(batch.id, batch.nonce, where))

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from emx_shared.contracts.states import JobState
+from emx_shared.contracts.failures import IMAGE_FAULTS
+from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
@@ -65,6 +66,12 @@ def refuse(ledger: Ledger, job: JobRecord) -> None:
     finish(ledger, job.id, Outcome(state=JobState.FAILED, failure=job.refused, finished_at=ledger.now()))
 
 
+def event_type(record: JobRecord | BatchRecord, outcome: Outcome) -> str:
+    """Return the type of the event that tells of an outcome, such as ``job.failed`` or ``batch.completed``."""
+    state = BatchState.of_outcome(outcome.state) if isinstance(record, BatchRecord) else outcome.state
+    return f"{record.kind}.{state}"
+
+
 def _is_job(record: Record) -> bool:
     return isinstance(record, JobRecord) or (isinstance(record, Tombstone) and record.of == "job")
 
@@ -72,7 +79,7 @@ def _is_job(record: Record) -> bool:
 def _owed(record: Record, outcome: Outcome) -> Delivery | None:
     if isinstance(record, Tombstone) or record.webhook_url is None or outcome.erased:
         return None
-    event = f"{record.kind}.{outcome.state}"
+    event = event_type(record, outcome)
     return Delivery(
         id=Delivery.id_of(record.id, record.webhook_url, event),
         tenant=record.tenant,
@@ -96,6 +103,8 @@ def _mark_done(ledger: Ledger, item: BatchPlace, winner: Outcome) -> None:
     marker = object_keys.done_marker(item.batch, item.row // ROWS_PER_PAGE, item.row, winner.state)
     if ledger.store.put_if_absent(marker, b""):
         ledger.redis.batch_counts.item_ended(item.batch, winner.state)
+        if winner.started_at and not (winner.failure and winner.failure.code in IMAGE_FAULTS):
+            ledger.redis.batch_pace.item_read(item.batch, winner.started_at, winner.finished_at)
 
 
 def _announce(ledger: Ledger, id: str, record: Record | None, winner: Outcome) -> None:
