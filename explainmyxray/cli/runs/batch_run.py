@@ -81,6 +81,10 @@ class BatchRun:
             if batch.id:
                 self._follow(batch, batch.id)
 
+    def names(self) -> list[str]:
+        """Return the names of all files of the run, in the order of their results."""
+        return self._state.names()
+
     def results(self) -> Iterator[RunResult]:
         """Yield what is known of each file so far, by name."""
         return map(result_of, self._state.files())
@@ -179,8 +183,7 @@ class BatchRun:
         with _bar() as bar:
             shown = bar.add_task("Reading", total=self._state.total(batch), completed=self._state.received(batch))
             for result in self._client.batches.results(id, follow=True, after=batch.cursor):
-                self._state.put_result(batch, result)
-                bar.update(shown, completed=self._state.received(batch))
+                bar.advance(shown, self._state.put_result(batch, result))
         self._state.mark_ended(batch)
 
     def _key(self, sha256: str) -> str:
