@@ -44,8 +44,8 @@ def run(
     The exit code is 1 if a file has no report; the results say why.
     """
     files = find_images(images)
-    tell = _tell_json if json else announce
-    with connected(url) as client, run_in_folder(out, client, files, {"priority": priority}, tell) as opened:
+    announcing = _announce_as_json if json else announce
+    with connected(url) as client, run_in_folder(out, client, files, {"priority": priority}, announcing) as opened:
         try:
             opened.submit(retry_failed)
             opened.upload()
@@ -109,7 +109,7 @@ def _submit_manifest(client: "Client", manifest: Path, options: "BatchOptions") 
 def _submit_files(client: "Client", images: list[str], options: "BatchOptions", wait: bool, json: bool) -> None:
     files = find_images(images)
     made: list[Batch] = []
-    with run_until_done("submit", images, client, files, options, _tell_and_keep(made)) as opened:
+    with run_until_done("submit", images, client, files, options, _announce_and_keep(made)) as opened:
         opened.submit()
         opened.upload()
         found = [follow(client, each) if wait else client.batches.get(each) for each in made]
@@ -123,15 +123,15 @@ def _submit_files(client: "Client", images: list[str], options: "BatchOptions", 
         raise typer.Exit(1)
 
 
-def _tell_and_keep(made: "list[Batch]") -> "Callable[[Batch], None]":
-    def tell(batch: "Batch") -> None:
+def _announce_and_keep(made: "list[Batch]") -> "Callable[[Batch], None]":
+    def announce_and_keep(batch: "Batch") -> None:
         announce(batch)
         made.append(batch)
 
-    return tell
+    return announce_and_keep
 
 
-def _tell_json(batch: "Batch") -> None:
+def _announce_as_json(batch: "Batch") -> None:
     print_line({"batch": batch.id, "total": batch.total})
 
 

@@ -89,10 +89,6 @@ class BatchRun:
         """Yield what is known of each file so far, by name."""
         return map(result_of, self._state.files())
 
-    def file(self, name: str) -> ImageFile | None:
-        """Return the file of this name; None if it belongs to an earlier call of the run."""
-        return self._files.get(name)
-
     def _check_files(self) -> None:
         """Note the digests of files that are new or have changed."""
         changed = [name for name, file in self._files.items() if file.stamp() != self._state.stamp(name)]
@@ -194,7 +190,7 @@ def _digest(file: ImageFile) -> tuple[str, str | None, str | None]:
     """Return a file's stamp with the digest of its content, or why it can't be read."""
     stamp = file.stamp()
     try:
-        return stamp, hashlib.sha256(file.read()).hexdigest(), None
+        return stamp, file.sha256(), None
     except OSError as error:
         return stamp, None, f"The file can't be read: {error.strerror or error}"
 

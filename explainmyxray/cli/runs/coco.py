@@ -11,8 +11,8 @@ class CocoBoxes:
     """The boxes of reports, in pixels of the original images: x, y, width, height.
 
     A file whose report has no finding is listed without annotations. Files without a report, and those that the
-    model declined to read, aren't listed: nothing is known of their boxes. Each finding has the same number in every
-    file.
+    model declined to read, aren't listed: nothing is known of their boxes. Each finding has the same number in
+    every file.
     """
 
     def __init__(self) -> None:
