@@ -155,7 +155,7 @@ def _read(model: Model, processor: Any, images: list[XRay]) -> list[Explanation]
 
 def _task(image: XRay) -> ImageTask:
     decoded = decode(file_bytes(image))
-    return ImageTask(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts)
+    return ImageTask(id=uuid.uuid4().hex, image=decoded.image, facts=decoded.facts, warnings=decoded.warnings)
 
 
 def _explanation(answer: Report | ImageFault) -> Explanation:

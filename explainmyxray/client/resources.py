@@ -280,6 +280,18 @@ class Delivery(Resource):
     last_answer: str = ""
 
 
+class RedeliveredPage(Resource):
+    """How many events one request sent again.
+
+    Attributes:
+        redelivered: Events that are sent again.
+        next_cursor: Start of the next request's part of the range; None once it is done.
+    """
+
+    redelivered: int
+    next_cursor: str | None = None
+
+
 class DeliveryPage(Resource):
     """A page of deliveries.
 

@@ -25,6 +25,7 @@ from emx_gateway.auth.audit import AuditLog
 from emx_gateway.auth.authenticator import Authenticator
 from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
 from emx_gateway.auth.rate_limits import RateLimits
+from emx_gateway.auth.streams import StreamCut
 from emx_gateway.http import problems
 from emx_gateway.http.body_limit import BodyLimit
 from emx_gateway.http.stopping import Stopping
@@ -148,7 +149,10 @@ class SafeHeaders:
                 ]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except* StreamCut:  # the server closes a connection whose answer isn't complete
+            pass
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:

@@ -278,6 +278,16 @@ class DeliveryLine(BaseModel):
     last_answer: str = Field(description="HTTP status of the last try, or why there was none")
 
 
+class Redelivered(BaseModel):
+    """How many events are sent again."""
+
+    redelivered: int
+    unreadable: list[str] = Field(
+        default=[], description="Ids of deliveries that this server can't read: damaged, or of a newer version"
+    )
+    next_cursor: str | None = Field(description="`cursor` of the next request; null once the range is done")
+
+
 class DeliveryList(BaseModel):
     """A page of the delivery log."""
 

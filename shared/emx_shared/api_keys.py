@@ -141,6 +141,11 @@ class KeyRing:
             return None
         return key if hmac.compare_digest(key.digest, _digest(shown[2])) else None
 
+    def is_valid(self, id: str) -> bool:
+        """Return whether there is a key with this id that wasn't revoked."""
+        key = self._get(id)
+        return key is not None and key.revoked_at is None
+
     def _adopted_by(self, tenant: str) -> str | None:
         """Return whose jobs a tenant has taken over, by its other keys."""
         return next((key.adopted for key in self.list() if key.tenant == tenant and key.adopted), None)

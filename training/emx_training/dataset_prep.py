@@ -22,15 +22,16 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from PIL import Image
 from rich.progress import track
 
+from emx_shared.contracts.report import ImageFacts
 from emx_training.data.box_table import read_box_table
 from emx_training.data.boxes import BoxedImage
+from emx_training.data.image_folder import ImageFolder, prepared_names
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
-from emx_training.data.prepared_images import CorruptImage, prepare
+from emx_training.data.prepared_images import CorruptImage, facts_of_prepared, prepare
 from emx_training.data.source_image import SPLITS, SourceImage
 from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, write_table
 from emx_training.data.vindr import read_vindr
@@ -59,18 +60,18 @@ def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, si
         size: longest side of a prepared image, in pixels.
 
     Returns:
-        How many images each split has, and how many were skipped.
+        How many images there are, how many each split has, and how many were skipped.
     """
     names = [f"images/{one.id}.png" for one in found]
-    reasons, skipped = _prepare_images([one.image for one in found], names, images, output, size)
-    kept = [(one, name) for one, name, reason in zip(found, names, reasons, strict=True) if not reason]
+    originals, skipped = _prepare_images([one.image for one in found], names, images, output, size)
+    kept = [(one, name) for one, name, original in zip(found, names, originals, strict=True) if original]
     for split in SPLITS:
         rows = (
             (name, one.findings, one.impression, ";".join(one.terms)) for one, name in kept if one.split == split
         )
         write_table(output / f"{split}.csv", COLUMNS, rows)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
-    return Counter([one.split for one, _ in kept]) + Counter({"skipped": len(skipped)})
+    return Counter({"images": len(kept), **Counter(one.split for one, _ in kept), "skipped": len(skipped)})
 
 
 def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size: int) -> Counter[str]:
@@ -85,35 +86,34 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
         size: longest side of a prepared image, in pixels.
 
     Returns:
-        How many boxes there are, and how many images were skipped.
+        How many images and boxes there are, and how many images were skipped.
     """
-    names = [f"images/{Path(one.image).with_suffix('.png')}" for one in found]
-    reasons, skipped = _prepare_images([one.image for one in found], names, images, output, size)
+    names = prepared_names([one.image for one in found])
+    originals, skipped = _prepare_images([one.image for one in found], names, images, output, size)
     rows: list[tuple[object, ...]] = []
-    for one, name, reason in zip(found, names, reasons, strict=True):
-        if not reason:
+    for one, name, original in zip(found, names, originals, strict=True):
+        if original:
             try:
-                rows += _box_rows(one, name, images / one.image)
+                rows += _box_rows(one, name, original)
             except BadTable as error:
                 skipped.append((one.image, str(error)))
     write_table(output / "boxes.csv", BOX_COLUMNS, rows)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
-    return Counter({"boxes": sum(bool(row[1]) for row in rows), "skipped": len(skipped)})
+    boxes = sum(bool(row[1]) for row in rows)
+    return Counter({"images": len({row[0] for row in rows}), "boxes": boxes, "skipped": len(skipped)})
 
 
-def _box_rows(one: BoxedImage, name: str, original: Path) -> list[tuple[object, ...]]:
-    with Image.open(original) as opened:
-        width, height = opened.size
+def _box_rows(one: BoxedImage, name: str, original: ImageFacts) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [
         (name, term, *(f"{value:.5f}" for value in (box.xmin, box.ymin, box.xmax, box.ymax)))
-        for term, box in one.terms(width, height)
+        for term, box in one.terms(original)
     ]
     return rows or [(name, "", "", "", "", "")]
 
 
 def _prepare_images(
     originals: Sequence[str], names: Sequence[str], images: Path, output: Path, size: int
-) -> tuple[list[str], list[tuple[str, str]]]:
+) -> tuple[list[ImageFacts | None], list[tuple[str, str]]]:
     """Write each prepared image that doesn't exist yet.
 
     Args:
@@ -124,23 +124,33 @@ def _prepare_images(
         size: longest side of a prepared image, in pixels.
 
     Returns:
-        For each image the reason why it can't be used, or an empty string; and those that can't, with the reason.
+        The facts of each original, None for one that can't be used; and those that can't, with the reason.
     """
-    sources, targets = [images / original for original in originals], [output / name for name in names]
+    folder = ImageFolder(images)
+    sources = [_found(folder, original) for original in originals]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        answers = pool.map(partial(_reason, size=size), sources, targets, chunksize=16)
-        reasons = list(track(answers, description="Preparing images", total=len(sources)))
-    return reasons, [(original, reason) for original, reason in zip(originals, reasons, strict=True) if reason]
+        answers = pool.map(partial(_prepared, size=size), sources, [output / name for name in names], chunksize=16)
+        facts = list(track(answers, description="Preparing images", total=len(names)))
+    reasons = [(name, answer) for name, answer in zip(originals, facts, strict=True) if isinstance(answer, str)]
+    return [None if isinstance(answer, str) else answer for answer in facts], reasons
 
 
-def _reason(source: Path, target: Path, size: int) -> str:
-    if target.exists():
-        return ""
+def _found(folder: ImageFolder, original: str) -> Path | str:
+    """Return an image's file, or why there is none."""
     try:
-        prepare(source, target, size)
+        return folder.find(original)
     except CorruptImage as error:
         return str(error)
-    return ""
+
+
+def _prepared(source: Path | str, target: Path, size: int) -> ImageFacts | str:
+    """Return the facts of a prepared image's original, or why it can't be used."""
+    if isinstance(source, str):
+        return source
+    try:
+        return facts_of_prepared(target) or prepare(source, target, size)
+    except CorruptImage as error:
+        return str(error)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     summary = {"collection": options.collection, "size": options.size, "counts": dict(counted)}
     (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=2))
-    if counted.total() == counted["skipped"]:
+    if not counted["images"]:
         sys.exit(f"No image could be used: see {options.output / 'skipped.csv'} for the reasons.")
 
 

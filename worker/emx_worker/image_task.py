@@ -17,6 +17,7 @@ class ImageTask:
         id: the job's id, or any name that is unique among the images being read.
         image: upright, in any mode that converts to RGB.
         facts: of the original, whose pixels the boxes refer to.
+        warnings: what the report has to say of how the image was read.
         decode_seconds: time that decoding the image's bytes took.
         indication: clinical context, for models that take it.
         cancelled: once set, the backend drops the image at its next step.
@@ -25,6 +26,7 @@ class ImageTask:
     id: str
     image: Image.Image
     facts: ImageFacts
+    warnings: tuple[str, ...] = ()
     decode_seconds: float = 0.0
     indication: str | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)

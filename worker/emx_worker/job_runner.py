@@ -160,6 +160,7 @@ class JobRunner:
             id=started.job.id,
             image=decoded.image,
             facts=decoded.facts,
+            warnings=decoded.warnings,
             decode_seconds=time.perf_counter() - began,
             indication=started.job.indication,
             cancelled=cancelled,

@@ -88,6 +88,7 @@ def _warnings(
     task: ImageTask, generation: Generation, provenance: ModelProvenance, takes_indication: bool
 ) -> tuple[str, ...]:
     warnings = [generation.declined] if generation.declined else []
+    warnings += task.warnings
     if provenance.demo:
         warnings.append(DEMO_WARNING)
     if provenance.untrained:
@@ -108,6 +109,7 @@ def _location(located: LocatedFinding, facts: ImageFacts, probability: float | N
         laterality=located.laterality,
         box=box,
         box_normalised=normalised,
+        box_stored=facts.stored(box),
         colour=located.finding.colour,
         # Four decimals: further ones depend on the size of the batch that the image was read in.
         probability=None if probability is None else round(probability, 4),

@@ -3,12 +3,21 @@
 """``client.webhooks``: signing secrets, deliveries, and events for a developer who listens."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Unpack
 
 from explainmyxray.client._sync.session import HttpSession
 from explainmyxray.client.events import SignedEvent, subscribe_to_webhooks
 from explainmyxray.client.requests import ApiRequest, as_model, as_texts, id_of
-from explainmyxray.client.resources import Delivery, DeliveryFilter, DeliveryPage, PingResult, WebhookSecret
+from explainmyxray.client.resources import (
+    Delivery,
+    DeliveryFilter,
+    DeliveryPage,
+    DeliveryStatus,
+    PingResult,
+    RedeliveredPage,
+    WebhookSecret,
+)
 
 
 class Webhooks:
@@ -67,19 +76,51 @@ class Webhooks:
         )
 
     def redeliver(self, delivery: Delivery | str) -> Delivery:
-        """Send an event again, with the same ``webhook-id``.
+        """Send an event now, with the same ``webhook-id``.
 
         The request isn't sent again when its answer is lost, so that the event isn't sent twice.
 
         Returns:
-            The new delivery.
+            The delivery if it was still owed, else a new one of the same event.
 
         Raises:
-            Conflict: The delivery is still being tried.
             NotFound: The delivery doesn't exist or belongs to another tenant.
         """
         path = f"/v1/webhooks/deliveries/{id_of(delivery)}/redeliver"
         return self._session.send(ApiRequest("POST", path, as_model(Delivery), repeatable=False))
+
+    def redeliver_many(
+        self,
+        created_after: datetime,
+        created_before: datetime | None = None,
+        status: DeliveryStatus = "undelivered",
+    ) -> int:
+        """Send the events of a time range again, such as those of an outage.
+
+        Args:
+            created_after: Start of the range; without a zone it is in UTC.
+            created_before: End of the range. Default: now.
+            status: Which deliveries: owed, delivered or undelivered.
+
+        Returns:
+            How many events are sent.
+        """
+        given = {"created_after": created_after, "created_before": created_before, "status": status}
+        sent, cursor = 0, None
+        while True:
+            params = as_texts(given) | ({"cursor": cursor} if cursor else {})
+            page = self._session.send(
+                ApiRequest(
+                    "POST",
+                    "/v1/webhooks/deliveries/redeliver",
+                    as_model(RedeliveredPage),
+                    params=params,
+                    repeatable=False,
+                )
+            )
+            sent, cursor = sent + page.redelivered, page.next_cursor
+            if cursor is None:
+                return sent
 
     def listen(self) -> Iterator[SignedEvent]:
         """Yield all webhooks from now on, for development. It never ends, and reconnects by itself.

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller, Submitter
 from emx_gateway.api.submission_bodies import MAX_FIELDS, IdempotencyKey
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import content_type, read_form, validate
 from emx_gateway.http.problems import Problem, documented, invalid_fields
 from emx_gateway.schemas import Batch, BatchItems, BatchList, BatchOptions, ManifestRow, links
@@ -149,6 +150,7 @@ async def stream_results(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
     id: str,
     follow: Annotated[bool, Query(description="Continue until the batch has ended")] = False,
     after: Annotated[
@@ -164,7 +166,7 @@ async def stream_results(
     place = ResultCursor.parse(after) if after else None
     batch, _ = await run_in_threadpool(services.find_batch, id, caller)
     audit.note(caller, "results.read", id)
-    lines = batch_results(services.ledger, batch, follow, place)
+    lines = while_admitted(request, caller, batch_results(services.ledger, batch, follow, place))
     return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store"})
 
 

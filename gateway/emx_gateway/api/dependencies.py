@@ -1,9 +1,11 @@
 """What endpoints ask FastAPI for: the services, the audit log, and a caller with the scope that they need."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from pydantic import AfterValidator, BeforeValidator
 
 from emx_gateway.auth.audit import AuditLog
 from emx_gateway.auth.authenticator import Authenticator, Caller, unauthenticated
@@ -57,3 +59,17 @@ async def _audit(request: Request) -> AuditLog:
 GatewayServices = Annotated[Services, Depends(_services)]
 Audit = Annotated[AuditLog, Depends(_audit)]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
+
+
+def _written_out(moment: object) -> object:
+    if isinstance(moment, str) and moment.lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("write a time as RFC 3339 does: 2026-03-04T05:06:07Z")
+    return moment
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+"""A time as RFC 3339 writes it; without a zone it is in UTC."""

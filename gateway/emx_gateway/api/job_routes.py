@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BeforeValidator
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller, Submitter
+from emx_gateway.api.dependencies import (
+    Administrator,
+    Audit,
+    Cursor,
+    GatewayServices,
+    Moment,
+    ReadCaller,
+    Submitter,
+)
 from emx_gateway.api.submission_bodies import (
     FORM_BODY,
     REQUEST_BODY,
@@ -19,6 +25,7 @@ from emx_gateway.api.submission_bodies import (
     read_submission_form,
 )
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.job_events import job_events
@@ -51,13 +58,6 @@ _LINKS = links(
 _GENERAL = (401, 403, 422, 429, 503)
 
 
-def _written_out(moment: object) -> object:
-    if isinstance(moment, str) and moment.lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("write a time as RFC 3339 does: 2026-03-04T05:06:07Z")
-    return moment
-
-
-Moment = Annotated[datetime, BeforeValidator(_written_out)]
 Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the job's end")]
 
 
@@ -171,6 +171,7 @@ async def watch_job(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
     id: str,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> EventSourceResponse:
@@ -180,7 +181,8 @@ async def watch_job(
     """
     record, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "report.read", id)
-    return EventSourceResponse(job_events(services, record, last_event_id), headers={"Cache-Control": "no-store"})
+    events = while_admitted(request, caller, job_events(services, record, last_event_id))
+    return EventSourceResponse(events, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/v1/jobs/{id}/cancel", tags=["jobs"], responses=documented(*_GENERAL, 404, 409))

@@ -94,7 +94,6 @@ _PROBLEMS_OF = {
     ("cancel_batch", "409"): _BATCH_ENDED,
     ("pause_batch", "409"): _BATCH_ENDED,
     ("resume_batch", "409"): _BATCH_ENDED,
-    ("redeliver", "409"): ("still-owed", "This delivery is still being tried."),
     ("receive_upload", "403"): (
         "bad-upload-url",
         "This upload URL has expired, or was changed. Get another: POST /v1/uploads.",

@@ -17,6 +17,7 @@ from emx_gateway.schemas import (
     Job,
     JobList,
     Pong,
+    Redelivered,
     Secret,
     Upload,
 )
@@ -43,6 +44,7 @@ REPORT = Report(
             laterality="left",
             box=_BOX,
             box_normalised=Box(**{name: round(value / _SIDE, 6) for name, value in _BOX.model_dump().items()}),
+            box_stored=_BOX,
             colour=_EFFUSION.colour,
             probability=0.91,
             evidence="There is a left pleural effusion.",
@@ -142,6 +144,7 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
     Secret: Secret(secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     Pong: Pong(status=204, why="", ok=True),
     DeliveryLine: _SENT,
+    Redelivered: Redelivered(redelivered=42, next_cursor=None),
     DeliveryList: DeliveryList(items=[_SENT], next_cursor=None),
 }
 
@@ -222,6 +225,8 @@ PARAMETERS = {
     "job": _JOB,
     "submitted_after": "2026-03-04T00:00:00Z",
     "submitted_before": "2026-03-05T00:00:00Z",
+    "created_after": "2026-03-04T00:00:00Z",
+    "created_before": "2026-03-05T00:00:00Z",
     "longest_side": 512,
     "tenant": "default",
     "expires": 1772604367,

@@ -4,25 +4,28 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller
+from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, Moment, ReadCaller
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import read_json, validate
 from emx_gateway.http.problems import Problem, documented
-from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Secret
+from emx_gateway.schemas import DeliveryLine, DeliveryList, Ping, Pong, Redelivered, Secret
 from emx_gateway.services.event_stream import tenant_events
 from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.representations import delivery_resource
 from emx_gateway.services.services import Services
 from emx_gateway.services.webhook_sender import Sender
+from emx_shared.ledger import Ledger, send_at_once
 from emx_shared.ledger import redeliver as owe_again
 from emx_shared.ledger.records import Delivery, DeliveryStatus, UnreadableRecord
+from emx_shared.redis_state.listings import Place
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 _GENERAL = documented(401, 403, 422, 429, 503)
@@ -71,13 +74,8 @@ def list_deliveries(
     cursor: Cursor = None,
 ) -> DeliveryList:
     """List webhooks that are owed, delivered or undelivered, the newest first."""
-    check_cursor(cursor)
     items, unreadable = list[DeliveryLine](), list[str]()
-    try:
-        places = services.ledger.redis.listings.deliveries(caller.tenant, cursor, _LOOKED_AT)
-    except RedisError:
-        detail = "The delivery log is unavailable for the moment. Try again later."
-        raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
+    places = _places(services, caller, cursor)
     next_cursor = places[-1][1] if len(places) == _LOOKED_AT else None
     for id, place in places:
         try:
@@ -99,17 +97,49 @@ def show_delivery(services: GatewayServices, caller: ReadCaller, id: str) -> Del
     return delivery_resource(_find(services, caller, id))
 
 
-@router.post(
-    "/deliveries/{id}/redeliver", status_code=202, responses=documented(401, 403, 404, 409, 422, 429, 503)
-)
+@router.post("/deliveries/{id}/redeliver", status_code=202, responses=documented(401, 403, 404, 422, 429, 503))
 def redeliver(services: GatewayServices, caller: Administrator, audit: Audit, id: str) -> DeliveryLine:
-    """Send an event again, with the ``webhook-id`` that it had."""
-    ended = _find(services, caller, id)
-    if ended.status == "owed":
-        raise Problem(409, "still-owed", "This delivery is still being tried.")
-    again = owe_again(services.ledger, ended)
-    audit.note(caller, "webhook.redeliver", again.id)
-    return delivery_resource(again)
+    """Send an event now, with the ``webhook-id`` that it had.
+
+    One that is still owed is tried at once, however its endpoint has been doing; of one that has ended a new
+    delivery is made.
+    """
+    sent = _send_again(services.ledger, _find(services, caller, id))
+    audit.note(caller, "webhook.redeliver", sent.id)
+    return delivery_resource(sent)
+
+
+@router.post("/deliveries/redeliver", status_code=202, responses=documented(400, 401, 403, 422, 429, 503))
+def redeliver_many(
+    services: GatewayServices,
+    caller: Administrator,
+    audit: Audit,
+    created_after: Moment,
+    created_before: Moment | None = None,
+    status: Literal["owed", "undelivered", "delivered"] = "undelivered",
+    cursor: Cursor = None,
+) -> Redelivered:
+    """Send the events of a time range again, such as those of an outage: up to 500 a request, newest first.
+
+    Repeat it with ``cursor`` until there is none.
+    """
+    before = created_before or services.ledger.now()
+    places = _places(services, caller, cursor)
+    sent, unreadable, next_cursor = 0, list[str](), places[-1][1] if len(places) == _LOOKED_AT else None
+    for id, _ in places:
+        try:
+            found = services.ledger.delivery(id)
+        except UnreadableRecord:
+            unreadable.append(id)
+            continue
+        if found and found.created_at < created_after:
+            next_cursor = None
+            break
+        if found and found.created_at <= before and found.status == status:
+            again = _send_again(services.ledger, found)
+            audit.note(caller, "webhook.redeliver", again.id)
+            sent += 1
+    return Redelivered(redelivered=sent, unreadable=unreadable, next_cursor=next_cursor)
 
 
 @router.get(
@@ -117,9 +147,25 @@ def redeliver(services: GatewayServices, caller: Administrator, audit: Audit, id
     response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {}}}, **_GENERAL},
 )
-async def listen(services: GatewayServices, caller: ReadCaller, audit: Audit) -> EventSourceResponse:
+async def listen(
+    services: GatewayServices, caller: ReadCaller, audit: Audit, request: Request
+) -> EventSourceResponse:
     """Stream every event of this tenant from now on, signed as a webhook: for ``emx listen``, while developing."""
-    return EventSourceResponse(tenant_events(services, caller, audit), headers={"Cache-Control": "no-store"})
+    events = while_admitted(request, caller, tenant_events(services, caller, audit))
+    return EventSourceResponse(events, headers={"Cache-Control": "no-store"})
+
+
+def _places(services: Services, caller: Caller, cursor: str | None) -> list[Place]:
+    check_cursor(cursor)
+    try:
+        return services.ledger.redis.listings.deliveries(caller.tenant, cursor, _LOOKED_AT)
+    except RedisError:
+        detail = "The delivery log is unavailable for the moment. Try again later."
+        raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
+
+
+def _send_again(ledger: Ledger, delivery: Delivery) -> Delivery:
+    return send_at_once(ledger, delivery) if delivery.status == "owed" else owe_again(ledger, delivery)
 
 
 def _ping(services: Services, caller: Caller, url: str) -> Pong:

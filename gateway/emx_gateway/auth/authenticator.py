@@ -39,6 +39,7 @@ class Authenticator:
     may_open: bool = False
     _known: dict[str, tuple[float, ApiKey | None]] = field(default_factory=dict)
     _locked: tuple[float, bool] = (0.0, False)
+    _valid: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     def caller(self, shown: str | None) -> Caller:
         """Return who shows this API key. Raises Problem 401 where a key is needed and this one isn't valid."""
@@ -50,6 +51,19 @@ class Authenticator:
         if key is None:
             raise unauthenticated("This API key is invalid or was revoked.")
         return Caller(key.jobs_of, key.scopes, key.id)
+
+    def still_admits(self, caller: Caller) -> bool:
+        """Return whether a caller would be admitted, as of a few seconds ago: a stream may outlive its key."""
+        if caller.key is None:
+            return not self._needs_keys()
+        now = time.monotonic()
+        looked_at, valid = self._valid.get(caller.key, (-NOTICED_AFTER, True))
+        if now - looked_at >= NOTICED_AFTER:
+            valid = self.ring.is_valid(caller.key)
+            if len(self._valid) >= _REMEMBERED:
+                self._valid.clear()
+            self._valid[caller.key] = (now, valid)
+        return valid
 
     def _needs_keys(self) -> bool:
         """Return whether keys are needed: for as long as there is one. Revoking the last opens no door."""

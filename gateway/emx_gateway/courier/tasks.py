@@ -15,12 +15,13 @@ from celery.signals import celeryd_after_setup, celeryd_init, worker_shutting_do
 from kombu import Queue
 from redis.exceptions import RedisError
 
+from emx_gateway.courier.dispatcher import WebhookDispatcher
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared import ledger as ledgers
 from emx_shared.ledger import Ledger, Reconciler
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.messaging import ADVANCE_BATCH_TASK, COURIER_QUEUE, DELIVER_TASK, ERASE_BATCH_TASK, celery_app
-from emx_shared.prometheus_metrics import DELIVERIES, LAST_ROUND, serve_metrics
+from emx_shared.prometheus_metrics import LAST_ROUND, serve_metrics
 from emx_shared.settings import settings
 from emx_shared.store import StoreError
 
@@ -29,14 +30,11 @@ log = logging.getLogger("emx.courier")
 _ALIVE_SECONDS = 60
 """For so long a round that succeeded shows that this courier works."""
 
-_ASIDE = 30.0
-"""Seconds that a delivery may take beside its sending: for the store, and a name server that is slow."""
-
 app: Celery = celery_app("courier", settings())
 app.conf.update(task_queues=[Queue(COURIER_QUEUE)], worker_pool="threads", worker_concurrency=8)
 _stopping = threading.Event()
 _ledger: Ledger | None = None
-_sender: Sender | None = None
+_dispatcher: WebhookDispatcher | None = None
 
 
 @celeryd_init.connect
@@ -50,10 +48,10 @@ def _begin(**_: Any) -> None:
 
     Celery only logs what a signal's receiver raises, and continues; a courier without a store must not.
     """
-    global _ledger, _sender
+    global _ledger, _dispatcher
     try:
         _ledger = open_ledger(settings(), "courier", wait=math.inf)
-        _sender = Sender(_ledger)
+        _dispatcher = WebhookDispatcher(_ledger, Sender(_ledger))
         serve_metrics(settings().metrics_host, settings().metrics_port)
     except StoreError as error:
         log.critical("The courier can't start. %s", error)
@@ -89,17 +87,9 @@ def _reconcile(ledger: Ledger) -> None:
 
 @app.task(name=DELIVER_TASK)
 def deliver(delivery: str) -> None:
-    """Try a webhook that is due; one courier at a time, as far as Redis can tell."""
-    assert _ledger is not None and _sender is not None
-    token = uuid.uuid4().hex
-    if not _ledger.redis.leases.take(f"delivery:{delivery}", token, _ledger.settings.webhook_timeout + _ASIDE):
-        return
-    try:
-        tried = ledgers.deliver(_ledger, delivery, _sender.send)
-        if tried:
-            DELIVERIES.labels(tried.status).inc()
-    finally:
-        _ledger.redis.leases.release(f"delivery:{delivery}", token)
+    """Have a webhook sent that is due."""
+    assert _dispatcher is not None
+    _dispatcher.dispatch(delivery)
 
 
 @app.task(name=ADVANCE_BATCH_TASK)

@@ -16,7 +16,7 @@ from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, Submissi
 from emx_shared.ledger.records import UnreadableRecord
 from emx_shared.prometheus_metrics import REFUSED
 from emx_shared.store import NoSuchObject, StoreError, StoreFull
-from emx_shared.webhooks import ForbiddenTarget
+from emx_shared.webhooks import ForbiddenTarget, TooManySecrets
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -113,6 +113,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ForbiddenTarget)
     async def forbidden_target(request: Request, error: ForbiddenTarget) -> JSONResponse:
         return await problem(request, Problem(422, "forbidden-webhook-target", str(error)))
+
+    @app.exception_handler(TooManySecrets)
+    async def too_many_secrets(request: Request, error: TooManySecrets) -> JSONResponse:
+        return await problem(request, Problem(429, "too-many-secrets", str(error), {"Retry-After": "3600"}))
 
     @app.exception_handler(IdempotencyConflict)
     async def conflict(request: Request, error: IdempotencyConflict) -> JSONResponse:

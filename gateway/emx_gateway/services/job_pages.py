@@ -34,8 +34,8 @@ class JobQuery:
             self.priority in (None, job.priority)
             and self.study in (None, job.study)
             and self.patient in (None, job.patient)
-            and (self.submitted_after is None or job.submitted_at > _aware(self.submitted_after, job))
-            and (self.submitted_before is None or job.submitted_at < _aware(self.submitted_before, job))
+            and (self.submitted_after is None or job.submitted_at > self.submitted_after)
+            and (self.submitted_before is None or job.submitted_at < self.submitted_before)
         )
 
 
@@ -121,8 +121,3 @@ def _places_of_group(ledger: Ledger, prefix: str, cursor: str | None) -> Iterato
 
 def _is_complete(ledger: Ledger, wanted: JobQuery) -> bool:
     return bool(wanted.study or wanted.patient) or ledger.redis.listings.is_complete()
-
-
-def _aware(moment: datetime, job: JobRecord) -> datetime:
-    """Take a time without zone for UTC, as the store's are."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=job.submitted_at.tzinfo)

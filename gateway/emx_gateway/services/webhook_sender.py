@@ -6,6 +6,7 @@ import ssl
 import time
 import traceback
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpcore
@@ -91,7 +92,7 @@ class Sender:
         self._secrets = WebhookSecrets(ledger.store, ledger.settings)
 
     def send(self, owed: Delivery) -> EndpointAnswer:
-        """Send one event. No redirect is followed, and nothing of the answer is read but its status."""
+        """Send one event. No redirect is followed; of the answer, status and Retry-After are read."""
         event = webhook_event(self._ledger, owed.job, owed.event, owed.created_at)
         return self.post(owed.url, owed.tenant, owed.message or owed.id, event)
 
@@ -106,7 +107,7 @@ class Sender:
             self._targets.check(url)
             pool = httpcore.ConnectionPool(network_backend=_Guarded(self._targets, deadline))
             with pool, pool.stream("POST", url, headers=list(headers.items()), content=body) as got:
-                return EndpointAnswer(got.status)
+                return EndpointAnswer(got.status, retry_after=_retry_after(got))
         except StoreError:
             raise
         except ForbiddenTarget:
@@ -139,6 +140,19 @@ _FAULTS = (
     httpcore.ProtocolError,
     httpcore.UnsupportedProtocol,
 )
+
+
+def _retry_after(answer: httpcore.Response) -> float | None:
+    """Return the seconds of Retry-After (RFC 9110, 10.2.3), which is a number of them or a date."""
+    given = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"").decode(
+        "latin-1"
+    )
+    if given.isascii() and given.isdigit():
+        return float(given[:9])
+    try:
+        return max(parsedate_to_datetime(given).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
 
 
 def webhook_event(ledger: Ledger, id: str, type: str, at: datetime) -> dict[str, Any]:

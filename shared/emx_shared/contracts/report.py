@@ -35,16 +35,21 @@ class Box(_Frozen):
 class Location(_Frozen):
     """One abnormality and where it is.
 
-    ``box`` is in pixels of the original image (after its EXIF orientation), clipped to it;
-    ``box_normalised`` is the same as fractions of width and height.
+    ``box`` is in pixels of the original image, turned upright, and clipped to it; ``box_normalised`` is the same
+    as fractions of width and height; ``box_stored`` the same on the pixels as the file has them.
     """
 
     label: str = Field(description="Finding, in the words of the finding vocabulary")
     code: str = Field(description="The label as an identifier, such as pleural_effusion")
     snomed_ct: str | None = Field(default=None, description="SNOMED CT concept")
     laterality: Laterality | None = Field(default=None, description="The patient's side")
-    box: Box = Field(description="Pixels of the original image")
+    box: Box = Field(description="Pixels of the original image, turned upright")
     box_normalised: Box = Field(description="Fractions of the image's width and height, 0 to 1")
+    box_stored: Box | None = Field(
+        default=None,
+        description="The box in pixels as the file stores them, for programs that don't turn them upright; null "
+        "in reports from before this field",
+    )
     colour: str = Field(description="#rrggbb, the finding's colour in every picture")
     probability: float | None = Field(
         default=None,
@@ -67,6 +72,32 @@ class ImageFacts(_Frozen):
         description="Millimetres between the centres of neighbouring rows, then of neighbouring columns, where a "
         "DICOM file says so (PS3.3 10.7.1.3); at the detector if it has only ImagerPixelSpacing",
     )
+    orientation: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="How the stored pixels were turned for the upright image whose width, height and boxes are "
+        "given, as the values of EXIF's Orientation: 1 not at all; 2 mirrored; 3 by 180 degrees; 4 flipped; "
+        "5 transposed; 6 by 90 degrees clockwise; 7 transposed across the other diagonal; 8 by 270 degrees "
+        "clockwise. From EXIF, or from PatientOrientation of a DICOM file",
+    )
+
+    def stored(self, box: Box) -> Box:
+        """Return a box of the upright image in pixels as the file stores them."""
+        across, down = (box.xmin, box.xmax), (box.ymin, box.ymax)
+        if self.orientation in (2, 3, 6, 7):  # the image's right is where stored rows or columns begin
+            across = self.width - box.xmax, self.width - box.xmin
+        if self.orientation in (3, 4, 7, 8):  # as is its lower edge
+            down = self.height - box.ymax, self.height - box.ymin
+        if self.orientation >= 5:
+            across, down = down, across
+        return Box(xmin=across[0], ymin=down[0], xmax=across[1], ymax=down[1])
+
+    def upright(self, box: Box) -> Box:
+        """Return a box in pixels as the file stores them in pixels of the upright image."""
+        width, height = (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+        back = {6: 8, 8: 6}.get(self.orientation, self.orientation)
+        return self.model_copy(update={"width": width, "height": height, "orientation": back}).stored(box)
 
 
 class ModelProvenance(_Frozen):

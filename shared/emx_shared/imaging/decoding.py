@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from emx_shared.contracts.report import ImageFacts
-from emx_shared.imaging import raster
+from emx_shared.imaging.contrast import LOW_CONTRAST_WARNING, lacks_contrast
+from emx_shared.imaging.raster import picture
 from emx_shared.imaging.refusals import BadImage, ImageTooLarge, NotAnImage
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "DICOM": "application/dicom"}
@@ -25,11 +26,18 @@ _MAGIC = {
 class DecodedImage:
     """An upright 8-bit grayscale image (mode L), bright where it is dense, and the facts of its original.
 
-    Width and height are those after EXIF orientation: the frame that every box refers to.
+    Width and height are those after it was turned upright: the frame that every box refers to.
+
+    Attributes:
+        image: the picture.
+        facts: of the original.
+        warnings: what a reader of the picture has to know of how it was read, as sentences; they quote nothing of
+            the file.
     """
 
     image: Image.Image
     facts: ImageFacts
+    warnings: tuple[str, ...] = ()
 
 
 def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_000) -> DecodedImage:
@@ -42,21 +50,22 @@ def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_00
     if len(data) > max_bytes:
         raise ImageTooLarge(f"The file has {len(data)} bytes; at most {max_bytes} are accepted.")
     kind = _kind(data)
-    spacing = None
     if kind == "DICOM":
         from emx_shared.imaging.dicom import radiograph
 
-        image, spacing = radiograph.read(data, max_bytes, max_pixels)
+        read: picture.Picture | radiograph.Radiograph = radiograph.read(data, max_bytes, max_pixels)
     else:
-        image = raster.read(data, kind, max_pixels)
+        read = picture.read(data, kind, max_pixels)
+    image = read.image
     facts = ImageFacts(
         width=image.width,
         height=image.height,
         media_type=MEDIA_TYPES[kind],
         sha256=hashlib.sha256(data).hexdigest(),
-        pixel_spacing=spacing,
+        pixel_spacing=getattr(read, "spacing", None),
+        orientation=read.orientation,
     )
-    return DecodedImage(image, facts)
+    return DecodedImage(image, facts, (*read.warnings, *([LOW_CONTRAST_WARNING] if lacks_contrast(image) else [])))
 
 
 def media_type(start: bytes) -> str:

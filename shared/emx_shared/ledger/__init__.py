@@ -15,7 +15,7 @@ from emx_shared.ledger.batches.batch_progress import (
     resume_batch,
 )
 from emx_shared.ledger.batches.batch_submission import NewBatch, claim_batch, retry_batch, submit_batch
-from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, redeliver
+from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, put_off, redeliver, send_at_once
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
 from emx_shared.ledger.jobs.finish import cancel, event_type, expire, finish
 from emx_shared.ledger.jobs.start import Started, hand_back, start
@@ -54,9 +54,11 @@ __all__ = [
     "hand_back",
     "is_permanent_failure",
     "pause_batch",
+    "put_off",
     "redeliver",
     "resume_batch",
     "retry_batch",
+    "send_at_once",
     "start",
     "submit",
     "submit_batch",

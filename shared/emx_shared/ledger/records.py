@@ -233,6 +233,7 @@ class Delivery(_Stored):
     Attributes:
         message: the id that the receiver sees: that of the first delivery where this one repeats it.
         job: id of the job or batch that the event is about.
+        at_once: somebody asked for it to be sent now, however its endpoint has been doing.
     """
 
     model_config = _KEEPING
@@ -247,6 +248,7 @@ class Delivery(_Stored):
     next_at: datetime
     status: DeliveryStatus = "owed"
     last_answer: str = ""
+    at_once: bool = False
 
     @staticmethod
     def id_of(job: str, url: str, event: str) -> str:

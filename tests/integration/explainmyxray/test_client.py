@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -310,13 +311,14 @@ def test_webhooks_are_tried_listed_and_sent_again(client: Any, gateway: RunningG
     (owed,) = client.webhooks.deliveries(job=job.id, status="owed")
     assert client.webhooks.get_delivery(owed) == owed
     assert (owed.event, owed.url, owed.tries) == ("job.succeeded", closed, 0)
-    with pytest.raises(Conflict) as caught:
-        client.webhooks.redeliver(owed)
-    assert caught.value.type == "still-owed"
+    assert client.webhooks.redeliver(owed).id == owed.id
     deliver(gateway.ledger, owed.id, lambda _: EndpointAnswer(410))
     again = client.webhooks.redeliver(owed.id)
     assert (again.status, again.message) == ("owed", owed.id)
     assert [each.id for each in client.webhooks.deliveries(job=job.id)] == [again.id, owed.id]
+    start = owed.created_at
+    assert client.webhooks.redeliver_many(start, start + timedelta(seconds=0.001), status="undelivered") == 1
+    assert client.webhooks.redeliver_many(start - timedelta(days=2), start - timedelta(days=1)) == 0
     with pytest.raises(NotFound):
         client.webhooks.get_delivery("unknown")
 

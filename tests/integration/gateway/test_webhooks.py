@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -19,12 +19,12 @@ from httpx_sse import connect_sse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from emx_gateway.app import create_app
-from emx_gateway.courier import tasks
+from emx_gateway.courier.dispatcher import WebhookDispatcher
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared.ledger import EndpointAnswer, Ledger, deliver, object_keys
 from emx_shared.ledger.records import Delivery
 from emx_shared.settings import Settings
-from emx_shared.webhooks import ForbiddenTarget, WebhookSecrets, WebhookTargets
+from emx_shared.webhooks import ForbiddenTarget, TooManySecrets, WebhookSecrets, WebhookTargets
 from support.gateway import RunningGateway, StartGateway
 
 
@@ -119,9 +119,19 @@ def test_after_a_rotation_both_secrets_verify(hooked: HookedGateway, endpoint: E
     assert secrets.active("another") == []
 
 
+def test_rotating_twice_takes_the_secret_in_use_from_nobody(ledger: Ledger) -> None:
+    secrets = WebhookSecrets(ledger.store, ledger.settings)
+    made = [secrets.rotate("north") for _ in range(3)]
+    assert secrets.active("north") == made[::-1]
+    with pytest.raises(TooManySecrets, match="Wait"):
+        for _ in range(20):
+            secrets.rotate("north")
+    assert secrets.active("south") == [ledger.settings.webhook_secret]
+
+
 def test_an_event_can_be_sent_again_under_the_id_it_had(hooked: HookedGateway, endpoint: Endpoint) -> None:
     delivery = ended(hooked, endpoint)
-    hooked.problem(hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver"), 409, "still-owed")
+    assert hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver").json()["id"] == delivery
     endpoint.statuses = [410]
     assert send(hooked, delivery).status == "undelivered"
     again = hooked.client.post(f"/v1/webhooks/deliveries/{delivery}/redeliver")
@@ -262,7 +272,7 @@ def test_whatever_goes_wrong_with_a_send_is_an_answer_and_nothing_of_it_is_logge
     assert "hunte" not in caplog.text and "Jane" not in caplog.text
 
 
-def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger) -> None:
     now = ledger.store.now()
     owed = Delivery(id="d", job="j", url="https://example.org", event="ping", created_at=now, next_at=now)
     ledger.store.put(object_keys.outbox("d"), owed.dump())
@@ -273,11 +283,13 @@ def test_the_lease_of_a_delivery_outlasts_its_sending(ledger: Ledger, monkeypatc
             lasts.append(ledger.redis.connection.client.pttl("lease:delivery:d"))
             return EndpointAnswer(204)
 
-    monkeypatch.setattr(tasks, "_ledger", ledger)
-    monkeypatch.setattr(tasks, "_sender", Sending())
-    tasks.deliver("d")
+    dispatcher = WebhookDispatcher(ledger, cast(Sender, Sending()))
+    dispatcher.dispatch("d")
+    dispatcher.dispatch("d")  # it is in hand already
+    while ledger.store.exists(object_keys.outbox("d")) or ledger.redis.leases.is_held("delivery:d"):
+        time.sleep(0.02)
+    assert len(lasts) == 1
     assert lasts[0] > ledger.settings.webhook_timeout * 1000 > ledger.settings.lease * 1000
-    assert not ledger.redis.leases.is_held("delivery:d")
 
 
 @pytest.mark.parametrize(

@@ -9,59 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from pydicom import uid
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.sequence import Sequence
 
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage, decode
-from support.dicom import file_of
+from support.dicom import COLUMNS, ROWS, Pixels, lossless_jpeg, lut, radiograph, ramp, written
+from support.paths import ROOT
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
-ROWS, COLUMNS = 48, 64
-Pixels = npt.NDArray[Any]
-
-
-def ramp(bits: int, signed: bool = False) -> Pixels:
-    """All of the range that so many bits hold."""
-    values = np.linspace(0, 2**bits - 1, ROWS * COLUMNS).astype(np.int64).reshape(ROWS, COLUMNS)
-    if signed:
-        return (values - 2 ** (bits - 1)).astype("i1" if bits <= 8 else "i2")
-    return values.astype("u1" if bits <= 8 else "u2")
-
-
-def radiograph(pixels: Pixels, bits: int, **elements: Any) -> Dataset:
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    ds.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
-    ds.SOPInstanceUID = "1.2.3"
-    ds.PatientName, ds.PatientID = "Doe^Jane", "SECRET-77"
-    ds.Modality, ds.BodyPartExamined, ds.PhotometricInterpretation = "DX", "CHEST", "MONOCHROME2"
-    ds.Rows, ds.Columns = pixels.shape[-2:]
-    ds.SamplesPerPixel, ds.BitsAllocated = 1, pixels.itemsize * 8
-    ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits - 1, int(pixels.dtype.kind == "i")
-    for name, value in elements.items():
-        setattr(ds, name, value)
-    ds.PixelData = pixels.tobytes()
-    ds["PixelData"].VR = "OB" if bits <= 8 else "OW"
-    return ds
-
-
-def written(ds: Dataset, syntax: uid.UID | None = None) -> bytes:
-    syntax = syntax or ds.file_meta.TransferSyntaxUID
-    if syntax == uid.ExplicitVRBigEndian and ds.BitsAllocated == 16:
-        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
-    if syntax.is_compressed and not syntax.is_deflated and ds.file_meta.TransferSyntaxUID != syntax:
-        ds.compress(syntax)
-    ds.file_meta.TransferSyntaxUID = syntax
-    return file_of(ds)
+SECONDARY_CAPTURE = uid.SecondaryCaptureImageStorage
 
 
 def shown(data: bytes) -> Pixels:
@@ -135,20 +96,13 @@ def test_a_window_without_width_gives_way_to_the_images_range() -> None:
     assert_array_equal(shown(written(ds)), shown(written(radiograph(pixels, 12))))
 
 
-def lut(table: Pixels, first: int, bits: int) -> Sequence:
-    item = Dataset()
-    item.LUTDescriptor, item.LUTExplanation = [len(table) % 2**16, first, bits], "made here"
-    item.add_new(0x00283006, "OW", table.astype("<u2").tobytes())
-    return Sequence([item])
-
-
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
 @pytest.mark.parametrize(("bits", "entries"), [(8, 4096), (12, 1024), (16, 65_536)])
 def test_voi_lut(bits: int, entries: int, syntax: uid.UID) -> None:
-    pixels = ramp(12)
+    pixels = ramp(16 if entries > 4096 else 12)
     table = (np.linspace(0, 1, entries) ** 2 * (2**bits - 1)).astype(np.uint16)
     first = 100 if entries < 4096 else 0
-    ds = radiograph(pixels, 12, VOILUTSequence=lut(table, first, bits), WindowCenter="1", WindowWidth="2")
+    ds = radiograph(pixels, 16, VOILUTSequence=lut(table, first, bits), WindowCenter="1", WindowWidth="2")
     index = np.clip(pixels.astype(int) - first, 0, entries - 1)
     assert_array_equal(shown(written(ds, syntax)), np.rint(table[index] * (255 / (2**bits - 1))))
 
@@ -220,27 +174,14 @@ def test_jpeg_lossless() -> None:
     assert_array_equal(shown(written(ds)), expected)
 
 
-def lossless_jpeg(pixels: Pixels) -> bytes:
-    """12 bits, predicted from the left. One table gives each of the 16 categories a code of 5 bits."""
-    rows, columns = pixels.shape
-    frame = b"\xff\xd8\xff\xc3" + bytes([0, 11, 12, *divmod(rows, 256), *divmod(columns, 256), 1, 1, 0x11, 0])
-    frame += b"\xff\xc4" + bytes(
-        [0, 19 + 16, 0, *(16 if length == 5 else 0 for length in range(1, 17)), *range(16)]
-    )
-    frame += b"\xff\xda" + bytes([0, 8, 1, 1, 0, 1, 0, 0])
-    values, bits = pixels.astype(int), []
-    for row in range(rows):
-        for column in range(columns):
-            above = values[row - 1, 0] if row else 2**11
-            difference = int(values[row, column] - (values[row, column - 1] if column else above))
-            category = abs(difference).bit_length()
-            bits.append(f"{category:05b}")
-            if category:
-                bits.append(f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}")
-    text = "".join(bits)
-    text += "1" * (-len(text) % 8)
-    coded = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\x00")
-    return frame + coded + b"\xff\xd9"
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K])
+def test_high_throughput_jpeg_2000(syntax: uid.UID) -> None:
+    """The frame is by imagecodecs' ``htj2k_encode``: pydicom has no encoder."""
+    ds = radiograph(ramp(12), 16)
+    ds.PixelData = encapsulate([(ROOT / "tests" / "data" / "ramp.htj2k").read_bytes()])
+    ds["PixelData"].VR = "OB"
+    ds.file_meta.TransferSyntaxUID = syntax
+    assert_allclose(shown(written(ds)), ramp(12) / 4095 * 255, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +208,9 @@ def test_pixel_spacing(elements: dict[str, Any], spacing: tuple[float, float] | 
         ({"Modality": "CT"}, NotAnImage, "CT, computed tomography"),
         ({"Modality": "RF"}, NotAnImage, "RF"),
         ({"Modality": "SR"}, NotAnImage, "a structured report"),
-        ({"Modality": "Doe^Jane"}, NotAnImage, "not one that is known"),
+        ({"Modality": "Doe^Jane", "SOPClassUID": SECONDARY_CAPTURE}, NotAnImage, "not one that is known"),
+        ({"Modality": "", "SOPClassUID": SECONDARY_CAPTURE}, NotAnImage, "not given"),
+        ({"PhotometricInterpretation": ""}, BadImage, "no valid PhotometricInterpretation"),
         ({"BodyPartExamined": "HAND"}, BadImage, "not of the chest"),
         ({"BodyPartExamined": "T-Spine"}, BadImage, "not of the chest"),
         ({"NumberOfFrames": "2"}, BadImage, "several frames"),

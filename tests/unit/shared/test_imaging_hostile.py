@@ -25,6 +25,7 @@ from pydicom.encaps import encapsulate
 from emx_shared.imaging import BadImage, decode
 from support.dicom import file_of
 from support.memory import PRINT_PEAK, forget_peak, peak_megabytes
+from support.paths import FIELD_FILES
 
 SECONDS, MEGABYTES = 10, 2000
 
@@ -90,6 +91,11 @@ KINDS = {
     "jpeg extended": lambda: _shipped("JPGExtended.dcm"),
     "jpeg baseline": lambda: _dicom(uid.JPEGBaseline8Bit, _raster("JPEG")),
 }
+FIELD = [
+    "r02_la16_12.png", "r03b_rgba16_12.png", "r04_rgb16_12.tif", "r06_exif6.png", "r11_big.tif", "j01_jp2.dcm",
+    "j08_rle_frag.dcm", "d20c_no_meta.dcm", "d25c_side.dcm", "d30_un_seq.dcm", "d33_lutbits0.dcm",
+]  # fmt: skip
+KINDS |= {name: (FIELD_FILES / name).read_bytes for name in FIELD}
 whole = cache(lambda kind: KINDS[kind]())
 
 

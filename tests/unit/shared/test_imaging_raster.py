@@ -13,18 +13,14 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
-from emx_shared.imaging import BadImage, ImageTooLarge, decode, raster
+from emx_shared.imaging import BadImage, ImageTooLarge, decode
+from emx_shared.imaging.raster import grayscale
+from support.files import file
 from support.memory import PRINT_PEAK
 
 RAMP = np.arange(60 * 80, dtype=np.int64).reshape(60, 80)
 GRAY = (RAMP % 256).astype(np.uint8)
 ORIENTATION, PHOTOMETRIC = 0x0112, 262
-
-
-def file(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def tiff(pixels: np.ndarray, sample_format: int, photometric: int, order: str = "<") -> bytes:
@@ -135,7 +131,7 @@ def transparent(mode: str) -> tuple[Image.Image, dict[str, Any]]:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1"])
 def test_transparency_is_the_same_in_strips(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raster, "_STRIP", 80 * 7)
+    monkeypatch.setattr(grayscale, "_STRIP", 80 * 7)
     image, options = transparent(mode)
     data = file(image, "PNG", **options)
     rgba = Image.open(io.BytesIO(data)).convert("RGBA")
@@ -148,7 +144,7 @@ def test_deep_images_are_the_same_in_strips(pixels: np.ndarray, monkeypatch: pyt
     deep = pixels.astype({"u": np.uint16, "i": np.int32, "f": np.float32}[pixels.dtype.kind])
     data = file(Image.fromarray(deep), "TIFF")
     whole = np.asarray(decode(data).image)
-    monkeypatch.setattr(raster, "_STRIP", 80 * 7)
+    monkeypatch.setattr(grayscale, "_STRIP", 80 * 7)
     assert_array_equal(np.asarray(decode(data).image), whole)
 
 

@@ -90,3 +90,20 @@ def test_a_report_has_each_finding_with_its_side_code_colour_and_box() -> None:
     assert (report.tokens.prompt, report.tokens.generated) == (20, 3)
     assert (report.timings.decode, report.timings.prefill, report.timings.generate) == (0.5, 0.1, 0.2)
     assert report.created_at.tzinfo == UTC
+
+
+def test_a_report_says_how_its_image_was_read_and_has_its_boxes_on_the_stored_pixels() -> None:
+    finding, side = TERMS["pleural effusion left"]
+    text = ReportText("Fluid.", (LocatedFinding(finding, side, LocBox(0, 512, 256, 1023)),), "Effusion.")
+    facts = ImageFacts(width=100, height=200, media_type="application/dicom", sha256="0" * 64, orientation=6)
+    task = ImageTask(id="1", image=Image.new("L", (100, 200)), facts=facts, warnings=("It was turned.",))
+    generation = Generation(str(text), text, False, 20, (1, 2, 3), 0.1, 0.2, declined="Not read.")
+    provenance = ModelProvenance(
+        name="m", revision="r", quantisation="none", engine="e", dialect="loc", demo=False
+    )
+    report = build_report(task, generation, provenance)
+    assert report.warnings == ("Not read.", "It was turned.")
+    (place,) = report.locations
+    assert place.box_stored == facts.stored(place.box)
+    assert place.box_stored is not None
+    assert (place.box_stored.ymin, place.box_stored.xmin) == (100 - place.box.xmax, place.box.ymin)

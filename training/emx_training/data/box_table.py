@@ -8,7 +8,7 @@ from pathlib import Path
 from emx_shared.contracts.findings import FINDINGS, TERMS
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.tables import BadTable, require_columns
+from emx_training.data.tables import BadTable, open_table, require_columns
 
 COLUMNS = ("image", "label", "xmin", "ymin", "xmax", "ymax")
 
@@ -21,15 +21,15 @@ _LABELS = {name.lower(): one.label for one in FINDINGS for name in (one.label, *
 def read_box_table(table: Path) -> Iterator[BoxedImage]:
     """Yield the images of a CSV with the columns image, label, xmin, ymin, xmax, ymax.
 
-    Boxes are in pixels of the original. A label is one of the finding vocabulary or a synonym; an image whose only
-    label is empty is normal.
+    Boxes are in pixels of the original: as stored in a DICOM file, upright in any other. A label is one of the
+    finding vocabulary or a synonym; an image whose only label is empty is normal.
 
     Raises:
         BadTable: if the table can't be read, lacks a column, or has an unknown label or an invalid box.
     """
     found: defaultdict[str, list[tuple[str, Box]]] = defaultdict(list)
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
+        with open_table(table) as stream:
             reader = csv.DictReader(stream)
             require_columns(table, reader, COLUMNS, f"it needs {', '.join(COLUMNS)}")
             for number, row in enumerate(reader, start=2):

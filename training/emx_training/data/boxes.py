@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emx_shared.contracts.findings import BY_LABEL, Laterality
-from emx_shared.contracts.report import Box
+from emx_shared.contracts.report import Box, ImageFacts
+from emx_shared.imaging import MEDIA_TYPES
 from emx_training.data.source_image import term
 from emx_training.data.tables import BadTable
 
@@ -17,30 +18,34 @@ class BoxedImage:
         image: path below the collection's image folder.
         found: the vocabulary's label of each box, and the box. Labels have no side yet: it follows from the box's
             centre once the image's width is known.
-        in_fractions: whether boxes are in fractions of the image (0 to 1) instead of pixels of the original.
+        in_fractions: whether boxes are in fractions of the upright image (0 to 1) instead of pixels of the
+            original. In a DICOM file these are the stored pixels, as annotation tools show them; in any other the
+            upright ones.
     """
 
     image: str
     found: tuple[tuple[str, Box], ...]
     in_fractions: bool = False
 
-    def terms(self, width: int, height: int) -> list[tuple[str, Box]]:
-        """Return each finding's term with its side, and its box in fractions of the image (0 to 1).
+    def terms(self, original: ImageFacts) -> list[tuple[str, Box]]:
+        """Return each finding's term with its side, and its box in fractions of the upright image (0 to 1).
 
         The patient's right is on the image's left.
 
         Args:
-            width: of the original, in pixels.
-            height: of the original, in pixels.
+            original: what the decoder says of it.
 
         Raises:
             BadTable: if a box reaches beyond the image.
         """
+        width, height = original.width, original.height
         across, down = (1, 1) if self.in_fractions else (width, height)
         sided = []
         for label, box in self.found:
+            if original.media_type == MEDIA_TYPES["DICOM"] and not self.in_fractions:
+                box = original.upright(box)
             part = Box(xmin=box.xmin / across, ymin=box.ymin / down, xmax=box.xmax / across, ymax=box.ymax / down)
-            if part.xmax > 1 or part.ymax > 1:
+            if min(part.xmin, part.ymin) < 0 or max(part.xmax, part.ymax) > 1:
                 raise BadTable(f"a box of {label} reaches beyond the image of {width}×{height} pixels")
             side: Laterality = "right" if part.xmin + part.xmax < 1 else "left"
             known = term(BY_LABEL[label], side)

@@ -6,17 +6,14 @@ views that a physician labelled are used; a network labelled the others.
 
 import ast
 import csv
-import gzip
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
 from emx_training.data.source_image import SourceImage, prose, term
-from emx_training.data.tables import BadTable, require_columns
+from emx_training.data.tables import BadTable, open_table, require_columns
 
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
@@ -51,7 +48,7 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
     Raises:
         BadTable: if the table can't be read, lacks a column, or has an invalid list of labels.
     """
-    with _opened(table) as stream:
+    with open_table(table) as stream:
         reader = csv.DictReader(stream)
         require_columns(table, reader, COLUMNS, "give PadChest's label table")
         for number, row in enumerate(reader, start=2):
@@ -65,15 +62,6 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
 def finding_of(label: str) -> Finding | None:
     """Return the vocabulary's finding for a label of PadChest, or None if the vocabulary hasn't got it."""
     return _FINDING.get(label)
-
-
-def _opened(table: Path) -> IO[str]:
-    try:
-        if table.suffix == ".gz":
-            return io.TextIOWrapper(gzip.open(table), encoding="utf-8", newline="")
-        return table.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise BadTable(f"{table} can't be read: {error.strerror}.") from None
 
 
 def _coded(text: str, table: Path, number: int) -> list[list[str]]:

@@ -21,7 +21,7 @@ def read_padchest_gr(table: Path) -> Iterator[BoxedImage]:
         BadTable: if the file can't be read, or an image lacks a field or has an invalid box.
     """
     try:
-        images = json.loads(table.read_text(encoding="utf-8"))
+        images = json.loads(table.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise BadTable(f"{table} can't be read ({error}): give PadChest-GR's grounded_reports_….json.") from None
     if not isinstance(images, list):

@@ -1,8 +1,11 @@
 """The CSV tables: those of collections, and the two that training reads."""
 
 import csv
+import gzip
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 REPORT_COLUMNS = ("image", "findings", "impression")
 """Columns of a phase 1 table: the path below the image folder, and two sections of text."""
@@ -13,6 +16,20 @@ BOX_COLUMNS = ("image", "term", "xmin", "ymin", "xmax", "ymax")
 
 class BadTable(ValueError):
     """A table is invalid. The message names the file, the row and the column."""
+
+
+def open_table(table: Path) -> IO[str]:
+    """Open a CSV, gzipped or not; spreadsheets begin it with a byte order mark, which is passed over.
+
+    Raises:
+        BadTable: if it can't be opened.
+    """
+    try:
+        if table.suffix == ".gz":
+            return io.TextIOWrapper(gzip.open(table), encoding="utf-8-sig", newline="")
+        return table.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise BadTable(f"{table} can't be read: {error.strerror}.") from None
 
 
 def require_columns(table: Path, reader: "csv.DictReader[str]", columns: Sequence[str], advice: str) -> None:

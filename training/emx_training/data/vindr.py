@@ -1,14 +1,13 @@
 """VinDr-CXR (Nguyen et al., Scientific Data 2022): 15,000 images, each with the boxes of three readers."""
 
 import csv
-import gzip
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.tables import require_columns
+from emx_training.data.tables import open_table, require_columns
 from emx_training.evaluate.overlap import intersection_over_union
 
 VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")
@@ -33,11 +32,13 @@ _LABELS = {
 def read_vindr(table: Path) -> Iterator[BoxedImage]:
     """Yield the images of VinDr-CXR's training annotations, with the boxes that two readers or more agree on.
 
+    Its files are published as ``.dicom``; here they are named as PNGs, for whoever has converted them.
+
     Raises:
         BadTable: if the table lacks a column or has an invalid box.
     """
     by_image: defaultdict[str, list[tuple[str, str, Box]]] = defaultdict(list)
-    with gzip.open(table, "rt", newline="") if table.suffix == ".gz" else table.open(newline="") as stream:
+    with open_table(table) as stream:
         reader = csv.DictReader(stream)
         require_columns(table, reader, VINDR_COLUMNS, "give VinDr-CXR's annotations")
         for number, row in enumerate(reader, start=2):

@@ -1,17 +1,24 @@
 """Puts a PEFT adapter, as QLoRA training saves it, on a checkpoint."""
 
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError, safe_open
+import torch
+from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.lora import LoraLayer
+from peft.utils import set_peft_model_state_dict
+from torch import nn
 
 from emx_worker.model.adapter_merging import AdapterMerge
 from emx_worker.model.architectures import Model, Processor
 from emx_worker.model.checkpoint import ModelError
+from emx_worker.model.saved_adapter import SavedAdapter
 
-_WEIGHTS = "adapter_model.safetensors"
+_NAME = "default"
+"""PEFT's name for the adapter."""
 _EMBEDDING = ("embed_tokens.weight", "embed_tokens.base_layer.weight")
 """Endings of the name of an embedding that was saved as a whole."""
 _ROWS = "embed_tokens.token_adapter.trainable_tokens_delta"
@@ -28,11 +35,22 @@ def apply_adapter(model: Model, processor: Processor, adapter: Path, *, merge: b
         merge: add the adapter to the weights, instead of computing it beside them.
 
     Raises:
-        ModelError: if the adapter is damaged, or belongs to another model.
+        ModelError: if the adapter is damaged, of a kind that isn't supported, or belongs to another model.
     """
-    resize_embeddings(model, processor, adapter)
-    wrapped = _wrapped(model, adapter)
-    return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+    saved = read_adapter(adapter)
+    resize_embeddings(model, processor, saved)
+    wrapped = _wrapped(model, saved)
+    return _merged(wrapped, saved) if merge else wrapped.get_base_model()
+
+
+def read_adapter(folder: Path) -> SavedAdapter:
+    """Read an adapter. Raises ModelError if it is damaged or of a kind that isn't supported."""
+    try:
+        return SavedAdapter(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # OSError, ValueError, SafetensorError: absent, damaged, or unknown to PEFT
+        raise ModelError(f"The adapter in {folder} can't be read ({error}): save the adapter again.") from error
 
 
 def read_with_adapter_merged(
@@ -51,30 +69,27 @@ def read_with_adapter_merged(
     Raises:
         ModelError: if the adapter is damaged, or belongs to another model.
     """
-    try:
-        merge = AdapterMerge.read(adapter)
-    except Exception as error:  # OSError, ValueError, SafetensorError: absent, damaged, or unknown to PEFT
-        raise ModelError(f"The adapter in {adapter} can't be read ({error}): save it again.") from error
-    if merge is None:
+    saved = read_adapter(adapter)
+    if not AdapterMerge.mergeable(saved):
         return None
+    merge = AdapterMerge(saved)
     model = read(merge)
-    resize_embeddings(model, processor, adapter)
+    resize_embeddings(model, processor, saved)
     merge.put_rows(model)
     _refuse_unmatched(adapter, merge.unmatched)
     return model
 
 
-def resize_embeddings(model: Model, processor: Processor, adapter: Path) -> None:
+def resize_embeddings(model: Model, processor: Processor, adapter: SavedAdapter) -> None:
     """Give the processor the adapter's tokenizer, and the model embeddings for its tokens. Raises ModelError."""
-    shapes = _shapes(adapter)
     known_tokens = len(processor.tokenizer)
-    take_tokenizer(processor, adapter)
+    take_tokenizer(processor, adapter.folder)
     tokens = len(processor.tokenizer)
-    embedding = next((shape for name, shape in shapes.items() if name.endswith(_EMBEDDING)), None)
-    if tokens > known_tokens and embedding is None and not any(name.endswith(_ROWS) for name in shapes):
+    embedding = next((one.shape for name, one in adapter.tensors.items() if name.endswith(_EMBEDDING)), None)
+    if tokens > known_tokens and embedding is None and not any(name.endswith(_ROWS) for name in adapter.tensors):
         raise ModelError(
-            f"The adapter in {adapter} adds {tokens - known_tokens} tokens without embeddings for them: save it "
-            "with trainable_token_indices, or with embed_tokens and lm_head in modules_to_save."
+            f"The adapter in {adapter.folder} adds {tokens - known_tokens} tokens without embeddings for them: "
+            "save it with trainable_token_indices, or with embed_tokens and lm_head in modules_to_save."
         )
     rows = embedding[0] if embedding else max(tokens, model.get_input_embeddings().num_embeddings)
     if rows != model.get_input_embeddings().num_embeddings:
@@ -87,14 +102,6 @@ def take_tokenizer(processor: Processor, adapter: Path) -> None:
         processor.tokenizer = _tokenizer(type(processor.tokenizer), adapter)
 
 
-def _shapes(adapter: Path) -> dict[str, list[int]]:
-    try:
-        with safe_open(adapter / _WEIGHTS, framework="pt") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{adapter / _WEIGHTS} can't be read ({error}): save the adapter again.") from error
-
-
 def _tokenizer(kind: Any, adapter: Path) -> Any:
     try:
         return kind.from_pretrained(adapter)
@@ -104,20 +111,64 @@ def _tokenizer(kind: Any, adapter: Path) -> Any:
         ) from error
 
 
-def _wrapped(model: Model, adapter: Path) -> PeftModel:
+def _wrapped(model: Model, adapter: SavedAdapter) -> PeftModel:
+    _refuse_unmatched(adapter.folder, adapter.scales.keys() - {name for name, _ in model.named_modules()})
     try:
-        config = PeftConfig.from_pretrained(str(adapter))
-        config.inference_mode = True
-        # The dtype of the base weights suffices: an fp32 copy of a whole embedding takes gigabytes.
-        wrapped = PeftModel(model, config, autocast_adapter_dtype=False)
-        result = wrapped.load_adapter(str(adapter), "default", autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tied weights and missing biases, which are looked after below
+            # The dtype of the base weights suffices: an fp32 copy of a whole embedding takes gigabytes.
+            wrapped = PeftModel(model, adapter.config, _NAME, autocast_adapter_dtype=False)
+        if any(name.startswith("lm_head.") for name in adapter.tensors):
+            _untie(wrapped)
+        result = set_peft_model_state_dict(wrapped, adapter.prefixed(), _NAME)
     except Exception as error:  # OSError, ValueError, RuntimeError: absent, unknown or of another shape
         raise ModelError(
-            f"The adapter in {adapter} doesn't fit this model ({error}): give the checkpoint it was trained on."
+            f"The adapter in {adapter.folder} doesn't fit this model ({error}): give the checkpoint it was "
+            "trained on."
         ) from error
     # PEFT ignores weights that it finds no place for, and leaves layers without weights as they are initialised.
-    _refuse_unmatched(adapter, [*result.missing_keys, *result.unexpected_keys])
-    return wrapped
+    own = PEFT_TYPE_TO_PREFIX_MAPPING.get(adapter.config.peft_type, "")
+    missing = [name for name in result.missing_keys if own in name and _NAME in name]
+    _refuse_unmatched(adapter.folder, [*missing, *result.unexpected_keys])
+    return wrapped.eval()
+
+
+def _merged(wrapped: PeftModel, adapter: SavedAdapter) -> Model:
+    if adapter.unties():
+        _untie(wrapped)
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer) and any(layer.lora_bias.values()):
+            _give_bias(layer.get_base_layer())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return wrapped.merge_and_unload()
+    except Exception as error:  # ValueError, RuntimeError, …, depending on the kind of adapter
+        raise ModelError(
+            f"The adapter in {adapter.folder} can't be merged into the weights ({error}): use nf4, which computes "
+            "it beside them."
+        ) from error
+
+
+def _untie(wrapped: PeftModel) -> None:
+    """Give the head a weight of its own if it has that of the embedding, so that each is merged with its own."""
+    model = wrapped.get_base_model()
+    head, embedding = (_base_of(part) for part in (model.get_output_embeddings(), model.get_input_embeddings()))
+    if head.weight is embedding.weight:
+        head.weight = nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
+
+
+def _base_of(module: Any) -> Any:
+    """Return the layer that PEFT has wrapped, in however many ways."""
+    while (inner := getattr(module, "base_layer", None) or getattr(module, "original_module", None)) is not None:
+        module = inner
+    return module
+
+
+def _give_bias(layer: Any) -> None:
+    """Give a linear layer without a bias one of zeros, to which that of LoRA can be added."""
+    if isinstance(layer, nn.Linear) and layer.bias is None:
+        layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0]), requires_grad=False)
 
 
 def _refuse_unmatched(adapter: Path, unmatched: Collection[str]) -> None:

@@ -3,19 +3,23 @@
 PEFT can do this only with a whole model in memory; for MedGemma-4B in bf16 that alone takes 9 GB.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig
-from safetensors import safe_open
+from peft import LoraConfig, PeftType
 from torch import Tensor
 
-_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
+from emx_worker.model.saved_adapter import SavedAdapter
+
 _A, _B, _ROWS = ".lora_A.weight", ".lora_B.weight", ".token_adapter.trainable_tokens_delta"
-_PLAIN = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
-"""Options of a LoRA adapter that the formula below assumes."""
+_FOLLOWED = {
+    "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "target_modules", "exclude_modules",
+    "layers_to_transform", "layers_pattern", "lora_dropout", "modules_to_save", "trainable_token_indices",
+    "init_lora_weights", "ensure_weight_tying", "base_model_name_or_path", "revision", "task_type",
+    "inference_mode", "auto_mapping", "peft_version", "runtime_config",
+}  # fmt: skip
+"""Options of a LoRA adapter that the formula below follows, or that make no difference to it. With any other, such
+as DoRA's, only PEFT can merge."""
 
 
 class AdapterMerge:
@@ -25,41 +29,28 @@ class AdapterMerge:
         unmatched: weights that the adapter changes, but that were not merged yet or have another shape.
     """
 
-    def __init__(self, config: LoraConfig, tensors: dict[str, Tensor]) -> None:
-        """Prepare the merge.
+    def __init__(self, adapter: SavedAdapter) -> None:
+        """Prepare the merge of an adapter that is ``mergeable``."""
+        self._tensors, self._scales = adapter.tensors, adapter.scales
+        self._rows = _rows(adapter.config)
+        self.unmatched = set(map(_target, self._tensors))
+        self._changed = frozenset(_target(name) for name in self._tensors if not name.endswith(_ROWS))
 
-        Args:
-            config: of the adapter.
-            tensors: of the adapter, by name without PEFT's prefix.
-        """
-        rank = config.r
-        self._scale = config.lora_alpha / (rank**0.5 if config.use_rslora else rank)
-        self._tensors, self._rows = tensors, _rows(config)
-        self.unmatched = set(map(_target, tensors))
-        self._changed = frozenset(_target(name) for name in tensors if not name.endswith(_ROWS))
-
-    @classmethod
-    def read(cls, adapter: Path) -> "AdapterMerge | None":
-        """Read an adapter from its directory.
-
-        Returns:
-            Its merge; None for a kind of adapter that only PEFT can merge.
-
-        Raises:
-            OSError, ValueError, SafetensorError: if the adapter can't be read.
-        """
-        config = PeftConfig.from_pretrained(str(adapter))
-        if not isinstance(config, LoraConfig) or any(
-            getattr(config, name) != kept for name, kept in _PLAIN.items()
-        ):
-            return None
-        if {"embed_tokens", "lm_head"} & set(config.modules_to_save or []):
-            return None  # head and embedding may then differ
-        with safe_open(adapter / _WEIGHTS, framework="pt") as file:
-            tensors = {name.removeprefix(_PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if any("lora_" in name and not name.endswith((_A, _B)) for name in tensors):
-            return None  # of embeddings, for instance
-        return cls(config, tensors)
+    @staticmethod
+    def mergeable(adapter: SavedAdapter) -> bool:
+        """Tell whether an adapter can be merged so, or only by PEFT."""
+        config = adapter.config
+        if config.peft_type != PeftType.LORA or adapter.unties():
+            return False
+        plain = LoraConfig().to_dict()
+        if any(value != plain.get(name) for name, value in config.to_dict().items() if name not in _FOLLOWED):
+            return False
+        if config.init_lora_weights not in (True, False, "gaussian"):
+            return False  # some ways to begin change the weights of the checkpoint
+        if {"embed_tokens", "lm_head"} & {name.rpartition(".")[2] for name in config.modules_to_save or []}:
+            return False  # head and embedding may then differ
+        # Others are of embeddings or biases, for instance
+        return all(name.endswith((_A, _B)) for name in adapter.tensors if "lora_" in name)
 
     def changes(self, name: str) -> bool:
         """Tell whether the adapter changes the weight with this name."""
@@ -72,7 +63,7 @@ class AdapterMerge:
         if low is not None and high is not None:
             if (len(high), low.shape[1]) != weight.shape or high.shape[1] != len(low):
                 return weight.float()
-            weight = torch.addmm(weight.float(), high.float(), low.float(), alpha=self._scale)
+            weight = torch.addmm(weight.float(), high.float(), low.float(), alpha=self._scales[path])
         elif name in self._tensors:
             if self._tensors[name].shape != weight.shape:
                 return weight.float()
@@ -99,4 +90,6 @@ def _target(name: str) -> str:
 
 def _rows(config: LoraConfig) -> dict[str, list[int]]:
     given = config.trainable_token_indices or {}
-    return {"embed_tokens": given} if isinstance(given, list) else given
+    if isinstance(given, list):
+        return {"embed_tokens": given}
+    return {name.rpartition(".")[2]: rows for name, rows in given.items()}

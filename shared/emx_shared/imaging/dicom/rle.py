@@ -6,12 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from emx_shared.imaging.refusals import BadImage
 
-def unpack(frame: bytes, rows: int, columns: int, bytes_per_pixel: int) -> npt.NDArray[np.unsignedinteger]:
-    """Decode one grayscale frame to (rows, columns) of uint8 or uint16. Raises ValueError or struct.error."""
+
+def unpack(frame: bytes, rows: int, columns: int) -> npt.NDArray[np.unsignedinteger]:
+    """Decode a grayscale frame to (rows, columns) of uint8 or uint16.
+
+    Raises BadImage, or ValueError or struct.error where it is damaged.
+    """
     count, *offsets = unpack_from("<16I", frame)
-    if count != bytes_per_pixel:
-        raise ValueError("not one segment for each byte of a pixel")
+    if count not in (1, 2):
+        raise BadImage("The RLE pixels are not of 8 or 16 bits and one component.")
     ends = [*offsets[1:count], len(frame)]
     planes = [
         # Its segments are PackBits; as one long row, since runs may cross the rows of the image

@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emx_worker.model.architectures import Config, Model, architecture_of
-from emx_worker.model.int4.quantisation import BF16_UNITS
+from emx_worker.model.int4.quantisation import BF16_UNITS, Int4Linear
 from emx_worker.model.int4.streaming import METHOD
 
 log = logging.getLogger("emx.worker")
 
-_FORMAT = 2
+_FORMAT = 3
 _WORTHWHILE = 2**28
 """Bytes of weights above which loading them from the cache is faster than quantising."""
 
-_EMBEDDING = "model.language_model.embed_tokens.weight"
+_EMBEDDING, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 
 
 def cache_file(folder: Path, adapter: Path | None) -> Path | None:
@@ -58,12 +58,16 @@ def load(file: Path, config: Config) -> Model | None:
         tensors = load_file(file)
         config = copy.deepcopy(config)
         config.get_text_config().vocab_size = tensors[_EMBEDDING].shape[0]  # an adapter may have added tokens
+        if _HEAD in tensors:  # or have changed the embedding and not the head
+            config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
         config.quantization_config = {"quant_method": METHOD}
         model, info = architecture_of(config).model.from_pretrained(
             None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
         )
         if lacking := info["missing_keys"]:
             raise ValueError(f"{len(lacking)} tensors are missing")
+        if unknown := info["unexpected_keys"]:
+            raise ValueError(f"{len(unknown)} tensors have no place")
     except Exception as error:  # whatever safetensors and transformers raise for a damaged file
         log.warning("the cached int4 weights in %s can't be used (%s): quantising again", file.name, error)
         return None
@@ -73,9 +77,12 @@ def load(file: Path, config: Config) -> Model | None:
 
 def save(model: Model, file: Path) -> bool:
     """Write a model's int4 weights to a cache file, whole or not at all. Log and return False if that fails."""
-    tensors = {
-        name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
-    }
+    if any(isinstance(layer, Int4Linear) and layer.bias is not None for layer in model.modules()):
+        log.info("int4 weights with biases of an adapter are not cached")
+        return False
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if tensors[_HEAD].data_ptr() == tensors[_EMBEDDING].data_ptr():
+        del tensors[_HEAD]
     size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
