@@ -57,8 +57,9 @@ class NamedFile:
 
     @property
     def row_name(self) -> str | None:
-        """The row's name: the end of a name that is too long, as the end tells files apart."""
-        return (self.name or "")[-_LONGEST_NAME:] or None
+        """The row's name, without control characters: of a long name the end, which tells files apart."""
+        shown = "".join(letter if letter.isprintable() else "_" for letter in self.name or "")
+        return shown[-_LONGEST_NAME:] or None
 
 
 @dataclass(frozen=True)
