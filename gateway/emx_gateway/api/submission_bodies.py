@@ -76,7 +76,8 @@ def options_in_query(model: type[BaseModel], as_text: dict[str, Any]) -> list[di
             "in": "query",
             "required": False,
             "description": f"{schema.get('description', '')} (beside a body without a place for it)".strip(),
-            "schema": {key: value for key, value in schema.items() if key != "description"},
+            # No default: generated clients would send it beside every body.
+            "schema": {key: value for key, value in schema.items() if key not in ("description", "default")},
         }
         for name, schema in (model.model_json_schema()["properties"] | as_text).items()
     ]
