@@ -83,6 +83,18 @@ class Settings(BaseSettings):
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
     upload_ttl: float = Field(24 * 3600, description="Seconds after which an upload that no job uses is deleted")
 
+    keep_input: bool = Field(
+        True, description="Keep images after their jobs have ended; false deletes each with its job's end"
+    )
+    retention_inputs: float | None = Field(
+        None, gt=0, description="Seconds after its submission at which an image is deleted. Default: never"
+    )
+    retention_reports: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after its submission at which a job that has ended is erased, its report included. "
+        "Default: never",
+    )
     max_connections: int = Field(
         2000, description="Connections that a gateway holds at a time; more are answered 503"
     )

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -33,6 +34,7 @@ from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
+from emx_gateway.services.export import export
 from emx_gateway.services.job_events import job_events
 from emx_gateway.services.job_pages import JobQuery, job_page
 from emx_gateway.services.representations import job_resource
@@ -149,12 +151,30 @@ def erase_jobs(
     patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> Erased:
     """Erase every image and report of a study or of a patient, for good."""
-    if (study is None) == (patient is None):
-        raise Problem(422, "invalid-request", "Name either a study or a patient whose jobs to erase.")
-    kind, name = ("study", study) if study is not None else ("patient", patient)
+    kind, name = _group(study, patient)
     audit.note(caller, f"{kind}.erase", kind)  # its name would be patient data
-    erased = erase_group(services.ledger, caller.tenant, kind, name or "")
+    erased = erase_group(services.ledger, caller.tenant, kind, name)
     return Erased(erased=erased)
+
+
+@router.get(
+    "/v1/export",
+    tags=["jobs"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {}}}, **documented(*_GENERAL)},
+)
+def export_group(
+    services: GatewayServices,
+    caller: Administrator,
+    audit: Audit,
+    study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+) -> StreamingResponse:
+    """Fetch all that is stored of a study or of a patient as a ZIP file: requests, reports, images, webhooks."""
+    kind, name = _group(study, patient)
+    audit.note(caller, f"{kind}.export", kind)
+    pieces = export(services.ledger, caller.tenant, kind, name)
+    return StreamingResponse(pieces, media_type="application/zip", headers={"Cache-Control": "private, no-store"})
 
 
 @router.get("/v1/jobs/{id}", tags=["jobs"], responses=documented(*_GENERAL, 404))
@@ -243,6 +263,14 @@ async def explain(services: GatewayServices, caller: Submitter, audit: Audit, re
         raise Problem(502, "no-report", why, where)
     audit.note(caller, "report.read", accepted.id)
     return await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
+
+
+def _group(study: str | None, patient: str | None) -> tuple[str, str]:
+    if study is not None and patient is None:
+        return "study", study
+    if patient is not None and study is None:
+        return "patient", patient
+    raise Problem(422, "invalid-request", "Name either a study or a patient.")
 
 
 async def _accept(

@@ -85,9 +85,10 @@ _PROBLEMS_OF = {
     ("ping", "400"): ("not-json", "This is not JSON."),
     ("ping", "413"): ("body-too-large", "The JSON has more bytes than the 262144 that are accepted."),
     ("ping", "422"): ("forbidden-webhook-target", "The webhook URL's host has an address that isn't public."),
+    ("export_group", "422"): ("invalid-request", "Name either a study or a patient."),
     ("erase_jobs", "422"): (
         "invalid-request",
-        "Name either a study or a patient whose jobs to erase.",
+        "Name either a study or a patient.",
     ),
     ("submit_job", "409"): _CONFLICT,
     ("create_batch", "409"): _CONFLICT,

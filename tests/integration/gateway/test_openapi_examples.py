@@ -19,7 +19,15 @@ from emx_shared.settings import Settings
 from emx_shared.store.directory import DirectoryStore
 from support.gateway import RunningGateway, StartGateway
 
-BARE = ("image/", "application/pdf", "application/dicom", "application/octet-stream", "text/html", "multipart/")
+BARE = (
+    "image/",
+    "application/pdf",
+    "application/dicom",
+    "application/zip",
+    "application/octet-stream",
+    "text/html",
+    "multipart/",
+)
 """Kinds of content that no example in a document could show; the fields of a form have theirs one by one."""
 
 
