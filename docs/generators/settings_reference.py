@@ -42,6 +42,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Jobs, batches and the reconciler": (
         "job_ttl",
         "upload_ttl",
+        "keep_input",
+        "retention_inputs",
+        "retention_reports",
         "batch_window",
         "reconcile_every",
         "abandon_after",

@@ -91,7 +91,8 @@ def results(
     found.sort(key=lambda result: result.row)
     if output:
         try:
-            write_results(output, _named(found))
+            named = list(_named(found))
+            write_results(output, [result.name for result in named], named)
         except OSError as error:
             raise refused(f"Cannot write into {output}: {error.strerror}") from None
     if not json:

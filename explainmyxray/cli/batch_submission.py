@@ -1,6 +1,5 @@
 """``emx batch run`` and ``emx batch submit``: many images, read by a server."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,8 +10,7 @@ from rich.markup import escape
 from explainmyxray.cli.batch_view import end, follow
 from explainmyxray.cli.image_files import find_images
 from explainmyxray.cli.runs.opened_run import announce, run_in_folder, run_until_done
-from explainmyxray.cli.runs.result_files import write_results
-from explainmyxray.cli.runs.run_result import RunResult
+from explainmyxray.cli.runs.result_files import Summary, write_results
 from explainmyxray.cli.server_connection import Json, Url, connected
 from explainmyxray.cli.terminal import console, errors, print_line, refused
 
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from explainmyxray.client.resources import ManifestType
 
 _MANIFEST_TYPES: dict[str, "ManifestType"] = {".csv": "text/csv", ".ndjson": "application/x-ndjson"}
-_SHOWN = 20
-"""Files without a report that are named on the terminal."""
-
 Images = Annotated[list[str], typer.Argument(help="Files, folders, ZIP archives or patterns", show_default=False)]
 Priority = Annotated[Literal["stat", "routine", "backlog"], typer.Option(help="stat is read first, backlog last")]
 
@@ -49,16 +44,15 @@ def run(
     The exit code is 1 if a file has no report; the results say why.
     """
     files = find_images(images)
-    tell = _tell_json if json else announce
-    with connected(url) as client, run_in_folder(out, client, files, {"priority": priority}, tell) as opened:
+    announcing = _announce_as_json if json else announce
+    with connected(url) as client, run_in_folder(out, client, files, {"priority": priority}, announcing) as opened:
         try:
             opened.submit(retry_failed)
             opened.upload()
             opened.follow()
         finally:
-            found = list(opened.results())
-            write_results(out, found)
-    _print_outcome(found, out, json)
+            summary = write_results(out, opened.names(), opened.results())
+    _print_outcome(summary, out, json)
 
 
 def submit(
@@ -115,7 +109,7 @@ def _submit_manifest(client: "Client", manifest: Path, options: "BatchOptions") 
 def _submit_files(client: "Client", images: list[str], options: "BatchOptions", wait: bool, json: bool) -> None:
     files = find_images(images)
     made: list[Batch] = []
-    with run_until_done("submit", images, client, files, options, _tell_and_keep(made)) as opened:
+    with run_until_done("submit", images, client, files, options, _announce_and_keep(made)) as opened:
         opened.submit()
         opened.upload()
         found = [follow(client, each) if wait else client.batches.get(each) for each in made]
@@ -129,28 +123,27 @@ def _submit_files(client: "Client", images: list[str], options: "BatchOptions", 
         raise typer.Exit(1)
 
 
-def _tell_and_keep(made: "list[Batch]") -> "Callable[[Batch], None]":
-    def tell(batch: "Batch") -> None:
+def _announce_and_keep(made: "list[Batch]") -> "Callable[[Batch], None]":
+    def announce_and_keep(batch: "Batch") -> None:
         announce(batch)
         made.append(batch)
 
-    return tell
+    return announce_and_keep
 
 
-def _tell_json(batch: "Batch") -> None:
+def _announce_as_json(batch: "Batch") -> None:
     print_line({"batch": batch.id, "total": batch.total})
 
 
-def _print_outcome(found: list[RunResult], out: Path, json: bool) -> None:
-    counts = Counter(result.state for result in found)
+def _print_outcome(found: Summary, out: Path, json: bool) -> None:
+    total = found.states.total()
     if json:
-        print_line({"out": str(out), "files": len(found), "counts": counts})
+        print_line({"out": str(out), "files": total, "counts": found.states})
     else:
-        said = ", ".join(f"{count} {state}" for state, count in counts.items())
-        console.print(f"{len(found)} files ({said}). Results: {escape(str(out))}", soft_wrap=True)
-    without = [result for result in found if result.report is None]
-    if without:
-        for result in without[:_SHOWN]:
-            errors.print(f"[red]{escape(result.name)}: {escape(result.reason)}[/]")
-        errors.print(f"[red]{len(without)} of {len(found)} have no report.[/] results.csv says why.")
+        said = ", ".join(f"{count} {state}" for state, count in found.states.items())
+        console.print(f"{total} files ({said}). Results: {escape(str(out))}", soft_wrap=True)
+    if found.without_report:
+        for name, reason in found.reasons:
+            errors.print(f"[red]{escape(name)}: {escape(reason)}[/]")
+        errors.print(f"[red]{found.without_report} of {total} have no report.[/] results.csv says why.")
         raise typer.Exit(1)

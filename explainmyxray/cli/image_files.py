@@ -1,6 +1,7 @@
 """The image files that a command's arguments name: files, folders, ZIP archives or patterns."""
 
 import glob
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import typer
 
 T = TypeVar("T")
 _ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"}
+_PIECE = 2**20
+"""Bytes that are read of an archive's member at a time."""
+
 _DICOM_AT = 128
 """Bytes before the four letters DICM; DICOM files often have no ending (PS3.10, 7.1)."""
 
@@ -51,11 +55,25 @@ class ImageFile:
             return self.path.stat().st_size
         return _extracted(lambda archive: archive.getinfo(str(self.member)).file_size, self.path)
 
+    def sha256(self) -> str:
+        """Return the digest of the file's bytes, which may be more than fit into memory. Raises OSError."""
+        if self.member is None:
+            with self.path.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        return _extracted(self._member_digest, self.path)
+
     def read(self) -> bytes:
         """Return the file's bytes. Raises OSError."""
         if self.member is None:
             return self.path.read_bytes()
         return _extracted(lambda archive: archive.read(str(self.member)), self.path)
+
+    def _member_digest(self, archive: zipfile.ZipFile) -> str:
+        digest = hashlib.sha256()
+        with archive.open(str(self.member)) as opened:
+            while piece := opened.read(_PIECE):
+                digest.update(piece)
+        return digest.hexdigest()
 
 
 def find_images(arguments: list[str]) -> list[ImageFile]:
@@ -72,7 +90,7 @@ def find_images(arguments: list[str]) -> list[ImageFile]:
         files = list(_find(argument))
         if not files:
             raise typer.BadParameter(f"There is no image file {argument}.")
-        folder = Path(argument).resolve().stem if len(arguments) > 1 and len(files) > 1 else ""
+        folder = _folder_of(Path(argument)) if len(arguments) > 1 else ""
         for file in files:
             found.setdefault(replace(file, below=f"{folder}/{file.below}") if folder else file)
     return list(found)
@@ -89,6 +107,13 @@ def unique_names(files: list[ImageFile]) -> dict[str, ImageFile]:
             name = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
         named[name] = file
     return named
+
+
+def _folder_of(argument: Path) -> str:
+    """Return the name of the folder or archive that an argument names; empty for a file or a pattern."""
+    if argument.is_dir():
+        return argument.resolve().name
+    return argument.stem if argument.suffix.lower() == ".zip" else ""
 
 
 def is_single(arguments: list[str]) -> bool:

@@ -1,6 +1,7 @@
 """``emx jobs``: list, show, watch, cancel and erase a server's jobs."""
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -111,6 +112,24 @@ def cancel(ids: Ids, url: Url = None, json: Json = False) -> None:
                 print_line(job.model_dump(mode="json")) if json else console.print(f"{job.id} {job.state}")
     if failed:
         raise typer.Exit(1)
+
+
+@jobs.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="ZIP file to write", show_default=False, dir_okay=False)],
+    study: Annotated[str | None, typer.Option(help="Export all jobs of this study")] = None,
+    patient: Annotated[str | None, typer.Option(help="Export all jobs of this patient")] = None,
+    url: Url = None,
+) -> None:
+    """Save all that is stored of a study or a patient: requests, reports, images and webhooks."""
+    if (study is None) == (patient is None):
+        raise typer.BadParameter("Name either --study or --patient.")
+    with connected(url) as client:
+        content = (
+            client.jobs.export_study(study) if study is not None else client.jobs.export_patient(patient or "")
+        )
+    output.write_bytes(content)
+    console.print(f"{len(content)} bytes written to {escape(str(output))}.")
 
 
 @jobs.command()

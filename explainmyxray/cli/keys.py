@@ -94,7 +94,7 @@ def _announce_first(objects: "ObjectStore", tenant: str, adopt: bool | None) -> 
 
     errors.print(
         "This is the server's first key. From now on every request needs a key: the workstation asks for it, and "
-        "`emx` and the clients take it from EMX_API_KEY. `emx keys clear` goes back."
+        "`emx` and the clients take it from EMX_API_KEY. `emx keys clear` returns to a server without keys."
     )
     of_tenant = _jobs_by_tenant(objects)
     earlier = of_tenant[KEYLESS_TENANT]
@@ -172,7 +172,7 @@ def revoke(
     if not left:
         errors.print(
             "That was the last valid key: the server refuses every request now. Make another with "
-            "`emx keys create`, or go back to a server without keys with `emx keys clear`."
+            "`emx keys create`, or return to a server without keys with `emx keys clear`."
         )
     elif not any(each.tenant == key.tenant for each in left):
         errors.print(

@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from emx_shared.contracts.times import rfc3339
 from emx_shared.root_error import ExplainMyXrayError
 from emx_shared.settings import Settings
 from emx_shared.store.selection import folder_of
@@ -41,7 +42,7 @@ class AuditLog:
         """Write one line, with the time. Raises AuditUnavailable."""
         if self._off:
             return
-        timed = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}
+        timed = {"at": rfc3339(datetime.now(UTC)), **entry}
         line = json.dumps(timed, separators=(",", ":")).encode() + b"\n"
         try:
             with self._lock:

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emx_shared.demo_files import DEMO_MODEL
@@ -29,6 +29,15 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens")
     port: int = Field(8000, description="Port on which the gateway listens")
+    public_url: HttpUrl | None = Field(
+        None, description="https://HOST[/PATH] at which clients reach the gateway through a proxy, if any"
+    )
+    trusted_proxies: list[str] = Field(
+        [], description="Addresses or networks whose X-Forwarded-For and -Proto are believed, as a JSON list"
+    )
+    keep_alive: int = Field(
+        75, description="Seconds for which an idle connection stays open: longer than a proxy keeps its own"
+    )
     url: str | None = Field(None, description="Server that the client and the command `emx` talk to")
     api_key: str | None = Field(None, description="API key, emx_…, that the client and `emx` show to that server")
     allow_keyless_bind: bool = Field(
@@ -74,6 +83,18 @@ class Settings(BaseSettings):
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
     upload_ttl: float = Field(24 * 3600, description="Seconds after which an upload that no job uses is deleted")
 
+    keep_input: bool = Field(
+        True, description="Keep images after their jobs have ended; false deletes each with its job's end"
+    )
+    retention_inputs: float | None = Field(
+        None, gt=0, description="Seconds after its submission at which an image is deleted. Default: never"
+    )
+    retention_reports: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after its submission at which a job that has ended is erased, its report included. "
+        "Default: never",
+    )
     max_connections: int = Field(
         2000, description="Connections that a gateway holds at a time; more are answered 503"
     )
@@ -127,6 +148,11 @@ class Settings(BaseSettings):
     )
     batch_window: int = Field(500, description="Items of one batch that are open at a time")
     max_batch_files: int = Field(500, description="Most images in one form of POST /v1/batches")
+
+    @property
+    def path_prefix(self) -> str:
+        """The path below which clients reach the gateway, such as /xray; empty at a host's root."""
+        return (self.public_url.path or "").rstrip("/") if self.public_url else ""
 
 
 @cache

@@ -81,13 +81,13 @@ class BatchRun:
             if batch.id:
                 self._follow(batch, batch.id)
 
+    def names(self) -> list[str]:
+        """Return the names of all files of the run, in the order of their results."""
+        return self._state.names()
+
     def results(self) -> Iterator[RunResult]:
         """Yield what is known of each file so far, by name."""
         return map(result_of, self._state.files())
-
-    def file(self, name: str) -> ImageFile | None:
-        """Return the file of this name; None if it belongs to an earlier call of the run."""
-        return self._files.get(name)
 
     def _check_files(self) -> None:
         """Note the digests of files that are new or have changed."""
@@ -179,8 +179,7 @@ class BatchRun:
         with _bar() as bar:
             shown = bar.add_task("Reading", total=self._state.total(batch), completed=self._state.received(batch))
             for result in self._client.batches.results(id, follow=True, after=batch.cursor):
-                self._state.put_result(batch, result)
-                bar.update(shown, completed=self._state.received(batch))
+                bar.advance(shown, self._state.put_result(batch, result))
         self._state.mark_ended(batch)
 
     def _key(self, sha256: str) -> str:
@@ -191,7 +190,7 @@ def _digest(file: ImageFile) -> tuple[str, str | None, str | None]:
     """Return a file's stamp with the digest of its content, or why it can't be read."""
     stamp = file.stamp()
     try:
-        return stamp, hashlib.sha256(file.read()).hexdigest(), None
+        return stamp, file.sha256(), None
     except OSError as error:
         return stamp, None, f"The file can't be read: {error.strerror or error}"
 

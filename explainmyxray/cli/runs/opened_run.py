@@ -83,5 +83,5 @@ def run_until_done(
 
 
 def announce(batch: "Batch") -> None:
-    """Tell a batch's id at once, so that nobody has to wait for the end to ask for it."""
+    """Print the id of a batch at once, so that it is known whatever happens next."""
     errors.print(f"Batch {batch.id}: {batch.total} images", highlight=False)

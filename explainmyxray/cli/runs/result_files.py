@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,32 +18,58 @@ COLUMNS = ("file", "state", "job", "abstained", "findings", "impression", "reaso
 """Of results.csv."""
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
+_NAMED = 20
+"""Results without a report whose reasons a summary has."""
+
 _LONGEST_PART = 200
 """Bytes of one name of a path; file systems allow 255, and an ending is added."""
 
 
-def write_results(folder: Path, results: Iterable[RunResult]) -> None:
+@dataclass
+class Summary:
+    """How many results there are of each state, and why the first of those without a report have none."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    without_report: int = 0
+    reasons: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, result: RunResult) -> None:
+        """Count a result."""
+        self.states[result.state] += 1
+        if result.report is None:
+            self.without_report += 1
+            if len(self.reasons) < _NAMED:
+                self.reasons.append((result.name, result.reason))
+
+
+def write_results(folder: Path, names: Iterable[str], results: Iterable[RunResult]) -> Summary:
     """Write reports/, results.csv, results.ndjson and coco.json into a folder, each file whole or not at all.
+
+    Args:
+        folder: Where to.
+        names: The names of all results.
+        results: The results, one of which is in memory at a time.
 
     Raises:
         OSError: A file can't be written.
     """
-    from explainmyxray.cli.runs.coco import coco_boxes
+    from explainmyxray.cli.runs.coco import CocoBoxes
 
-    found = list(results)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = output_paths(result.name for result in found)
-    for result in found:
-        if result.report:
-            write_report(folder / "reports" / f"{paths[result.name]}.json", result)
-    with _whole(folder / "results.csv") as table:
+    paths, boxes, summary = output_paths(names), CocoBoxes(), Summary()
+    with _whole(folder / "results.csv") as table, _whole(folder / "results.ndjson") as lines:
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
-        writer.writerows(map(_cells, found))
-    with _whole(folder / "results.ndjson") as lines:
-        lines.writelines(json.dumps(as_line(result), ensure_ascii=False) + "\n" for result in found)
-    with _whole(folder / "coco.json") as boxes:
-        json.dump(coco_boxes(found), boxes, ensure_ascii=False)
+        for result in results:
+            summary.add(result)
+            boxes.add(result)
+            writer.writerow(_cells(result))
+            lines.write(json.dumps(as_line(result), ensure_ascii=False) + "\n")
+            if result.report:
+                write_report(folder / "reports" / f"{paths[result.name]}.json", result)
+    with _whole(folder / "coco.json") as file:
+        json.dump(boxes.document(), file, ensure_ascii=False)
+    return summary
 
 
 def write_report(file: Path, result: RunResult) -> None:

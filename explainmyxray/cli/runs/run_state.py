@@ -181,14 +181,18 @@ class RunState:
         # Results may be received again: their commits need not wait for the disk.
         self._database.execute("PRAGMA synchronous = NORMAL")
 
-    def put_result(self, batch: RunBatch, result: "BatchResult") -> None:
-        """Note a result, and the place from which the stream resumes."""
+    def put_result(self, batch: RunBatch, result: "BatchResult") -> bool:
+        """Note a result, and the place from which the stream resumes. Return whether it is new."""
+        query = "SELECT state IS NULL FROM images WHERE batch = ? AND row = ?"
+        new = bool(self._one(query, batch.number, result.row))
         with self._database:
             self._database.execute(
                 "UPDATE images SET state = ?, result = ? WHERE batch = ? AND row = ?",
                 (result.state, result.model_dump_json(), batch.number, result.row),
             )
             self._database.execute("UPDATE batches SET cursor = ? WHERE number = ?", (result.cursor, batch.number))
+
+        return new
 
     def mark_ended(self, batch: RunBatch) -> None:
         """Note that all results of a batch were received."""
@@ -201,6 +205,10 @@ class RunState:
     def total(self, batch: RunBatch) -> int:
         """Return how many rows a batch has."""
         return int(str(self._one("SELECT COUNT(*) FROM images WHERE batch = ?", batch.number)))
+
+    def names(self) -> list[str]:
+        """Return the names of all files, in order."""
+        return [str(name) for (name,) in self._database.execute("SELECT name FROM files ORDER BY name")]
 
     def files(self) -> Iterator[FileState]:
         """Yield all files with what became of them, by name."""

@@ -214,6 +214,25 @@ class Jobs:
         """
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/input", as_bytes))
 
+    def export_study(self, study: str) -> bytes:
+        """Fetch all that is stored of a study: requests, reports, images and webhooks.
+
+        Returns:
+            A ZIP file's bytes.
+        """
+        return self._export({"study": study})
+
+    def export_patient(self, patient: str) -> bytes:
+        """Fetch all that is stored of a patient: requests, reports, images and webhooks.
+
+        Returns:
+            A ZIP file's bytes.
+        """
+        return self._export({"patient": patient})
+
+    def _export(self, group: dict[str, str]) -> bytes:
+        return self._session.send(ApiRequest("GET", "/v1/export", as_bytes, params=group))
+
     def _poll(self, job: Job | str, wait: int) -> Job:
         """Fetch a job when it ends, or after ``wait`` seconds."""
         params = {"wait": str(wait)} if wait else {}

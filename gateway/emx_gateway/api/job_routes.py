@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -17,7 +18,10 @@ from emx_gateway.api.dependencies import (
     Moment,
     ReadCaller,
     Submitter,
+    address_of,
+    link_to_next,
 )
+from emx_gateway.api.openapi_components import JOB_EVENTS
 from emx_gateway.api.submission_bodies import (
     FORM_BODY,
     REQUEST_BODY,
@@ -30,6 +34,7 @@ from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
+from emx_gateway.services.export import export
 from emx_gateway.services.job_events import job_events
 from emx_gateway.services.job_pages import JobQuery, job_page
 from emx_gateway.services.representations import job_resource
@@ -94,7 +99,7 @@ async def submit_job(
     """
     accepted = await _accept(services, caller, audit, request, read_submission, idempotency_key)
     job = await run_in_threadpool(_as_it_is, services.ledger, accepted)
-    response.headers["Location"] = f"/v1/jobs/{accepted.id}"
+    response.headers["Location"] = address_of(request, f"/v1/jobs/{accepted.id}")
     seconds = _preferred(prefer)
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
@@ -115,6 +120,8 @@ def list_jobs(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    request: Request,
+    response: Response,
     state: JobState | None = None,
     priority: Priority | None = None,
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
@@ -129,7 +136,10 @@ def list_jobs(
         if name is not None:
             audit.note(caller, "jobs.list", kind)
     wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
-    return job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    page = job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    if page.next_cursor:
+        link_to_next(request, response, cursor=page.next_cursor)
+    return page
 
 
 @router.delete("/v1/jobs", tags=["jobs"], responses=documented(*_GENERAL))
@@ -141,12 +151,30 @@ def erase_jobs(
     patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> Erased:
     """Erase every image and report of a study or of a patient, for good."""
-    if (study is None) == (patient is None):
-        raise Problem(422, "invalid-request", "Name either a study or a patient whose jobs to erase.")
-    kind, name = ("study", study) if study is not None else ("patient", patient)
+    kind, name = _group(study, patient)
     audit.note(caller, f"{kind}.erase", kind)  # its name would be patient data
-    erased = erase_group(services.ledger, caller.tenant, kind, name or "")
+    erased = erase_group(services.ledger, caller.tenant, kind, name)
     return Erased(erased=erased)
+
+
+@router.get(
+    "/v1/export",
+    tags=["jobs"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {}}}, **documented(*_GENERAL)},
+)
+def export_group(
+    services: GatewayServices,
+    caller: Administrator,
+    audit: Audit,
+    study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+) -> StreamingResponse:
+    """Fetch all that is stored of a study or of a patient as a ZIP file: requests, reports, images, webhooks."""
+    kind, name = _group(study, patient)
+    audit.note(caller, f"{kind}.export", kind)
+    pieces = export(services.ledger, caller.tenant, kind, name)
+    return StreamingResponse(pieces, media_type="application/zip", headers={"Cache-Control": "private, no-store"})
 
 
 @router.get("/v1/jobs/{id}", tags=["jobs"], responses=documented(*_GENERAL, 404))
@@ -172,7 +200,7 @@ async def show_job(
     "/v1/jobs/{id}/events",
     tags=["jobs"],
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **documented(*_GENERAL, 404)},
+    responses={200: {"content": {"text/event-stream": {"schema": JOB_EVENTS}}}, **documented(*_GENERAL, 404)},
 )
 async def watch_job(
     services: GatewayServices,
@@ -220,20 +248,29 @@ def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id
 async def explain(services: GatewayServices, caller: Submitter, audit: Audit, request: Request) -> Job:
     """Submit one image, wait, and answer with the finished report. Programs should prefer ``/v1/jobs``."""
     accepted = await _accept(services, caller, audit, request, read_submission_form, None)
-    where = {"Location": f"/v1/jobs/{accepted.id}"}
+    address = address_of(request, f"/v1/jobs/{accepted.id}")
+    where = {"Location": address}
     seconds = services.settings.explain_timeout
     outcome = await services.updates.until_ended(accepted.id, seconds)
     if outcome is None and services.updates.stopping:
-        detail = f"This server stops. The report will be at /v1/jobs/{accepted.id}; don't send the image again."
+        detail = f"This server stops. The report will be at {address}; don't send the image again."
         raise Problem(503, "stopping", detail, {**where, "Retry-After": "2"})
     if outcome is None:
-        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from /v1/jobs/{accepted.id}."
+        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from {address}."
         raise Problem(504, "still-running", detail, where)
     if outcome.report is None:
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
         raise Problem(502, "no-report", why, where)
     audit.note(caller, "report.read", accepted.id)
     return await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
+
+
+def _group(study: str | None, patient: str | None) -> tuple[str, str]:
+    if study is not None and patient is None:
+        return "study", study
+    if patient is not None and study is None:
+        return "patient", patient
+    raise Problem(422, "invalid-request", "Name either a study or a patient.")
 
 
 async def _accept(

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from emx_gateway.api import openapi_examples
+from emx_gateway.api.openapi_components import add_components
 from emx_gateway.http.problems import MEDIA_TYPE, Problem, document, documented, invalid_fields
 
 Operation = dict[str, Any]
@@ -84,9 +85,10 @@ _PROBLEMS_OF = {
     ("ping", "400"): ("not-json", "This is not JSON."),
     ("ping", "413"): ("body-too-large", "The JSON has more bytes than the 262144 that are accepted."),
     ("ping", "422"): ("forbidden-webhook-target", "The webhook URL's host has an address that isn't public."),
+    ("export_group", "422"): ("invalid-request", "Name either a study or a patient."),
     ("erase_jobs", "422"): (
         "invalid-request",
-        "Name either a study or a patient whose jobs to erase.",
+        "Name either a study or a patient.",
     ),
     ("submit_job", "409"): _CONFLICT,
     ("create_batch", "409"): _CONFLICT,
@@ -129,6 +131,7 @@ def install(app: FastAPI) -> None:
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """Complete the document with headers, and an example of each answer and parameter."""
     schema["components"]["headers"] = copy.deepcopy(_HEADERS)
+    add_components(schema)
     for method, operation in operations(schema):
         _settle_problems(method, operation)
         for parameter in operation.get("parameters", []):

@@ -28,7 +28,7 @@ class Auditor:
                 tenant=caller.tenant if caller else None,
                 key=caller.key if caller else None,
                 address=request.client.host if request.client else None,
-                request=getattr(request.state, "request_id", None),
+                request=request.state.request_id,
                 action=action,
                 subject=subject,
             )

@@ -30,6 +30,7 @@ from emx_shared.ledger import (
     retry_batch,
     submit,
     submit_batch,
+    uploads,
 )
 from emx_shared.ledger.records import BatchRecord, JobRecord, Row
 from emx_shared.messaging import READ_QUEUES
@@ -56,8 +57,9 @@ class NamedFile:
 
     @property
     def row_name(self) -> str | None:
-        """The row's name: the end of a name that is too long, as the end tells files apart."""
-        return (self.name or "")[-_LONGEST_NAME:] or None
+        """The row's name, without control characters: of a long name the end, which tells files apart."""
+        shown = "".join(letter if letter.isprintable() else "_" for letter in self.name or "")
+        return shown[-_LONGEST_NAME:] or None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Submissions:
             tenant=caller.tenant,
             upload=sent.upload,
             idempotency_key=idempotency_key,
+            request_id=caller.request_id,
             **sent.options.model_dump(include=set(JobOptions.model_fields)),
         )
         claim = await run_in_threadpool(claim_job, self._ledger, new)
@@ -122,7 +125,7 @@ class Submissions:
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
         if new.upload:
-            self._ledger.store.delete(object_keys.upload(new.tenant, new.upload))
+            uploads.use_up(self._ledger, new.tenant, new.upload)
         return job
 
     def submit_manifest(
@@ -185,6 +188,7 @@ class Submissions:
             idempotency_key=idempotency_key,
             fingerprint=f"retry of {batch.id}" + (", permanent failures too" if include_permanent else ""),
             retry_of=batch.id,
+            request_id=caller.request_id,
         )
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
@@ -220,7 +224,13 @@ class Submissions:
 
     def _new_batch(self, caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
         fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()
-        return NewBatch(tenant=caller.tenant, idempotency_key=key, fingerprint=fingerprint, **options.model_dump())
+        return NewBatch(
+            tenant=caller.tenant,
+            idempotency_key=key,
+            fingerprint=fingerprint,
+            request_id=caller.request_id,
+            **options.model_dump(),
+        )
 
     def _uploaded(self, caller: Caller, id: str) -> bytes:
         """Return an upload's bytes. It stays until a job was made of it, so that a submission may be repeated."""

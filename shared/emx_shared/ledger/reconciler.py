@@ -14,6 +14,7 @@ from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import awaited_uploads
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
+from emx_shared.ledger.jobs.retention import apply_retention
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
     BatchRecord,
@@ -35,6 +36,9 @@ POISON_DEATHS = 4
 
 HISTORY_PER_ROUND = 500
 """Objects that one round looks at, in order to list jobs again."""
+
+_UNFINISHED_SECONDS = 3600.0
+"""Age at which a write that was never finished belongs to a process that died."""
 
 FULL_SWEEP = 20
 """Every so many rounds the store is asked about each open job, even where Redis says that all is well."""
@@ -73,6 +77,8 @@ class Reconciler:
         for entry in list(ledger.store.list(object_keys.OUTBOX)):
             self._attempt(entry, self._resume_delivery)
         if full:
+            self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
+            apply_retention(self.ledger)
             with suppress(UnreadableRecord):  # a batch that this version can't read may wait for any of them
                 self._drop_uploads()
 
@@ -214,3 +220,6 @@ class Reconciler:
         old = [upload.key for upload in uploads if (now - upload.modified).total_seconds() > longest]
         for key in set(old) - set(awaited_uploads(self.ledger) if old else ()):
             store.delete(key)
+        for marker in list(store.list(object_keys.USED_UPLOADS)):
+            if (now - marker.modified).total_seconds() > longest:
+                store.delete(marker.key)

@@ -49,6 +49,38 @@ class Listings:
         """Return up to ``count`` deliveries, newest first, after a cursor."""
         return self._page(f"deliveries:{tenant}", after, count)
 
+    def tenants(self) -> list[str]:
+        """Return the tenants that have jobs. Raises RedisError."""
+        return sorted(key.partition(":")[2] for key in self._redis.client.scan_iter("jobs:*", count=1000))
+
+    def oldest_jobs(self, tenant: str, after: str | None, until: datetime, count: int) -> list[tuple[str, str]]:
+        """Return jobs that were submitted before a time, oldest first.
+
+        Args:
+            tenant: whose.
+            after: the place of the last one that is known; None for the first.
+            until: the time.
+            count: most of them.
+
+        Returns:
+            Their ids and places.
+
+        Raises:
+            RedisError: Redis is unavailable.
+        """
+        begin, end = f"({after}" if after else "-inf", int(until.timestamp() * 1e6)
+        found = self._redis.client.zrangebyscore(f"jobs:{tenant}", begin, end, 0, count, withscores=True)
+        return [(id, str(int(score))) for id, score in found]
+
+    def inputs_dropped_until(self, tenant: str) -> str | None:
+        """Return the place of the last job whose image retention has deleted. Raises RedisError."""
+        at: str | None = self._redis.client.get(f"retention:{tenant}")
+        return at
+
+    def note_inputs_dropped(self, tenant: str, at: str) -> None:
+        """Note that images are deleted up to this place; if that is lost, it is merely done again."""
+        self._redis.attempt(lambda: self._redis.client.set(f"retention:{tenant}", at), None)
+
     def is_complete(self) -> bool:
         """Return whether everything in the store is listed; False while that is being done after a loss."""
         return bool(self._redis.attempt(lambda: self._redis.client.exists("emx:history"), 0))

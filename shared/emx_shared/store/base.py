@@ -74,6 +74,10 @@ class Store(ABC):
         """Return a URL to which anyone may PUT this object for so long; None where the store has no address."""
         return None
 
+    def drop_unfinished(self, seconds: float) -> None:
+        """Delete what writes left behind that were stopped so long ago, where a store has such."""
+        return
+
     def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
         try:

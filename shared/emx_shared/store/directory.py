@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,6 +103,13 @@ class DirectoryStore(Store):
             with suppress(FileNotFoundError):  # deleted while we walk
                 if path.is_file():
                     yield Entry(key, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+
+    @override
+    def drop_unfinished(self, seconds: float) -> None:
+        for part in self._parts.iterdir():
+            with suppress(FileNotFoundError):  # it was finished meanwhile
+                if time.time() - part.stat().st_mtime > seconds:
+                    part.unlink()
 
     @override
     def now(self) -> datetime:

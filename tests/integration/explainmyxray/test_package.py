@@ -164,6 +164,7 @@ OPERATIONS = {
     "list_deliveries": "webhooks.deliveries",
     "show_delivery": "webhooks.get_delivery",
     "redeliver": "webhooks.redeliver",
+    "export_group": "jobs.export_patient",
     "redeliver_many": "webhooks.redeliver_many",
     "listen": "webhooks.listen",
     "readyz": "ready",

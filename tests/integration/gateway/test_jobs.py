@@ -1,9 +1,11 @@
 """/v1/jobs: every way to submit, to wait, to list and to erase."""
 
+import io
 import json
 import threading
 import time
 import uuid
+import zipfile
 from datetime import UTC, datetime
 
 import httpx
@@ -39,6 +41,8 @@ def test_the_image_may_be_uploaded_before(gateway: RunningGateway) -> None:
     assert gateway.client.get(f"{answer.headers['location']}/input").content == data
     assert answer.json()["priority"] == "backlog"
     gateway.problem(gateway.client.post("/v1/jobs", json={"upload": id}), 422, "no-such-upload")
+    gateway.problem(httpx.put(url, content=data), 409, "upload-used")
+    assert not list(gateway.ledger.store.list("uploads/default/" + id))
 
 
 def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: RunningGateway) -> None:
@@ -215,3 +219,33 @@ def test_events_tell_the_state_the_text_and_the_end(gateway: RunningGateway) -> 
         rest = list(source.iter_sse())
     assert [event.json() for event in rest if event.event == "text"] == texts[1:]
     assert rest[-1].event == "ended"
+
+
+def test_all_that_is_stored_of_a_patient_can_be_taken_away(gateway: RunningGateway) -> None:
+    data = gateway.png()
+    kind = {"Content-Type": "image/png"}
+    jobs = [
+        gateway.client.post("/v1/jobs?patient=P-export&indication=Cough", content=data, headers=kind).json()["id"]
+        for _ in range(2)
+    ]
+    gateway.read_by_a_worker(jobs[0])
+    gateway.submit(gateway.png(), patient="another")
+    row = '{"image": "import:a.png", "patient": "P-export", "name": "row of a batch"}\n'
+    lines = {"Content-Type": "application/x-ndjson"}
+    batch = gateway.client.post("/v1/batches", content=row, headers=lines).json()["id"]
+    answer = gateway.client.get("/v1/export", params={"patient": "P-export"})
+    assert answer.headers["content-type"] == "application/zip" and "no-store" in answer.headers["cache-control"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
+        assert file.testzip() is None
+        names = set(file.namelist())
+        found = {name: file.read(name) for name in names}
+    read, waiting = jobs
+    assert names == {
+        "README.txt",
+        *(f"jobs/{job}/{part}" for job in jobs for part in ("request.json", "input.png")),
+        f"jobs/{read}/outcome.json",
+        f"batches/{batch}/row-0.json",
+    }
+    assert found[f"jobs/{waiting}/input.png"] == data and b"Cough" in found[f"jobs/{waiting}/request.json"]
+    assert b"There is fluid" in found[f"jobs/{read}/outcome.json"]
+    gateway.problem(gateway.client.get("/v1/export"), 422, "invalid-request")

@@ -1,19 +1,22 @@
 """Deliver: send one webhook that is owed, and record how that ended."""
 
+import itertools
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 from emx_shared.ledger import object_keys
+from emx_shared.ledger.jobs.finish import event_type
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import Delivery
+from emx_shared.ledger.records import BatchRecord, Delivery, JobRecord
 from emx_shared.store import NoSuchObject
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0
 """Seconds between tries: doubling from the first to the longest, each with up to half as much jitter."""
 
+_REPEATS = uuid.UUID("7c1f8a1e-4a34-5a0b-9f3c-5b8f2f0a6c11")
 _GONE, _TOO_MANY = 410, 429
 
 
@@ -67,6 +70,8 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Endpoin
     if store.now() < owed.next_at:
         return None
     tried = _after(ledger, owed, send(owed))
+    if tried.status != "owed" and (outcome := ledger.outcome(owed.job)) and outcome.erased:
+        tried = tried.model_copy(update={"url": ""})
     if tried.status == "owed":
         store.put(object_keys.outbox(delivery_id), tried.dump())
     else:
@@ -109,11 +114,12 @@ def send_at_once(ledger: Ledger, owed: Delivery) -> Delivery:
 
 def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
     """Owe an event once more, under the same message id. The record of the delivery that ended stays."""
-    now = ledger.now()
+    now, message = ledger.now(), ended.message or ended.id
+    number = next(n for n in itertools.count(1) if ledger.delivery(_repeat_id(message, n)) is None)
     again = ended.model_copy(
         update={
-            "id": str(uuid.uuid4()),
-            "message": ended.message or ended.id,
+            "id": _repeat_id(message, number),
+            "message": message,
             "status": "owed",
             "tries": 0,
             "created_at": now,
@@ -125,3 +131,29 @@ def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
     ledger.redis.listings.add_delivery(again.tenant, again.id, now)
     ledger.queue.deliver(again.id)
     return again
+
+
+def deliveries_of(ledger: Ledger, record: JobRecord | BatchRecord) -> Iterator[Delivery]:
+    """Yield the deliveries of a job or a batch that has ended, repeated ones included."""
+    outcome = ledger.outcome(record.id)
+    if record.webhook_url is None or outcome is None:
+        return
+    message = Delivery.id_of(record.id, record.webhook_url, event_type(record, outcome))
+    for id in itertools.chain([message], (_repeat_id(message, n) for n in itertools.count(1))):
+        found = ledger.delivery(id)
+        if found is None:
+            return
+        yield found
+
+
+def forget_addresses(ledger: Ledger, record: JobRecord | BatchRecord) -> None:
+    """Erase where events were sent to. Of those that are still owed that is done once they have ended."""
+    for found in deliveries_of(ledger, record):
+        if found.status != "owed":
+            erased = found.model_copy(update={"url": ""})
+            ledger.store.put(object_keys.delivery(found.id), erased.dump())
+
+
+def _repeat_id(message: str, number: int) -> str:
+    """Return the id of an event's repeated delivery, so that all can be found again."""
+    return str(uuid.uuid5(_REPEATS, f"{message}\n{number}"))

@@ -7,6 +7,7 @@ from datetime import datetime
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.manifest_pages import drop_other_submissions, forget_rows, item_id, manifest_rows
+from emx_shared.ledger.jobs.delivery import forget_addresses
 from emx_shared.ledger.jobs.finish import cancel
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
@@ -44,6 +45,8 @@ def end_erasure(ledger: Ledger, id: str) -> None:
     record: Record = tombstone
     with suppress(UnreadableRecord):  # whatever it says must go
         record = ledger.record(id) or tombstone
+        if not isinstance(record, Tombstone):
+            forget_addresses(ledger, record)
         cancel(ledger, id)
     store.delete_below(object_keys.inputs(id))
     for group in object_keys.groups(record):
@@ -72,7 +75,7 @@ def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
         How many were erased. If this is stopped half-way, anyone may finish it.
     """
     prefix, now = object_keys.group(tenant, kind, name), ledger.now()
-    unread = list(_unread_rows(ledger, tenant, kind, name))
+    unread = list(unread_rows(ledger, tenant, kind, name))
     items = [item_tombstone(batch, row, now) for batch, rows in unread for row in rows]
     tombstones = {item.id: item for item in items}
     for entry in list(ledger.store.list(prefix)):
@@ -109,8 +112,8 @@ def _end_others(ledger: Ledger, tenant: str) -> None:
             end_erasure(ledger, job)
 
 
-def _unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[tuple[BatchRecord, list[int]]]:
-    """Yield the group's rows in each batch that may have rows without a job."""
+def unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[tuple[BatchRecord, list[int]]]:
+    """Yield the rows of a study or a patient in each batch that may have rows without a job."""
     prefix = object_keys.unread_batches(tenant)
     for entry in list(ledger.store.list(prefix)):
         try:

@@ -122,7 +122,7 @@ def _delete_inputs(ledger: Ledger, id: str, record: Record | None) -> None:
     prefix, kept = object_keys.inputs(id), None
     if isinstance(record, BatchRecord):
         prefix, kept = object_keys.submissions(id), object_keys.pages(id, record.nonce)
-    elif isinstance(record, JobRecord) and record.input_sha256:
+    elif isinstance(record, JobRecord) and record.input_sha256 and ledger.settings.keep_input:
         kept = object_keys.job_input(id, record.input_sha256)
     for entry in list(ledger.store.list(prefix)):
         if kept is None or not entry.key.startswith(kept):
