@@ -59,10 +59,24 @@ def http_reference() -> str:
         for method, path, operation in found:
             if operation["tags"][0] == tag:
                 text += _operation(method, path, operation)
+    text += _webhooks(document["webhooks"])
     text += "## Schemas\n\nFields of the answers. Times are RFC 3339 in UTC.\n\n"
     for name, schema in document["components"]["schemas"].items():
         text += _named_schema(name, schema)
     return text
+
+
+def _webhooks(webhooks: dict[str, Any]) -> str:
+    text = "## Events that are sent\n\nBodies of webhooks, signed as Standard Webhooks are.\n\n"
+    rows = [
+        (
+            f"`{name}`",
+            webhook["post"]["summary"],
+            _type(webhook["post"]["requestBody"]["content"]["application/json"]["schema"]),
+        )
+        for name, webhook in webhooks.items()
+    ]
+    return text + _table(("event", "when", "body"), rows)
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Operation]]:
@@ -118,7 +132,8 @@ def _example_call(method: str, path: str, operation: Operation) -> str:
     kinds = list(operation.get("requestBody", {}).get("content", {}))
     if "multipart/form-data" in kinds:
         flags = flags.replace("-X POST ", "")
-        many = "files" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+        form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["$ref"]
+        many = form.endswith("/BatchForm")
         flags += "-F files=@a.png -F files=@b.dcm " if many else "-F file=@chest.png "
     elif "application/json" in kinds:
         sent = operation["requestBody"]["content"]["application/json"].get(
@@ -180,6 +195,10 @@ def _named_schema(name: str, schema: Schema) -> str:
     text = f"### {name} {{ #schema-{name.lower()} }}\n\n{_prose(schema.get('description', ''))}\n\n"
     if "enum" in schema:
         return text + ", ".join(f"`{value}`" for value in schema["enum"]) + "\n\n"
+    if "oneOf" in schema:  # an event: its name, and the shape of its data
+        parts = [each["properties"] for each in schema["oneOf"]]
+        rows = [(f"`{part['event']['const']}`", _type(part["data"]["contentSchema"])) for part in parts]
+        return text + _table(("event", "data"), rows)
     return text + _fields(schema)
 
 

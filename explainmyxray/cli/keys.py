@@ -16,6 +16,7 @@ from explainmyxray.cli.terminal import console, errors, print_line, refused
 
 if TYPE_CHECKING:
     from emx_shared.api_keys import ApiKey, KeyRing
+    from emx_shared.settings import Settings
     from emx_shared.store import Store as ObjectStore
 
 
@@ -78,6 +79,7 @@ def create(
         adopted = _announce_first(objects, tenant, adopt) if not ring.any() else False
         allowed = tuple(each.value for each in scope) if scope else SCOPES
         key, text = ring.create(tenant, allowed, name, adopt_keyless=adopted)  # type: ignore[arg-type]
+        _note(store, "key.create", key.tenant, key.id)
     if json:
         print_line({**_public(key), "key": text})
         return
@@ -164,6 +166,7 @@ def revoke(
     """Revoke a key. Gateways refuse it within five seconds."""
     with _keys(store) as (ring, _):
         key = ring.revoke(id)
+        _note(store, "key.revoke", key.tenant, key.id)
         left = [each for each in ring.list() if each.revoked_at is None]
     print_line(_public(key)) if json else console.print(f"Key {key.id} of tenant {key.tenant} is revoked.")
     if not left:
@@ -203,6 +206,7 @@ def clear(
                 err=True,
             )
         removed = ring.clear()
+        _note(store, "key.clear", KEYLESS_TENANT, f"{removed} keys")
     print_line({"removed": removed}) if json else console.print(f"{removed} keys removed: none is needed now.")
 
 
@@ -210,11 +214,10 @@ def clear(
 def _keys(store: str | None, new: bool = False) -> "Iterator[tuple[KeyRing, ObjectStore]]":
     """Open the keys of a store, and the store; ``new`` makes a store that doesn't exist. Raises typer.Exit."""
     from emx_shared.api_keys import BadKeyRequest, KeyRing
-    from emx_shared.settings import settings
     from emx_shared.store import StoreError, open_store
     from emx_shared.store.selection import folder_of
 
-    chosen = settings().model_copy(update={"store": store} if store else {})
+    chosen = _chosen(store)
     if not new and (folder := folder_of(chosen.store)) and not folder.is_dir():
         raise refused(f"There is no store at {folder}. Name the server's store with EMX_STORE or --store.")
     try:
@@ -226,6 +229,25 @@ def _keys(store: str | None, new: bool = False) -> "Iterator[tuple[KeyRing, Obje
         raise refused(f"This store needs more packages ({error}): pip install 'explainmyxray[service]'") from None
     except StoreError as error:
         raise refused(f"{error} The store is {chosen.store}. Name another with EMX_STORE or --store.") from None
+
+
+def _chosen(store: str | None) -> "Settings":
+    from emx_shared.settings import settings
+
+    return settings().model_copy(update={"store": store} if store else {})
+
+
+def _note(store: str | None, action: str, tenant: str, subject: str) -> None:
+    """Write to the server's audit log where it is a file; else the store's keys say when they were made."""
+    from emx_shared.audit_log import AuditLog, AuditUnavailable
+
+    log = AuditLog(_chosen(store))
+    if log.file is None:
+        return
+    try:
+        log.write(tenant=tenant, key=None, address="local", request=None, action=action, subject=subject)
+    except AuditUnavailable:
+        errors.print(f"[yellow]The audit log {log.file} can't be written: this isn't in it.[/]")
 
 
 def _public(key: "ApiKey") -> dict[str, object]:

@@ -24,6 +24,10 @@ def main() -> None:
         log_level=chosen.log_level,
         http=protocol(chosen.max_connections, chosen.receive_timeout),
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=chosen.keep_alive,
+        proxy_headers=bool(chosen.trusted_proxies),
+        forwarded_allow_ips=chosen.trusted_proxies,
+        server_header=False,
     )
     GatewayServer(config, app.state.stopping.begin).run()
 

@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_swagger import patch_fastapi
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from emx_gateway.api import (
     batch_routes,
@@ -21,19 +21,22 @@ from emx_gateway.api import (
     upload_routes,
     webhook_routes,
 )
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.api.dependencies import known_query
+from emx_gateway.auth.audit import Auditor, note_refusal
 from emx_gateway.auth.authenticator import Authenticator
 from emx_gateway.auth.local_only import LocalOnlyGuard, is_loopback
 from emx_gateway.auth.rate_limits import RateLimits
-from emx_gateway.auth.streams import StreamCut
 from emx_gateway.http import problems
+from emx_gateway.http.answer_headers import AnswerHeaders
 from emx_gateway.http.body_limit import BodyLimit
 from emx_gateway.http.stopping import Stopping
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.services import Services
 from emx_shared.api_keys import KeyRing
+from emx_shared.audit_log import AuditLog
 from emx_shared.contracts.report import DISCLAIMER
 from emx_shared.demo_files import DEMO_IMAGE
+from emx_shared.imaging import MEDIA_TYPES
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings, settings
 from emx_shared.version import __version__
@@ -43,6 +46,15 @@ WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 _DESCRIPTION = f"Send a chest X-ray; get a structured report with a box around every finding.\n\n**{DISCLAIMER}**"
 _MULTIPART_OVERHEAD = 2**20
+_NOT_COMPRESSED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, *MEDIA_TYPES.values(), "application/pdf")
+_CORS_TAKEN = [
+    *("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID"),
+    *("If-None-Match", "X-Request-ID", "traceparent"),
+]
+_CORS_SHOWN = [
+    *("Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied"),
+    *("ETag", "Link", "X-Request-ID"),
+]
 _IMAGES_OF_A_BATCH = 4
 """How many of the largest images fit into one request; of smaller ones more."""
 
@@ -84,17 +96,19 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=lambda route: route.name,
+        root_path=chosen.path_prefix,
     )
     app.state.rate_limits = RateLimits(chosen)
     app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
     app.state.authenticator = Authenticator(ring, may_open=is_loopback(chosen.host))
     app.state.local_only = LocalOnlyGuard(chosen)
-    app.state.audit = AuditLog(chosen.audit_log)
+    app.state.auditor = Auditor(AuditLog(chosen))
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs without a content delivery network
-    problems.install(app)
+    problems.install(app, note_refusal)
     for routes in ROUTES:
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[Depends(known_query)])
+    app.state.endpoints = [*app.routes, *(route for routes in ROUTES for route in routes.router.routes)]
     openapi.install(app)
 
     @app.get("/", include_in_schema=False)
@@ -118,41 +132,13 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=chosen.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID"],
-            expose_headers=["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=_CORS_TAKEN,
+            expose_headers=_CORS_SHOWN,
         )
-    app.add_middleware(SafeHeaders)
+    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=_NOT_COMPRESSED)
+    app.add_middleware(AnswerHeaders)
     return app
-
-
-class SafeHeaders:
-    """Adds headers: answers are never sniffed, framed or leaked through a referrer, and tell rate limits."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add the headers to its answer."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"x-frame-options", b"DENY"),
-                    (b"referrer-policy", b"no-referrer"),
-                    *(
-                        (k.lower().encode(), v.encode())
-                        for k, v in scope.get("state", {}).get("headers", {}).items()
-                    ),
-                ]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, with_headers)
-        except* StreamCut:  # the server closes a connection whose answer isn't complete
-            pass
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:

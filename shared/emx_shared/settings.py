@@ -1,10 +1,9 @@
 """Every setting, read from the environment (``EMX_…``) in this one place."""
 
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emx_shared.demo_files import DEMO_MODEL
@@ -30,6 +29,15 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens")
     port: int = Field(8000, description="Port on which the gateway listens")
+    public_url: HttpUrl | None = Field(
+        None, description="https://HOST[/PATH] at which clients reach the gateway through a proxy, if any"
+    )
+    trusted_proxies: list[str] = Field(
+        [], description="Addresses or networks whose X-Forwarded-For and -Proto are believed, as a JSON list"
+    )
+    keep_alive: int = Field(
+        75, description="Seconds for which an idle connection stays open: longer than a proxy keeps its own"
+    )
     url: str | None = Field(None, description="Server that the client and the command `emx` talk to")
     api_key: str | None = Field(None, description="API key, emx_…, that the client and `emx` show to that server")
     allow_keyless_bind: bool = Field(
@@ -67,7 +75,11 @@ class Settings(BaseSettings):
     )
     max_queued_per_tenant: int = Field(20_000, description="Jobs of a tenant that may wait; more are answered 429")
     max_queued: int = Field(100_000, description="Jobs that may wait in a queue; more are answered 503")
-    audit_log: Path | None = Field(None, description="File for the audit log, in JSON lines. Default: none")
+    audit_log: str | None = Field(
+        None,
+        description="File for the audit log, in JSON lines; - for standard output, none for no log. Default: "
+        "where there are API keys, audit.jsonl beside a store in a folder, else standard output",
+    )
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API, as a JSON list")
     upload_ttl: float = Field(24 * 3600, description="Seconds after which an upload that no job uses is deleted")
 
@@ -124,6 +136,11 @@ class Settings(BaseSettings):
     )
     batch_window: int = Field(500, description="Items of one batch that are open at a time")
     max_batch_files: int = Field(500, description="Most images in one form of POST /v1/batches")
+
+    @property
+    def path_prefix(self) -> str:
+        """The path below which clients reach the gateway, such as /xray; empty at a host's root."""
+        return (self.public_url.path or "").rstrip("/") if self.public_url else ""
 
 
 @cache

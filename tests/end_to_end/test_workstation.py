@@ -1,16 +1,10 @@
 """The workstation in a real Chromium, driven as a reader would use it."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,7 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from emx_shared.api_keys import KeyRing
 from emx_shared.store.directory import DirectoryStore
-from explainmyxray.supervisor import Supervisor, free_port
+from explainmyxray.supervisor import Supervisor
+from support.gateway import RunningGateway, StartGateway
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPORT_MS = 60_000
@@ -122,7 +117,7 @@ def test_a_damaged_file_gets_a_sentence_and_the_next_one_works(page: Page, tmp_p
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     page.set_input_files("#file", tmp_path / "damaged.png")
     page.get_by_role("button", name="Analyse").click()
-    expect(page.locator("#status.failed")).to_contain_text("damaged")
+    expect(page.locator("#status.failed")).to_contain_text("cut short")
     expect(page.locator("#report")).to_be_hidden()
     analyse_demo(page)
 
@@ -162,26 +157,40 @@ def test_a_dicom_file_is_shown_once_it_was_read(page: Page, tmp_path: Path) -> N
     assert page.locator("#image").evaluate("image => image.naturalWidth") > 32
 
 
-def test_a_server_with_keys_asks_for_one(browser: Browser, redis_url: str, tmp_path: Path) -> None:
-    """A gateway alone: nobody reads the study, but it is accepted."""
-    store, port = tmp_path / "store", free_port()
-    _, key = KeyRing(DirectoryStore(store)).create("north")
-    own = {"EMX_STORE": f"file:{store}", "EMX_REDIS": redis_url, "EMX_PORT": str(port)}
-    gateway = subprocess.Popen([sys.executable, "-P", "-m", "emx_gateway"], env={**os.environ, **own})
+@pytest.fixture
+def keyed(
+    browser: Browser, redis_url: str, tmp_path: Path, start_gateway: StartGateway
+) -> Iterator[tuple[Page, RunningGateway]]:
+    """The workstation of a gateway alone that asks for a key, which was given; the demo image waits to be read."""
+    _, key = KeyRing(DirectoryStore(tmp_path / "store")).create("north")
     page = browser.new_page()
-    try:
-        for _ in range(100):
-            with suppress(httpx.TransportError):
-                httpx.get(f"http://127.0.0.1:{port}/healthz")
-                break
-            time.sleep(0.1)
-        page.goto(f"http://127.0.0.1:{port}")
+    with start_gateway(redis_url, tmp_path / "store") as gateway:
+        page.goto(gateway.url)
         page.get_by_role("button", name="Demo image").click()
         page.get_by_role("button", name="Analyse").click()
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Use it").click()
         expect(page.locator("#status")).to_contain_text("Waiting for a worker")
-    finally:
+        yield page, gateway
         page.close()
-        gateway.terminate()
-        gateway.wait(20)
+
+
+def test_a_server_with_keys_asks_for_one_and_its_reports_can_be_kept(
+    keyed: tuple[Page, RunningGateway], tmp_path: Path
+) -> None:
+    page, gateway = keyed
+    (waiting,) = gateway.ledger.store.list("open/")
+    gateway.read_by_a_worker(waiting.key.removeprefix("open/"))
+    expect(page.locator("#report")).to_be_visible(timeout=REPORT_MS)
+    starts = {"Overlay PNG": b"\x89PNG", "HTML": b"<!doctype html>", "PDF": b"%PDF", "Text": b"", "JSON": b"{"}
+    opened = len(page.context.pages)
+    for name, start in starts.items():
+        with page.expect_download() as saving:
+            page.locator("#links").get_by_role("link", name=name, exact=True).click()
+        file = tmp_path / saving.value.suggested_filename
+        saving.value.save_as(file)
+        assert file.read_bytes().lower().startswith(start.lower()), name
+    assert len(page.context.pages) == opened, "no page was opened that could reach this one, and its key"
+    (html,) = tmp_path.glob("*report.html")
+    page.goto(html.as_uri())
+    assert page.locator("img").first.evaluate("image => image.naturalWidth") > 0

@@ -212,8 +212,10 @@ def _load_engine(settings: Settings) -> Engine:
 
 
 def _observe(started: Started, outcome: Outcome) -> None:
+    """Note how long a job took, in the log together with the request that submitted it."""
     queued = (started.started_at - started.job.submitted_at).total_seconds()
     total = (outcome.finished_at - started.job.submitted_at).total_seconds()
+    log.info("job %s of request %s: %s after %.2f s", started.job.id, started.job.request_id, outcome.state, total)
     STAGE_SECONDS.labels("queued").observe(max(queued, 0))
     STAGE_SECONDS.labels("total").observe(max(total, 0))
     if outcome.report:

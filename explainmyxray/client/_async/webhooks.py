@@ -111,7 +111,7 @@ class AsyncWebhooks:
             page = await self._session.send(
                 ApiRequest(
                     "POST",
-                    "/v1/webhooks/deliveries/redeliver",
+                    "/v1/webhooks/redeliver",
                     as_model(RedeliveredPage),
                     params=params,
                     repeatable=False,

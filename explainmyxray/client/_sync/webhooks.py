@@ -112,7 +112,7 @@ class Webhooks:
             page = self._session.send(
                 ApiRequest(
                     "POST",
-                    "/v1/webhooks/deliveries/redeliver",
+                    "/v1/webhooks/redeliver",
                     as_model(RedeliveredPage),
                     params=params,
                     repeatable=False,

@@ -1,5 +1,6 @@
 """/v1/batches."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,20 +9,34 @@ from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, ReadCaller, Submitter
-from emx_gateway.api.submission_bodies import MAX_FIELDS, IdempotencyKey
+from emx_gateway.api.dependencies import (
+    Administrator,
+    Audit,
+    Cursor,
+    GatewayServices,
+    ReadCaller,
+    Submitter,
+    address_of,
+    link_to_next,
+)
+from emx_gateway.api.submission_bodies import (
+    MAX_FIELDS,
+    IdempotencyKey,
+    options_in_query,
+    refuse_options_in_query,
+)
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import content_type, read_form, validate
 from emx_gateway.http.problems import Problem, documented, invalid_fields
-from emx_gateway.schemas import Batch, BatchItems, BatchList, BatchOptions, ManifestRow, links
+from emx_gateway.schemas import Batch, BatchItems, BatchList, BatchOptions, BatchResult, ManifestRow, links
 from emx_gateway.services.batch_items import item_page
 from emx_gateway.services.batch_results import ResultCursor, batch_results
 from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.manifest_upload import CSV, NDJSON, ManifestUpload
 from emx_gateway.services.representations import batch_resource
 from emx_gateway.services.services import Services
-from emx_gateway.services.submissions import NamedFile
+from emx_gateway.services.submissions import Announce, NamedFile
 from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger import advance_batch, cancel
 from emx_shared.ledger import erase_batch as erase
@@ -37,7 +52,9 @@ _CHANGE = documented(*_GENERAL, 404, 409)
 _FORM = BatchOptions.model_json_schema()
 _FORM["properties"]["files"] = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM["required"] = ["files"]
+_FORM["title"] = "BatchForm"
 _BODY: dict[str, Any] = {
+    "parameters": options_in_query(BatchOptions, {}),
     "requestBody": {
         "required": True,
         "content": {
@@ -48,7 +65,7 @@ _BODY: dict[str, Any] = {
             },
             CSV: {"schema": {"type": "string"}, "example": "image,name,arm\nimport:2019/0001.dcm,0001,control\n"},
         },
-    }
+    },
 }
 _LINKS = links(
     "show_batch", "list_items", "stream_results", "pause_batch", "resume_batch", "cancel_batch", "retry_batch"
@@ -78,18 +95,19 @@ async def create_batch(
     image that turns out to be missing or damaged fails its own item only.
     """
     kind, most = content_type(request), services.settings.max_upload_bytes
+    announce = partial(audit.note, caller, "batch.submit")
     if kind in (CSV, NDJSON):
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_manifest(services, caller, request, kind, idempotency_key)
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key, announce)
     elif kind == "multipart/form-data":
+        refuse_options_in_query(request)
         async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_files(services, caller, request, idempotency_key)
+            batch = await _submit_files(services, caller, request, idempotency_key, announce)
     else:
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
         )
-    audit.note(caller, "batch.submit", batch.id)
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    response.headers["Location"] = address_of(request, f"/v1/batches/{batch.id}")
     response.headers["Retry-After"] = "2"
     return await run_in_threadpool(batch_resource, services.ledger, batch, None)
 
@@ -98,6 +116,8 @@ async def create_batch(
 def list_batches(
     services: GatewayServices,
     caller: ReadCaller,
+    request: Request,
+    response: Response,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Cursor = None,
 ) -> BatchList:
@@ -118,6 +138,8 @@ def list_batches(
         except UnreadableRecord:
             unreadable.append(id)
     next_cursor = places[-1][1] if len(places) == limit else None
+    if next_cursor:
+        link_to_next(request, response, cursor=next_cursor)
     return BatchList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
@@ -131,6 +153,8 @@ def show_batch(services: GatewayServices, caller: ReadCaller, id: str) -> Batch:
 def list_items(
     services: GatewayServices,
     caller: ReadCaller,
+    request: Request,
+    response: Response,
     id: str,
     row: Annotated[int, Query(ge=0, description="The first row of the page")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -138,13 +162,19 @@ def list_items(
 ) -> BatchItems:
     """List the rows of a batch in order, with their jobs and states."""
     batch, outcome = services.find_batch(id, caller)
-    return item_page(services.ledger, batch, outcome, row, limit, state)
+    page = item_page(services.ledger, batch, outcome, row, limit, state)
+    if page.next_row is not None:
+        link_to_next(request, response, row=page.next_row)
+    return page
 
 
 @router.get(
     "/{id}/results.ndjson",
     response_class=StreamingResponse,
-    responses={200: {"content": {NDJSON: {}}}, **documented(*_GENERAL, 400, 404)},
+    responses={
+        200: {"content": {NDJSON: {"schema": BatchResult.model_json_schema()}}},
+        **documented(*_GENERAL, 400, 404),
+    },
 )
 async def stream_results(
     services: GatewayServices,
@@ -167,15 +197,16 @@ async def stream_results(
     batch, _ = await run_in_threadpool(services.find_batch, id, caller)
     audit.note(caller, "results.read", id)
     lines = while_admitted(request, caller, batch_results(services.ledger, batch, follow, place))
-    return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store"})
+    live = {"Content-Encoding": "identity"} if follow else {}  # compressed, lines would wait for each other
+    return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store", **live})
 
 
 @router.post("/{id}/pause", responses=_CHANGE)
 def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Submit no more items; those that are waiting or being read continue."""
     batch = _find_open(services, caller, id)
-    pause(services.ledger, id)
     audit.note(caller, "batch.pause", id)
+    pause(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -183,8 +214,8 @@ def pause_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: 
 def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Resume a paused batch."""
     batch = _find_open(services, caller, id)
-    resume(services.ledger, id)
     audit.note(caller, "batch.resume", id)
+    resume(services.ledger, id)
     return batch_resource(services.ledger, batch, None)
 
 
@@ -192,11 +223,11 @@ def resume_batch(services: GatewayServices, caller: Submitter, audit: Audit, id:
 def cancel_batch(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Batch:
     """Cancel every item that hasn't ended; finished reports stay."""
     batch, _ = services.find_batch(id, caller)
+    audit.note(caller, "batch.cancel", id)
     outcome = cancel(services.ledger, id)
     if outcome.state != JobState.CANCELLED:
         raise _already_ended(outcome)
     advance_batch(services.ledger, id)
-    audit.note(caller, "batch.cancel", id)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -207,8 +238,8 @@ def erase_batch(services: GatewayServices, caller: Administrator, audit: Audit, 
     The batch is unknown from now on; its jobs are erased soon after.
     """
     batch, _ = services.find_batch(id, caller)
-    outcome = erase(services.ledger, batch)
     audit.note(caller, "batch.erase", id)
+    outcome = erase(services.ledger, batch)
     return batch_resource(services.ledger, batch, outcome)
 
 
@@ -217,6 +248,7 @@ def retry_batch(
     services: GatewayServices,
     caller: Submitter,
     audit: Audit,
+    request: Request,
     response: Response,
     id: str,
     include_permanent: Annotated[
@@ -229,25 +261,29 @@ def retry_batch(
     Left out are the failures `bad-image`, `not-an-image`, `image-too-large`, `image` and `poison`.
     """
     batch, _ = services.find_batch(id, caller)
-    retried = services.submissions.retry(caller, batch, include_permanent, idempotency_key)
-    audit.note(caller, "batch.retry", retried.id)
-    response.headers["Location"] = f"/v1/batches/{retried.id}"
+    announce = partial(audit.note, caller, "batch.retry")
+    retried = services.submissions.retry(caller, batch, include_permanent, idempotency_key, announce)
+    response.headers["Location"] = address_of(request, f"/v1/batches/{retried.id}")
     return batch_resource(services.ledger, retried, None)
 
 
 async def _submit_manifest(
-    services: Services, caller: Caller, request: Request, kind: str, key: str | None
+    services: Services, caller: Caller, request: Request, kind: str, key: str | None, announce: Announce
 ) -> BatchRecord:
     options = _options(dict(request.query_params))
     received = ManifestUpload(kind)
     try:
         await received.receive(request)
-        return await run_in_threadpool(services.submissions.submit_manifest, caller, options, received, key)
+        return await run_in_threadpool(
+            services.submissions.submit_manifest, caller, options, received, key, announce
+        )
     finally:
         received.close()
 
 
-async def _submit_files(services: Services, caller: Caller, request: Request, key: str | None) -> BatchRecord:
+async def _submit_files(
+    services: Services, caller: Caller, request: Request, key: str | None, announce: Announce
+) -> BatchRecord:
     async with read_form(request, files=services.settings.max_batch_files, fields=MAX_FIELDS) as form:
         parts = form.multi_items()
         files = [
@@ -258,7 +294,7 @@ async def _submit_files(services: Services, caller: Caller, request: Request, ke
         if not files:
             raise invalid_fields([{"where": "body.files", "what": "Field required: the images"}])
         options = _options({name: part for name, part in parts if isinstance(part, str)})
-        return await services.submissions.submit_files(caller, options, files, key)
+        return await services.submissions.submit_files(caller, options, files, key, announce)
 
 
 def _options(given: dict[str, str]) -> BatchOptions:

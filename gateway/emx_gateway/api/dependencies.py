@@ -1,17 +1,19 @@
 """What endpoints ask FastAPI for: the services, the audit log, and a caller with the scope that they need."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Query, Request, Security
+from fastapi import Depends, Query, Request, Response, Security, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from pydantic import AfterValidator, BeforeValidator
 
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Authenticator, Caller, unauthenticated
 from emx_gateway.auth.local_only import LocalOnlyGuard
 from emx_gateway.auth.rate_limits import RateLimits
-from emx_gateway.http.problems import Problem
+from emx_gateway.http.problems import Problem, invalid_fields
 from emx_gateway.services.services import Services
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: emx_…. Needed once the operator has created any.")
@@ -28,6 +30,8 @@ def admit(
     if shown is None and "authorization" in request.headers:
         raise unauthenticated("The Authorization header must be: Bearer emx_….")
     caller = authenticator.caller(shown.credentials if shown else None)
+    caller = replace(caller, request_id=request.state.request_id)
+    request.state.caller = caller
     if caller.key is None:
         local_only: LocalOnlyGuard = request.app.state.local_only
         local_only.check(request)
@@ -50,14 +54,12 @@ async def _services(request: Request) -> Services:  # a plain function would cos
     return found
 
 
-async def _audit(request: Request) -> AuditLog:
-    found = request.app.state.audit
-    assert isinstance(found, AuditLog)
-    return found
+async def _audit(request: Request) -> RequestAudit:
+    return RequestAudit(request.app.state.auditor, request)
 
 
 GatewayServices = Annotated[Services, Depends(_services)]
-Audit = Annotated[AuditLog, Depends(_audit)]
+Audit = Annotated[RequestAudit, Depends(_audit)]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
 
 
@@ -73,3 +75,29 @@ def _in_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """A time as RFC 3339 writes it; without a zone it is in UTC."""
+
+
+async def known_query(request: Request) -> None:
+    """Refuse query parameters that an endpoint doesn't have: a filter that is misspelt would filter nothing.
+
+    Raises:
+        Problem: 422 that names them.
+    """
+    route = request.scope["route"]
+    known = {
+        field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)
+    }
+    known |= {each["name"] for each in (route.openapi_extra or {}).get("parameters", ()) if each["in"] == "query"}
+    unknown = request.query_params.keys() - known
+    if unknown:
+        raise invalid_fields([{"where": f"query.{name}", "what": "Unknown parameter"} for name in sorted(unknown)])
+
+
+def link_to_next(request: Request, response: Response, **cursor: object) -> None:
+    """Add the header Link to the next page (RFC 8288), which is this one's address with another cursor."""
+    response.headers["Link"] = f'<?{request.url.include_query_params(**cursor).query}>; rel="next"'
+
+
+def address_of(request: Request, path: str) -> str:
+    """Return a path of this server as its clients write it, with the prefix that a proxy puts before it."""
+    return f"{request.scope.get('root_path', '')}{path}"

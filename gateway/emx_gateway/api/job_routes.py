@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -16,7 +17,10 @@ from emx_gateway.api.dependencies import (
     Moment,
     ReadCaller,
     Submitter,
+    address_of,
+    link_to_next,
 )
+from emx_gateway.api.openapi_components import JOB_EVENTS
 from emx_gateway.api.submission_bodies import (
     FORM_BODY,
     REQUEST_BODY,
@@ -24,6 +28,7 @@ from emx_gateway.api.submission_bodies import (
     read_submission,
     read_submission_form,
 )
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
@@ -90,16 +95,17 @@ async def submit_job(
     Send the image as the file of a form, as the body itself (options are then query parameters), or upload it
     first. A submission that is sent again with the same ``Idempotency-Key`` returns the first job.
     """
-    accepted = await _accept(services, caller, request, read_submission, idempotency_key)
+    accepted = await _accept(services, caller, audit, request, read_submission, idempotency_key)
     job = await run_in_threadpool(_as_it_is, services.ledger, accepted)
-    audit.note(caller, "job.submit", accepted.id)
-    response.headers["Location"] = f"/v1/jobs/{accepted.id}"
+    response.headers["Location"] = address_of(request, f"/v1/jobs/{accepted.id}")
     seconds = _preferred(prefer)
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if seconds and not job.state.terminal:
         outcome = await services.updates.until_ended(accepted.id, seconds)
         job = await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
+    if job.report:
+        audit.note(caller, "report.read", job.id)
     if job.state.terminal:
         response.status_code = 200
     else:
@@ -111,6 +117,9 @@ async def submit_job(
 def list_jobs(
     services: GatewayServices,
     caller: ReadCaller,
+    audit: Audit,
+    request: Request,
+    response: Response,
     state: JobState | None = None,
     priority: Priority | None = None,
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
@@ -121,8 +130,14 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> JobList:
     """List jobs, the newest first, without their reports."""
+    for kind, name in (("patient", patient), ("study", study)):
+        if name is not None:
+            audit.note(caller, "jobs.list", kind)
     wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
-    return job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    page = job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    if page.next_cursor:
+        link_to_next(request, response, cursor=page.next_cursor)
+    return page
 
 
 @router.delete("/v1/jobs", tags=["jobs"], responses=documented(*_GENERAL))
@@ -137,8 +152,8 @@ def erase_jobs(
     if (study is None) == (patient is None):
         raise Problem(422, "invalid-request", "Name either a study or a patient whose jobs to erase.")
     kind, name = ("study", study) if study is not None else ("patient", patient)
+    audit.note(caller, f"{kind}.erase", kind)  # its name would be patient data
     erased = erase_group(services.ledger, caller.tenant, kind, name or "")
-    audit.note(caller, f"{kind}.erase", str(erased))
     return Erased(erased=erased)
 
 
@@ -165,7 +180,7 @@ async def show_job(
     "/v1/jobs/{id}/events",
     tags=["jobs"],
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **documented(*_GENERAL, 404)},
+    responses={200: {"content": {"text/event-stream": {"schema": JOB_EVENTS}}}, **documented(*_GENERAL, 404)},
 )
 async def watch_job(
     services: GatewayServices,
@@ -189,10 +204,10 @@ async def watch_job(
 def cancel_job(services: GatewayServices, caller: Submitter, audit: Audit, id: str) -> Job:
     """Cancel a job that hasn't ended, whether it is waiting or being read."""
     record, _ = services.find_job(id, caller)
+    audit.note(caller, "job.cancel", id)
     outcome = cancel(services.ledger, id)
     if outcome.state != JobState.CANCELLED:
         raise Problem(409, "already-ended", f"The job has already ended: {outcome.state}.")
-    audit.note(caller, "job.cancel", id)
     return job_resource(services.ledger, record, outcome)
 
 
@@ -200,8 +215,8 @@ def cancel_job(services: GatewayServices, caller: Submitter, audit: Audit, id: s
 def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id: str) -> None:
     """Erase a job's image and report, for good."""
     services.find_job(id, caller)
-    erase(services.ledger, id)
     audit.note(caller, "job.erase", id)
+    erase(services.ledger, id)
 
 
 @router.post(
@@ -212,26 +227,28 @@ def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id
 )
 async def explain(services: GatewayServices, caller: Submitter, audit: Audit, request: Request) -> Job:
     """Submit one image, wait, and answer with the finished report. Programs should prefer ``/v1/jobs``."""
-    accepted = await _accept(services, caller, request, read_submission_form, None)
-    audit.note(caller, "job.submit", accepted.id)
-    where = {"Location": f"/v1/jobs/{accepted.id}"}
+    accepted = await _accept(services, caller, audit, request, read_submission_form, None)
+    address = address_of(request, f"/v1/jobs/{accepted.id}")
+    where = {"Location": address}
     seconds = services.settings.explain_timeout
     outcome = await services.updates.until_ended(accepted.id, seconds)
     if outcome is None and services.updates.stopping:
-        detail = f"This server stops. The report will be at /v1/jobs/{accepted.id}; don't send the image again."
+        detail = f"This server stops. The report will be at {address}; don't send the image again."
         raise Problem(503, "stopping", detail, {**where, "Retry-After": "2"})
     if outcome is None:
-        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from /v1/jobs/{accepted.id}."
+        detail = f"The report isn't finished after {seconds:.0f} s. Fetch it from {address}."
         raise Problem(504, "still-running", detail, where)
     if outcome.report is None:
         why = outcome.failure.message if outcome.failure else f"The job was {outcome.state}."
         raise Problem(502, "no-report", why, where)
+    audit.note(caller, "report.read", accepted.id)
     return await run_in_threadpool(job_resource, services.ledger, accepted, outcome)
 
 
 async def _accept(
     services: Services,
     caller: Caller,
+    audit: RequestAudit,
     request: Request,
     read: Callable[[Request, int], Awaitable[JobSubmission]],
     idempotency_key: str | None,
@@ -240,7 +257,8 @@ async def _accept(
     most = services.settings.max_upload_bytes
     async with services.bodies.room(request, caller.tenant, most):
         sent = await read(request, most)
-        return await services.submissions.submit_job(caller, sent, idempotency_key)
+        announce = partial(audit.note, caller, "job.submit")
+        return await services.submissions.submit_job(caller, sent, idempotency_key, announce)
 
 
 def _as_it_is(ledger: Ledger, job: JobRecord) -> Job:

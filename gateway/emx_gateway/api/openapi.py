@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from emx_gateway.api import openapi_examples
+from emx_gateway.api.openapi_components import add_components
 from emx_gateway.http.problems import MEDIA_TYPE, Problem, document, documented, invalid_fields
 
 Operation = dict[str, Any]
@@ -129,6 +130,7 @@ def install(app: FastAPI) -> None:
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """Complete the document with headers, and an example of each answer and parameter."""
     schema["components"]["headers"] = copy.deepcopy(_HEADERS)
+    add_components(schema)
     for method, operation in operations(schema):
         _settle_problems(method, operation)
         for parameter in operation.get("parameters", []):

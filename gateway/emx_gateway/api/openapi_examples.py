@@ -24,6 +24,7 @@ from emx_gateway.schemas import (
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
 from emx_shared.contracts.states import BatchState, JobState
+from emx_shared.contracts.times import rfc3339
 
 _AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 _JOB, _BATCH = "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42", "6d4fca43-8f0c-47c5-a5f1-9f6f2b7f3c11"
@@ -186,7 +187,7 @@ EVENTS = _events(
 )
 _EVENT_BODY = {
     "type": "job.succeeded",
-    "timestamp": (_AT + timedelta(seconds=4)).isoformat(),
+    "timestamp": rfc3339(_AT + timedelta(seconds=4)),
     "data": _READ.model_dump(mode="json"),
 }
 _SIGNED = {

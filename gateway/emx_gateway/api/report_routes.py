@@ -1,15 +1,16 @@
 """/v1/jobs/{id}/…: the report in each of its forms, and the image."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.api.dependencies import Audit, GatewayServices, ReadCaller
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Caller
+from emx_gateway.http.entity_tags import EntityTags
 from emx_gateway.http.negotiation import preferred
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY
@@ -32,8 +33,12 @@ KINDS = {
 """Media types of the forms a report has, by the ending of its address."""
 
 router = APIRouter(tags=["renderings"])
+Tags = Annotated[EntityTags, Depends()]
 _PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
-_ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
+_UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "What `If-None-Match` names is still the same"}
+}
+_ERRORS = documented(401, 403, 404, 409, 422, 429, 503) | _UNCHANGED
 
 
 @router.get(
@@ -41,31 +46,40 @@ _ERRORS = documented(401, 403, 404, 409, 422, 429, 503)
     responses={200: {"content": {kind: {} for kind in KINDS.values()}}, **_ERRORS, **documented(406)},
 )
 async def show_report_as_accepted(
-    services: GatewayServices, caller: ReadCaller, audit: Audit, id: str, accept: Annotated[str, Header()] = "*/*"
+    services: GatewayServices,
+    caller: ReadCaller,
+    audit: Audit,
+    tags: Tags,
+    id: str,
+    accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
     """Fetch the report in the form that ``Accept`` asks for: JSON, text, HTML, PDF, or a PNG with boxes."""
     kind = preferred(accept, KINDS)
     if kind is None:
         raise Problem(406, "not-acceptable", f"The report is available as {', '.join(KINDS.values())}.")
-    return await _rendered(services, caller, audit, id, kind)
+    answer = await _rendered(services, caller, audit, tags, id, kind)
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
-@router.get("/v1/jobs/{id}/report.json", responses=_ERRORS)
-def show_report(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Report:
+@router.get("/v1/jobs/{id}/report.json", response_model=Report, responses=_ERRORS)
+async def show_report(
+    services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str
+) -> Response:
     """Fetch the report alone; its schema is at ``/v1/schema/report``."""
-    return _report(services, caller, audit, id)[1]
+    return await _rendered(services, caller, audit, tags, id, "json")
 
 
 @router.get("/v1/jobs/{id}/report.txt", response_class=PlainTextResponse, responses=_ERRORS)
-async def show_text(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_text(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
     """Fetch the report as plain text."""
-    return await _rendered(services, caller, audit, id, "txt")
+    return await _rendered(services, caller, audit, tags, id, "txt")
 
 
 @router.get("/v1/jobs/{id}/report.html", response_class=HTMLResponse, responses=_ERRORS)
-async def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
     """Fetch the report with its picture as one self-contained HTML file, to keep or print."""
-    return await _rendered(services, caller, audit, id, "html")
+    return await _rendered(services, caller, audit, tags, id, "html")
 
 
 @router.get(
@@ -73,9 +87,9 @@ async def show_html(services: GatewayServices, caller: ReadCaller, audit: Audit,
     response_class=Response,
     responses={200: {"content": {KINDS["pdf"]: {}}}, **_ERRORS},
 )
-async def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_pdf(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
     """Fetch the report with its picture as a PDF for A4."""
-    return await _rendered(services, caller, audit, id, "pdf")
+    return await _rendered(services, caller, audit, tags, id, "pdf")
 
 
 @router.get(
@@ -87,26 +101,28 @@ async def show_overlay(
     services: GatewayServices,
     caller: ReadCaller,
     audit: Audit,
+    tags: Tags,
     id: str,
     longest_side: Annotated[
         int | None, Query(ge=32, le=8192, description="Pixels of the longer side; the image's own by default")
     ] = None,
 ) -> Response:
     """Fetch the image with a labelled, coloured box for every abnormality."""
-    return await _rendered(services, caller, audit, id, "png", longest_side)
+    return await _rendered(services, caller, audit, tags, id, "png", longest_side)
 
 
 @router.get(
     "/v1/jobs/{id}/image.png",
     response_class=Response,
-    responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503)},
+    responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503), **_UNCHANGED},
 )
-async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
     """Fetch the image as it was read, upright and in 8-bit gray, for viewers without DICOM or TIFF."""
     job, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "image.read", id)
+    headers = _PRIVATE | tags.headers(job.input_sha256, "png")
     picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), as_png)
-    return Response(picture, media_type=KINDS["png"], headers=_PRIVATE)
+    return Response(picture, media_type=KINDS["png"], headers=headers)
 
 
 @router.get(
@@ -115,13 +131,15 @@ async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit
     responses={
         200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
         **documented(401, 403, 404, 422, 429, 503),
+        **_UNCHANGED,
     },
 )
-def show_input(services: GatewayServices, caller: ReadCaller, audit: Audit, id: str) -> Response:
+def show_input(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
     """Fetch the image as it was received."""
     job, _ = services.find_job(id, caller)
     audit.note(caller, "image.read", id)
-    return Response(_input(services, job), media_type=job.media_type, headers=_PRIVATE)
+    headers = _PRIVATE | tags.headers(job.input_sha256)
+    return Response(_input(services, job), media_type=job.media_type, headers=headers)
 
 
 @router.get(
@@ -135,19 +153,26 @@ def report_schema() -> JSONResponse:
 
 
 async def _rendered(
-    services: Services, caller: Caller, audit: AuditLog, id: str, kind: str, longest_side: int | None = None
+    services: Services,
+    caller: Caller,
+    audit: RequestAudit,
+    tags: EntityTags,
+    id: str,
+    kind: str,
+    longest_side: int | None = None,
 ) -> Response:
     job, report = await run_in_threadpool(_report, services, caller, audit, id)
+    headers = _PRIVATE | tags.headers(id, kind, longest_side)
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report)
-        return Response(text, media_type=KINDS[kind], headers=_PRIVATE)
+        return Response(text, media_type=KINDS[kind], headers=headers)
     drawing = partial(picture_of_report, kind, report, longest_side)
     picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), drawing)
     policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY} if kind == "html" else {}
-    return Response(picture, media_type=KINDS[kind], headers=_PRIVATE | policy)
+    return Response(picture, media_type=KINDS[kind], headers=headers | policy)
 
 
-def _report(services: Services, caller: Caller, audit: AuditLog, id: str) -> tuple[JobRecord, Report]:
+def _report(services: Services, caller: Caller, audit: RequestAudit, id: str) -> tuple[JobRecord, Report]:
     job, outcome = services.find_job(id, caller)
     if outcome is None or outcome.report is None:
         state = services.ledger.state(id, outcome)

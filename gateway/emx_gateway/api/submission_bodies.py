@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Header, Request
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from emx_gateway.http.bodies import content_type, parse_json, read_form, read_image, read_json, validate
@@ -22,6 +23,8 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 async def read_submission(request: Request, max_bytes: int) -> JobSubmission:
     """Read a submission whose image has at most ``max_bytes``. Raises Problem."""
     kind = content_type(request)
+    if kind not in IMAGE_TYPES:
+        refuse_options_in_query(request)
     if kind == "multipart/form-data":
         return await read_submission_form(request, max_bytes)
     if kind == "application/json":
@@ -53,6 +56,33 @@ async def read_submission_form(request: Request, max_bytes: int) -> JobSubmissio
         return JobSubmission(_options(fields), data=await file.read())
 
 
+def refuse_options_in_query(request: Request) -> None:
+    """Raise Problem 422 for options in the query where the body has place for them: they would be overlooked."""
+    what = "Send this option in the body"
+    if request.query_params:
+        raise invalid_fields([{"where": f"query.{name}", "what": what} for name in request.query_params])
+
+
+def options_in_query(model: type[BaseModel], as_text: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the query parameters, for OpenAPI, that a body without place for options has beside it.
+
+    Args:
+        model: of the options.
+        as_text: schemas of options that are written differently there.
+    """
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": f"{schema.get('description', '')} (beside a body without a place for it)".strip(),
+            # No default: generated clients would send it beside every body.
+            "schema": {key: value for key, value in schema.items() if key not in ("description", "default")},
+        }
+        for name, schema in (model.model_json_schema()["properties"] | as_text).items()
+    ]
+
+
 def _options(fields: dict[str, str]) -> JobOptions:
     """Read the options of a form or a query, in which all is text: metadata is JSON, and empty is absent."""
     given: dict[str, Any] = {name: value for name, value in fields.items() if value}
@@ -61,18 +91,27 @@ def _options(fields: dict[str, str]) -> JobOptions:
     return validate(JobOptions, given)
 
 
+_METADATA_AS_TEXT = {
+    "type": "string",
+    "description": "A JSON object of strings",
+    "examples": ['{"site": "north"}'],
+}
+
+
 def _form_schema() -> dict[str, Any]:
     """Describe the form: all is text there, and an empty field is an absent one."""
     properties = {name: _or_empty(field) for name, field in JobOptions.model_json_schema()["properties"].items()}
     properties |= {
         "file": {"type": "string", "format": "binary", "description": "The radiograph: PNG, JPEG, TIFF or DICOM"},
-        "metadata": {
-            "type": "string",
-            "description": "A JSON object of strings",
-            "examples": ['{"site": "north"}'],
-        },
+        "metadata": _METADATA_AS_TEXT,
     }
-    return {"type": "object", "properties": properties, "required": ["file"], "additionalProperties": False}
+    return {
+        "title": "JobForm",
+        "type": "object",
+        "properties": properties,
+        "required": ["file"],
+        "additionalProperties": False,
+    }
 
 
 def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +129,7 @@ FORM_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _FORM}
 """For OpenAPI."""
 
 REQUEST_BODY: dict[str, Any] = {
+    "parameters": options_in_query(JobOptions, {"metadata": _METADATA_AS_TEXT}),
     "requestBody": {
         "required": True,
         "content": {
@@ -100,6 +140,6 @@ REQUEST_BODY: dict[str, Any] = {
             },
             **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES},
         },
-    }
+    },
 }
 """For OpenAPI, in each of the three forms. With the image as the body, options are query parameters."""

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.api.dependencies import Administrator, Audit, Cursor, GatewayServices, Moment, ReadCaller
+from emx_gateway.api.dependencies import (
+    Administrator,
+    Audit,
+    Cursor,
+    GatewayServices,
+    Moment,
+    ReadCaller,
+    link_to_next,
+)
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.bodies import read_json, validate
@@ -22,6 +30,7 @@ from emx_gateway.services.job_pages import check_cursor
 from emx_gateway.services.representations import delivery_resource
 from emx_gateway.services.services import Services
 from emx_gateway.services.webhook_sender import Sender
+from emx_shared.contracts.times import rfc3339
 from emx_shared.ledger import Ledger, send_at_once
 from emx_shared.ledger import redeliver as owe_again
 from emx_shared.ledger.records import Delivery, DeliveryStatus, UnreadableRecord
@@ -52,8 +61,8 @@ _pings = threading.Semaphore(MOST_PINGS)
 @router.post("/secrets/rotate", responses=_GENERAL)
 def rotate_secret(services: GatewayServices, caller: Administrator, audit: Audit) -> Secret:
     """Create a new signing secret; the first one too."""
-    secret = services.secrets.rotate(caller.tenant)
     audit.note(caller, "webhook.rotate", caller.tenant)
+    secret = services.secrets.rotate(caller.tenant)
     return Secret(secret=secret)
 
 
@@ -68,6 +77,8 @@ async def ping(services: GatewayServices, caller: Administrator, request: Reques
 def list_deliveries(
     services: GatewayServices,
     caller: ReadCaller,
+    request: Request,
+    response: Response,
     status: DeliveryStatus | None = None,
     job: Annotated[str | None, Query(max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -88,6 +99,8 @@ def list_deliveries(
         if len(items) == limit:
             next_cursor = place
             break
+    if next_cursor:
+        link_to_next(request, response, cursor=next_cursor)
     return DeliveryList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
@@ -104,12 +117,12 @@ def redeliver(services: GatewayServices, caller: Administrator, audit: Audit, id
     One that is still owed is tried at once, however its endpoint has been doing; of one that has ended a new
     delivery is made.
     """
-    sent = _send_again(services.ledger, _find(services, caller, id))
-    audit.note(caller, "webhook.redeliver", sent.id)
-    return delivery_resource(sent)
+    found = _find(services, caller, id)
+    audit.note(caller, "webhook.redeliver", id)
+    return delivery_resource(_send_again(services.ledger, found))
 
 
-@router.post("/deliveries/redeliver", status_code=202, responses=documented(400, 401, 403, 422, 429, 503))
+@router.post("/redeliver", status_code=202, responses=documented(400, 401, 403, 422, 429, 503))
 def redeliver_many(
     services: GatewayServices,
     caller: Administrator,
@@ -136,8 +149,8 @@ def redeliver_many(
             next_cursor = None
             break
         if found and found.created_at <= before and found.status == status:
-            again = _send_again(services.ledger, found)
-            audit.note(caller, "webhook.redeliver", again.id)
+            audit.note(caller, "webhook.redeliver", id)
+            _send_again(services.ledger, found)
             sent += 1
     return Redelivered(redelivered=sent, unreadable=unreadable, next_cursor=next_cursor)
 
@@ -170,7 +183,7 @@ def _send_again(ledger: Ledger, delivery: Delivery) -> Delivery:
 
 def _ping(services: Services, caller: Caller, url: str) -> Pong:
     services.submissions.check_webhook(url, caller.tenant)
-    event = {"type": "ping", "timestamp": services.ledger.now().isoformat(), "data": {}}
+    event = {"type": "ping", "timestamp": rfc3339(services.ledger.now()), "data": {}}
     with _few_at_a_time():
         answer = Sender(services.ledger).post(url, caller.tenant, str(uuid.uuid4()), event)
     return Pong(status=answer.status, why=answer.why, ok=answer.ok)

@@ -19,11 +19,13 @@ class Caller:
 
     Attributes:
         key: the API key's id; None where the gateway has no keys, and everyone on this machine may do everything.
+        request_id: under which the logs have the request.
     """
 
     tenant: str = KEYLESS_TENANT
     scopes: tuple[Scope, ...] = SCOPES
     key: str | None = None
+    request_id: str | None = None
 
 
 @dataclass

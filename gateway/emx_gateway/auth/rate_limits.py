@@ -40,11 +40,20 @@ class RateLimits:
         detail = f"More than {limit.amount} requests in {limit.get_expiry()} s: slow down."
         return self._count(limit, tenant, kind, 1, "too-many-requests", detail)
 
-    def charge(self, tenant: str, images: int) -> None:
-        """Count images that are about to be submitted against the tenant's day. Raises Problem 429."""
+    def charge(self, tenant: str, images: int, what: str = "quota") -> None:
+        """Count images that are about to be submitted against the tenant's day.
+
+        Args:
+            tenant: whose.
+            images: how many.
+            what: ``quota``, or ``uploads`` for those that will be submitted later, which have the same number.
+
+        Raises:
+            Problem: 429, too many.
+        """
         if self._quota:
             detail = f"You may submit {self._quota.amount} images a day. Try again when the day is over."
-            self._count(self._quota, tenant, "quota", images, "quota-exceeded", detail)
+            self._count(self._quota, tenant, what, images, "quota-exceeded", detail)
 
     def _count(
         self, limit: RateLimitItem, tenant: str, kind: str, cost: int, problem: str, detail: str

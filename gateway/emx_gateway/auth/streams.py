@@ -7,13 +7,10 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from emx_gateway.auth.authenticator import Authenticator, Caller
+from emx_gateway.http.answer_headers import StreamCut
 from emx_gateway.http.stopping import Stopping
 
 T = TypeVar("T")
-
-
-class StreamCut(Exception):
-    """A stream ends before it is over: the connection is closed, so that the client knows."""
 
 
 async def while_admitted(request: Request, caller: Caller, stream: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from emx_gateway.http.paths import path_of
 from emx_gateway.http.problems import Problem, answer
 from emx_gateway.http.stopping import Stopping
 
@@ -38,7 +39,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._larger.get(scope["path"], self._limit)
+        limit = self._larger.get(path_of(scope), self._limit)
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             await answer(_too_large(limit))(scope, receive, send)

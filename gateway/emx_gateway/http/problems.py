@@ -1,22 +1,29 @@
 """Errors as RFC 9457 problem documents, all made in this one place."""
 
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from emx_gateway.http.entity_tags import NotModified
+from emx_shared.audit_log import AuditUnavailable
 from emx_shared.imaging import BadImage, ImageTooLarge, NotAnImage
 from emx_shared.ledger import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.records import UnreadableRecord
 from emx_shared.prometheus_metrics import REFUSED
 from emx_shared.store import NoSuchObject, StoreError, StoreFull
 from emx_shared.webhooks import ForbiddenTarget, TooManySecrets
+
+log = logging.getLogger("emx.gateway")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -52,7 +59,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
         }
         for status in statuses
     }
@@ -83,10 +90,10 @@ def invalid_fields(errors: list[dict[str, Any]]) -> Problem:
 def _allowed(request: Request) -> str:
     """Return all methods of a path (RFC 9110, 10.2.1): Starlette knows only those of the first route that fits."""
     methods: set[str] = set()
-    for route in request.app.routes:
+    for route in request.app.state.endpoints:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
-    return ", ".join(sorted(methods))
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _of_image(error: BadImage) -> Problem:
@@ -97,14 +104,30 @@ def _of_image(error: BadImage) -> Problem:
     return Problem(422, "bad-image", str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Turn every exception that a caller can do something about into its problem document."""
+def install(app: FastAPI, note_refusal: Callable[[Request, int, str], None]) -> None:
+    """Turn every exception that a caller can do something about into its problem document.
+
+    Args:
+        app: the application.
+        note_refusal: writes status and type of a problem to the audit log.
+    """
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
         if request.method == "POST":
             REFUSED.labels(error.status).inc()
+        with suppress(AuditUnavailable):  # it is refused all the same
+            note_refusal(request, error.status, error.type)
         return answer(error)
+
+    @app.exception_handler(NotModified)
+    async def not_modified(request: Request, error: NotModified) -> Response:
+        return Response(status_code=304, headers={"ETag": error.tag, "Cache-Control": "private, no-store"})
+
+    @app.exception_handler(AuditUnavailable)
+    async def no_audit(request: Request, error: AuditUnavailable) -> JSONResponse:
+        detail = "The audit log can't be written, so nothing was done. Tell the operator."
+        return answer(Problem(507, "audit-unavailable", detail, {"Retry-After": "60"}))
 
     @app.exception_handler(BadImage)
     async def bad_image(request: Request, error: BadImage) -> JSONResponse:
@@ -177,5 +200,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        """Answer without details: the traceback goes to the log alone."""
-        return answer(Problem(500, "internal-error", "Something went wrong in this server. It was logged."))
+        """Answer without details: the traceback goes to the log alone, after a line with the request's id."""
+        id = request.state.request_id
+        log.error("request %s failed", id)
+        detail = f"Something went wrong in this server. Its log has more at request {id}."
+        return answer(Problem(500, "internal-error", detail))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from emx_gateway.auth.audit import AuditLog
+from emx_gateway.auth.audit import RequestAudit
 from emx_gateway.auth.authenticator import Caller
 from emx_gateway.services.services import Services
 from emx_gateway.services.webhook_sender import Sender, webhook_event
@@ -14,7 +14,7 @@ from emx_shared.ledger import event_type
 from emx_shared.ledger.records import Delivery, Tombstone
 
 
-async def tenant_events(services: Services, caller: Caller, audit: AuditLog) -> AsyncIterator[ServerSentEvent]:
+async def tenant_events(services: Services, caller: Caller, audit: RequestAudit) -> AsyncIterator[ServerSentEvent]:
     """Yield the signed events of the caller's tenant from now on."""
     ledger, sender = services.ledger, Sender(services.ledger)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -30,6 +30,7 @@ from emx_shared.ledger import (
     retry_batch,
     submit,
     submit_batch,
+    uploads,
 )
 from emx_shared.ledger.records import BatchRecord, JobRecord, Row
 from emx_shared.messaging import READ_QUEUES
@@ -38,6 +39,9 @@ from emx_shared.store import NoSuchObject
 from emx_shared.webhooks import WebhookSecrets, WebhookTargets
 
 _LONGEST_NAME = 255
+
+
+Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Submissions:
     """Accepts jobs and batches.
 
     Every method first looks for what an idempotency key stands for already: a repeated submission is charged for
-    nothing and refused for nothing. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
+    nothing and refused for nothing. ``announce`` is given the id of the job or batch before anything is stored,
+    and may raise to prevent that. All may raise Problem, BadImage, ForbiddenTarget, StoreError and the errors of
     ``ledger/submission_errors.py``; nothing was accepted then.
     """
 
@@ -87,7 +92,9 @@ class Submissions:
         self._unqueued = 0
         self._lock = threading.Lock()
 
-    async def submit_job(self, caller: Caller, sent: JobSubmission, idempotency_key: str | None) -> JobRecord:
+    async def submit_job(
+        self, caller: Caller, sent: JobSubmission, idempotency_key: str | None, announce: Announce
+    ) -> JobRecord:
         """Accept one image."""
         new = NewJob(
             data=sent.data or b"",
@@ -95,43 +102,58 @@ class Submissions:
             tenant=caller.tenant,
             upload=sent.upload,
             idempotency_key=idempotency_key,
+            request_id=caller.request_id,
             **sent.options.model_dump(include=set(JobOptions.model_fields)),
         )
         claim = await run_in_threadpool(claim_job, self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         if sent.options.webhook_url:
             await run_in_threadpool(self.check_webhook, sent.options.webhook_url, caller.tenant)
         if sent.upload:
             new = replace(new, data=await run_in_threadpool(self._uploaded, caller, sent.upload))
         new = replace(new, media_type=await self._decoding.media_type(new.data, caller.tenant))
-        return await run_in_threadpool(self._submit, new, claim)
+        return await run_in_threadpool(self._submit, new, claim, announce)
 
-    def _submit(self, new: NewJob, claim: Claim[JobRecord]) -> JobRecord:
+    def _submit(self, new: NewJob, claim: Claim[JobRecord], announce: Announce) -> JobRecord:
         self._refuse_crowding(new.tenant, new.priority)
         self._rate_limits.charge(new.tenant, 1)
         self._refuse_unqueued()
+        announce(claim.id)
         job, queued = submit(self._ledger, new, claim)
         self._count_unqueued(queued)
         SUBMITTED.labels(job.priority).inc()
         if new.upload:
-            self._ledger.store.delete(object_keys.upload(new.tenant, new.upload))
+            uploads.use_up(self._ledger, new.tenant, new.upload)
         return job
 
     def submit_manifest(
-        self, caller: Caller, options: BatchOptions, received: ManifestUpload, idempotency_key: str | None
+        self,
+        caller: Caller,
+        options: BatchOptions,
+        received: ManifestUpload,
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
         """Accept the batch of a manifest."""
         new = self._new_batch(caller, options, idempotency_key, received.sha256)
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         self._check_webhooks(options, caller.tenant)
         self._rate_limits.charge(caller.tenant, received.check())
+        announce(claim.id)
         return submit_batch(self._ledger, new, received.rows(), claim=claim)
 
     async def submit_files(
-        self, caller: Caller, options: BatchOptions, named: list[NamedFile], idempotency_key: str | None
+        self,
+        caller: Caller,
+        options: BatchOptions,
+        named: list[NamedFile],
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
         """Accept the batch of images that came along. Raises BadImage that tells which of them it is."""
         files = [each.file for each in named]
@@ -140,20 +162,22 @@ class Submissions:
         new = self._new_batch(caller, options, idempotency_key, digest)
         claim = await run_in_threadpool(claim_batch, self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         await run_in_threadpool(self._check_webhooks, options, caller.tenant)
         for number, file in enumerate(files, start=1):
             await self._check_file(number, await run_in_threadpool(_content, file), caller.tenant)
-        return await run_in_threadpool(self._submit_files, new, rows, files, claim)
-
-    def _submit_files(
-        self, new: NewBatch, rows: list[Row], files: list[BinaryIO], claim: Claim[BatchRecord]
-    ) -> BatchRecord:
-        self._rate_limits.charge(new.tenant, len(rows))
-        return submit_batch(self._ledger, new, rows, _contents(files), claim)
+        await run_in_threadpool(self._rate_limits.charge, caller.tenant, len(rows))
+        announce(claim.id)
+        return await run_in_threadpool(submit_batch, self._ledger, new, rows, _contents(files), claim)
 
     def retry(
-        self, caller: Caller, batch: BatchRecord, include_permanent: bool, idempotency_key: str | None
+        self,
+        caller: Caller,
+        batch: BatchRecord,
+        include_permanent: bool,
+        idempotency_key: str | None,
+        announce: Announce,
     ) -> BatchRecord:
         """Accept a new batch of another's items that have failed so far, permanently or not."""
         new = NewBatch(
@@ -164,9 +188,11 @@ class Submissions:
             idempotency_key=idempotency_key,
             fingerprint=f"retry of {batch.id}" + (", permanent failures too" if include_permanent else ""),
             retry_of=batch.id,
+            request_id=caller.request_id,
         )
         claim = claim_batch(self._ledger, new)
         if claim.replayed:
+            announce(claim.id)
             return claim.replayed
         failed = failed_rows(self._ledger, batch)
         if not failed:
@@ -180,6 +206,7 @@ class Submissions:
             )
             raise Problem(409, "only-permanent-failures", detail)
         self._rate_limits.charge(caller.tenant, len(failed))
+        announce(claim.id)
         return retry_batch(self._ledger, batch, failed, new, claim)
 
     def check_webhook(self, url: str | None, tenant: str) -> None:
@@ -197,7 +224,13 @@ class Submissions:
 
     def _new_batch(self, caller: Caller, options: BatchOptions, key: str | None, digest: str) -> NewBatch:
         fingerprint = hashlib.sha256(f"{digest}\n{options.model_dump_json()}".encode()).hexdigest()
-        return NewBatch(tenant=caller.tenant, idempotency_key=key, fingerprint=fingerprint, **options.model_dump())
+        return NewBatch(
+            tenant=caller.tenant,
+            idempotency_key=key,
+            fingerprint=fingerprint,
+            request_id=caller.request_id,
+            **options.model_dump(),
+        )
 
     def _uploaded(self, caller: Caller, id: str) -> bytes:
         """Return an upload's bytes. It stays until a job was made of it, so that a submission may be repeated."""

@@ -13,6 +13,7 @@ import httpcore
 from standardwebhooks.webhooks import Webhook
 
 from emx_gateway.services.representations import event_data
+from emx_shared.contracts.times import rfc3339
 from emx_shared.ledger import EndpointAnswer, Ledger
 from emx_shared.ledger.records import Delivery
 from emx_shared.store import StoreError
@@ -157,4 +158,4 @@ def _retry_after(answer: httpcore.Response) -> float | None:
 
 def webhook_event(ledger: Ledger, id: str, type: str, at: datetime) -> dict[str, Any]:
     """Return the body of an event: its type, when it happened, and the job or the batch."""
-    return {"type": type, "timestamp": at.isoformat(), "data": event_data(ledger, id)}
+    return {"type": type, "timestamp": rfc3339(at), "data": event_data(ledger, id)}

@@ -36,7 +36,7 @@ $("file").onchange = ({ target }) => {
 };
 $("demo").onclick = async () => {
   try {
-    choose(await (await answered(await fetch("/demo.png"))).blob());
+    choose(await (await answered(await fetch("demo.png"))).blob());
   } catch (error) {
     say(error.message, "failed");
   }
@@ -98,7 +98,7 @@ async function analyse() {
     const form = new FormData();
     form.append("file", image, "image");
     form.append("priority", "stat");
-    const { id } = await (await answered(await api("/v1/jobs", { method: "POST", body: form }))).json();
+    const { id } = await (await answered(await api("v1/jobs", { method: "POST", body: form }))).json();
     let state = "queued";
     const clock = setInterval(() => {
       if (image === chosen) say(`${state === "queued" ? "Waiting for a worker" : "Reading"} … ${seconds()}`, "busy");
@@ -124,7 +124,7 @@ $("analyse").onclick = analyse;
 async function ended(id, onState, onText) {
   let text = "";
   for (let tries = 0; tries < 100; tries++) {
-    const response = await answered(await api(`/v1/jobs/${id}/events`));
+    const response = await answered(await api(`v1/jobs/${id}/events`));
     for await (const [event, data] of events(response.body)) {
       if (event === "state") onState(data.state);
       if (event === "text") onText(text = text.slice(0, data.offset) + data.text);
@@ -159,7 +159,7 @@ $("image").onerror = () => {
 };
 
 async function showAsRead(id) {
-  const picture = await (await answered(await api(`/v1/jobs/${id}/image.png`))).blob();
+  const picture = await (await answered(await api(`v1/jobs/${id}/image.png`))).blob();
   URL.revokeObjectURL($("image").src);
   const loaded = new Promise((resolve) => $("image").addEventListener("load", resolve, { once: true }));
   $("image").src = URL.createObjectURL(picture);
@@ -179,9 +179,10 @@ function showReport({ id, report }) {
   $("links").replaceChildren(
     ...Object.entries(FORMS).map(([part, text]) => {
       const link = element("a", text);
-      link.href = `/v1/jobs/${id}/${part}`;
+      link.href = `v1/jobs/${id}/${part}`;
       link.target = "_blank";
-      if (key) link.onclick = (event) => { event.preventDefault(); openWithKey(link.href); };
+      link.rel = "noopener";
+      if (key) link.onclick = (event) => { event.preventDefault(); saveWithKey(link.href, `${id}-${part}`); };
       return link;
     }),
   );
@@ -197,10 +198,14 @@ const FORMS = {
   "report.json": "JSON",
 };
 
-async function openWithKey(address) {
-  const opened = window.open("about:blank");
-  const form = await (await api(address)).blob();
-  opened.location = URL.createObjectURL(form);
+// A link can't show the key. What a page made itself, such as a blob, would open with this page's content policy,
+// which keeps the picture out of a report, and could reach this page and its key. So the file is saved instead.
+async function saveWithKey(address, name) {
+  const link = element("a", "");
+  link.href = URL.createObjectURL(await (await answered(await api(address))).blob());
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function element(name, text) {

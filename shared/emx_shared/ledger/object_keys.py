@@ -9,6 +9,7 @@ from emx_shared.ledger.records import JobRecord, Record
 JOBS = "jobs/"
 DELIVERIES = "deliveries/"
 UPLOADS = "uploads/"
+USED_UPLOADS = "used-uploads/"
 OPEN = "open/"
 OUTBOX = "outbox/"
 ERASE = "erase/"
@@ -80,6 +81,11 @@ def group(tenant: str, kind: str, name: str) -> str:
 def upload(tenant: str, id: str) -> str:
     """Return the key of an image that was uploaded before its submission."""
     return f"{UPLOADS}{tenant}/{id}"
+
+
+def used_upload(tenant: str, id: str) -> str:
+    """Return the key of a marker: a job has been made of this upload."""
+    return f"{USED_UPLOADS}{tenant}/{id}"
 
 
 def imported(tenant: str, path: str) -> str:

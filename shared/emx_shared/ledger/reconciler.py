@@ -214,3 +214,6 @@ class Reconciler:
         old = [upload.key for upload in uploads if (now - upload.modified).total_seconds() > longest]
         for key in set(old) - set(awaited_uploads(self.ledger) if old else ()):
             store.delete(key)
+        for marker in list(store.list(object_keys.USED_UPLOADS)):
+            if (now - marker.modified).total_seconds() > longest:
+                store.delete(marker.key)

@@ -100,6 +100,7 @@ class JobRecord(_Stored):
         study, patient: the client's names for what belongs together.
         item: the job's place in a batch, if it is an item of one.
         refused: why an item ends before it starts; it has no input.
+        request_id: under which the logs have the request that submitted it.
     """
 
     kind: Literal["job"] = "job"
@@ -119,6 +120,7 @@ class JobRecord(_Stored):
     media_type: str = ""
     item: BatchPlace | None = None
     refused: Failure | None = None
+    request_id: str | None = None
 
 
 class BatchRecord(_Stored):
@@ -143,6 +145,7 @@ class BatchRecord(_Stored):
     item_webhook_url: str | None = None
     rows: int
     retry_of: str | None = None
+    request_id: str | None = None
     starts_paused: bool = False
 
 

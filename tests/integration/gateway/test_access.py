@@ -172,6 +172,8 @@ def test_a_tenants_day_has_an_end(redis_url: str, tmp_path: Path, start_gateway:
         assert int(answer.headers["retry-after"]) > 3600
         assert gateway.client.post("/v1/batches", content=rows * 2, headers=kind).status_code == 202
         gateway.problem(gateway.submit(gateway.png()), 429, "quota-exceeded")
+        uploads = [gateway.client.post("/v1/uploads") for _ in range(4)]
+        assert [each.status_code for each in uploads] == [201, 201, 201, 429]
 
 
 def test_a_full_queue_refuses_and_writes_nothing(

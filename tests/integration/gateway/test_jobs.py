@@ -39,6 +39,8 @@ def test_the_image_may_be_uploaded_before(gateway: RunningGateway) -> None:
     assert gateway.client.get(f"{answer.headers['location']}/input").content == data
     assert answer.json()["priority"] == "backlog"
     gateway.problem(gateway.client.post("/v1/jobs", json={"upload": id}), 422, "no-such-upload")
+    gateway.problem(httpx.put(url, content=data), 409, "upload-used")
+    assert not list(gateway.ledger.store.list("uploads/default/" + id))
 
 
 def test_an_upload_that_is_submitted_twice_with_one_key_is_one_job(gateway: RunningGateway) -> None:

@@ -284,8 +284,8 @@ class Lifecycle(RuleBasedStateMachine):
             assert not any(SECRET in data or PATIENT.encode() in data for data in left)
             assert request.of == "job" or not list(self.ledger.store.list(object_keys.batch(job)))
         elif request.webhook_url:
-            completed = isinstance(request, BatchRecord) and outcome.state == "succeeded"
-            event = f"{request.kind}.{'completed' if completed else outcome.state}"
+            over = request.kind == "batch" and outcome.state == "succeeded"
+            event = "batch.completed" if over else f"{request.kind}.{outcome.state}"
             assert events == {(event, Delivery.id_of(job, request.webhook_url, event))}
 
     def _has_no_open_item(self, batch: BatchRecord) -> None:

@@ -75,6 +75,15 @@ def sub_directory(tag: int) -> bytes:
     return directory(*tags) + inner + bytes(10_000)
 
 
+def many_numbers(tags: int) -> bytes:
+    """EXIF tags of as many fractions as one tag may have."""
+    pointer, count = 10 + 12 * (len(SIZE) + 4) + 4, 2**18
+    own = [*SIZE, (273, 4, 1, 8), (278, 3, 1, 60), (279, 4, 1, 4800), (34_665, 4, 1, pointer)]
+    start = pointer + 2 + 12 * tags
+    entries = [struct.pack("<HHII", 40_000 + n, 5, count, start + n * count * 8) for n in range(tags)]
+    return directory(*own) + struct.pack("<H", tags) + b"".join(entries) + bytes(8 * count * tags)
+
+
 def elements(count: int) -> bytes:
     """Tiny elements before the pixels of an implicit little-endian file."""
     whole = written(radiograph(ramp(8), 8))
@@ -133,6 +142,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "TIFF of countless strips": (lambda: strips(2_000_000), "tags or values"),
     "TIFF of strips over each other": (lambda: strips(90_000), "more strips"),
     "TIFF of EXIF tags that share a value": (lambda: sub_directory(34_665), "tags or values"),
+    "TIFF of EXIF tags with countless numbers": (lambda: many_numbers(28), "tags or values"),
     "TIFF of GPS tags that share a value": (lambda: sub_directory(34_853), "tags or values"),
     "DICOM of elements": (lambda: elements(PLENTY // 8), "more than 100000 elements"),
     "DICOM of elements within an item": (

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.lora import LoraLayer
-from peft.utils import set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper, set_peft_model_state_dict
 from torch import nn
 
 from emx_worker.model.adapter_merging import AdapterMerge
@@ -19,8 +19,11 @@ from emx_worker.model.saved_adapter import SavedAdapter
 
 _NAME = "default"
 """PEFT's name for the adapter."""
-_EMBEDDING = ("embed_tokens.weight", "embed_tokens.base_layer.weight")
-"""Endings of the name of an embedding that was saved as a whole."""
+_EMBEDDING = (
+    "embed_tokens.weight", "embed_tokens.base_layer.weight", "embed_tokens.token_adapter.base_layer.weight",
+    "lm_head.weight", "lm_head.base_layer.weight",
+)  # fmt: skip
+"""Endings of the name of an embedding, or head, that was saved as a whole."""
 _ROWS = "embed_tokens.token_adapter.trainable_tokens_delta"
 """Ending of the name of an embedding's rows that were saved alone."""
 
@@ -118,8 +121,9 @@ def _wrapped(model: Model, adapter: SavedAdapter) -> PeftModel:
             warnings.simplefilter("ignore")  # of tied weights and missing biases, which are looked after below
             # The dtype of the base weights suffices: an fp32 copy of a whole embedding takes gigabytes.
             wrapped = PeftModel(model, adapter.config, _NAME, autocast_adapter_dtype=False)
-        if any(name.startswith("lm_head.") for name in adapter.tensors):
-            _untie(wrapped)
+        whole_head = isinstance(wrapped.get_output_embeddings(), ModulesToSaveWrapper)
+        if adapter.has_head_of_its_own() and not whole_head:
+            _untie(wrapped)  # else loading the head would overwrite the embedding
         result = set_peft_model_state_dict(wrapped, adapter.prefixed(), _NAME)
     except Exception as error:  # OSError, ValueError, RuntimeError: absent, unknown or of another shape
         raise ModelError(

@@ -49,6 +49,8 @@ class AdapterMerge:
             return False  # some ways to begin change the weights of the checkpoint
         if {"embed_tokens", "lm_head"} & {name.rpartition(".")[2] for name in config.modules_to_save or []}:
             return False  # head and embedding may then differ
+        if any(".base_layer." in name for name in adapter.tensors):
+            return False
         # Others are of embeddings or biases, for instance
         return all(name.endswith((_A, _B)) for name in adapter.tensors if "lora_" in name)
 

@@ -5,10 +5,11 @@ transformers 4.52 moved the parts of models with images: what was ``language_mod
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftType
 from peft.utils.other import get_pattern_key
 from safetensors import safe_open
@@ -28,6 +29,11 @@ _MOVED = (
 """Beginnings of names before transformers 4.52 and since."""
 _LORA = re.compile(r"(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
 """Names of the tensor whose shape tells a layer's rank."""
+_WHOLE = (
+    ("lm_head.weight", "lm_head.base_layer.weight"),
+    ("model.language_model.embed_tokens.weight", "model.language_model.embed_tokens.base_layer.weight"),
+)
+"""Names of a head, and of an embedding, that were saved as a whole."""
 _INJECTED = {
     PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA, PeftType.LOKR, PeftType.OFT, PeftType.VERA,
     PeftType.HRA, PeftType.LN_TUNING, PeftType.TRAINABLE_TOKENS,
@@ -63,7 +69,10 @@ class SavedAdapter:
         self.folder = folder
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             saved = {name.removeprefix(_PREFIX): name for name in file.keys()}  # noqa: SIM118
-            self.tensors: dict[str, Tensor] = {_today(name): file.get_tensor(key) for name, key in saved.items()}
+            named = {_today(name): key for name, key in saved.items()}
+            self.tensors: dict[str, Tensor] = {
+                name: file.get_tensor(key) for name, key in named.items() if not _is_copy(name, named.keys())
+            }
         self.config: Any = PeftConfig.from_pretrained(str(folder))
         self.config.inference_mode = True
         self._refuse_unsupported()
@@ -84,6 +93,13 @@ class SavedAdapter:
         """
         parts = ("lm_head.", "embed_tokens.lora_", "embed_tokens.base_layer.")
         return any(part in name for name in self.tensors for part in parts)
+
+    def has_head_of_its_own(self) -> bool:
+        """Tell whether the adapter has a whole head and a whole embedding that differ."""
+        head, embedding = (
+            next((self.tensors[name] for name in names if name in self.tensors), None) for names in _WHOLE
+        )
+        return head is not None and embedding is not None and not torch.equal(head, embedding)
 
     def _refuse_unsupported(self) -> None:
         kind = getattr(self.config.peft_type, "value", self.config.peft_type)
@@ -129,6 +145,19 @@ class SavedAdapter:
     def _rank(self, path: str) -> int:
         names = (f"{path}.lora_A.weight", f"{path}.lora_embedding_A", f"{path}.lora_embedding_A.weight")
         return next(len(self.tensors[name]) for name in names if name in self.tensors)
+
+
+def _is_copy(name: str, names: Collection[str]) -> bool:
+    """Tell whether PEFT has saved a tensor twice, as it does with embeddings beside an adapter.
+
+    Of a module that was saved as a whole it saves the original, too; of rows of the embedding, those of a tied
+    head.
+    """
+    if ".original_module." in name or name.startswith("lm_head.token_adapter.base_layer."):
+        return True
+    if name == "lm_head.token_adapter.trainable_tokens_delta":
+        return any(other.endswith("embed_tokens.token_adapter.trainable_tokens_delta") for other in names)
+    return ".modules_to_save." in name and name.replace(".modules_to_save.", ".") in names
 
 
 def _today(name: str) -> str:

@@ -48,8 +48,8 @@ def _check_frames(data: bytes, frames: list[Segment]) -> None:
     for frame in frames:
         if frame.marker in _UNREADABLE:
             raise BadImage(f"The JPEG is {_UNREADABLE[frame.marker]}, which can't be read here. Save it as a PNG.")
-        if (bits := data[frame.start]) != 8:
-            raise BadImage(f"The JPEG has {bits} bits; 8 can be read here. Save it as a PNG.")
+        if bits := data[frame.start : frame.start + 1].strip(b"\x08"):
+            raise BadImage(f"The JPEG has {bits[0]} bits; 8 can be read here. Save it as a PNG.")
 
 
 def is_complete(data: bytes) -> bool:

@@ -1,6 +1,7 @@
 """PNG, JPEG and TIFF, by Pillow."""
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,10 @@ _complete_pillow()
 
 def read(data: bytes, kind: str, max_pixels: int) -> Picture:
     """Read a PNG, JPEG or TIFF (``kind``). Raises BadImage."""
-    complete, frame = _check_header(data, kind)
+    try:
+        complete, frame = _check_header(data, kind)
+    except (struct.error, IndexError, OverflowError):
+        raise BadImage(f"The {kind}'s header is damaged.") from None
     open_again = partial(_open, data, kind, frame)
     try:
         opened = open_again()

@@ -10,6 +10,8 @@ MAX_TAGS = 2000
 """Of the directories that Pillow reads. Scientific and medical files have a few hundred."""
 MAX_VALUES = 2**18
 """Of one tag, of which Pillow makes numbers: the largest are the colour map and the strips' places."""
+_MAX_NUMBERS = 2**20
+"""Of all tags."""
 _MAX_STRIPS = 100_000
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Of a value of each type; 16 to 18 are BigTIFF's."""
@@ -46,14 +48,16 @@ def check(data: bytes, what: str = "TIFF") -> list[int]:
     if layout is None:
         return []
     pages, place, seen = list[int](), layout.first, set[int]()
-    tags = size = 0
+    tags = size = numbers = 0
     while place and place not in seen and len(seen) < _MAX_DIRECTORIES:
         places = [place]
         for at in places:
             for tag in layout.tags(at):
                 tags, size = tags + 1, size + layout.length(tag)
-                most = _MAX_STRIPS if tag.number in _STRIPS else MAX_VALUES
-                if tags > MAX_TAGS or size > len(data) or (tag.count > most and tag.kind not in _TEXTS):
+                count = 0 if tag.kind in _TEXTS else tag.count
+                numbers += count
+                too_many = count > (_MAX_STRIPS if tag.number in _STRIPS else MAX_VALUES) or numbers > _MAX_NUMBERS
+                if too_many or tags > MAX_TAGS or size > len(data):
                     raise BadImage(f"The {what} has more tags or values than any radiograph needs.")
                 if tag.number in _DIRECTORIES and tag.value not in places:
                     places.append(tag.value)

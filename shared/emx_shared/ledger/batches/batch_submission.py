@@ -28,6 +28,7 @@ class NewBatch:
         idempotency_key: the client's, where it sent one.
         fingerprint: digest of all that makes the submission, where there is an ``idempotency_key``.
         retry_of: the batch whose failed items these are.
+        request_id: under which the logs have the request.
         paused: whether nothing is submitted until the batch is resumed, so that its uploads may still be on their
             way.
     """
@@ -39,6 +40,7 @@ class NewBatch:
     idempotency_key: str | None = None
     fingerprint: str = ""
     retry_of: str | None = None
+    request_id: str | None = None
     paused: bool = False
 
 
@@ -94,6 +96,7 @@ def submit_batch(
         item_webhook_url=new.item_webhook_url,
         rows=count,
         retry_of=new.retry_of,
+        request_id=new.request_id,
         starts_paused=new.paused,
     )
     # Before the commit: whoever erases a patient must find every row.

@@ -13,6 +13,7 @@ from emx_shared.ledger.jobs.submission import NewJob, commit_job
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row
 from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
+from emx_shared.ledger.uploads import use_up
 from emx_shared.store import NoSuchObject
 
 _CURSOR_SAVED_EVERY = 50
@@ -116,6 +117,7 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
         study=row.study,
         patient=row.patient,
         indication=row.indication,
+        request_id=batch.request_id,
         id=item,
         item=BatchPlace(batch=batch.id, row=number, name=row.name),
     )
@@ -145,7 +147,7 @@ def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: N
 def _drop_upload(ledger: Ledger, batch: BatchRecord, row: Row) -> None:
     """Delete a row's upload, whose image its job has now, unless a later row needs it."""
     if row.image.startswith("upload:") and not row.keeps_upload:
-        ledger.store.delete(_image_key(ledger, batch, row))
+        use_up(ledger, batch.tenant, row.image.removeprefix("upload:"))
 
 
 def _image(ledger: Ledger, batch: BatchRecord, row: Row) -> tuple[bytes, str] | Failure:

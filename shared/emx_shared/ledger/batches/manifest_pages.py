@@ -9,6 +9,7 @@ from itertools import islice
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, ManifestPage, Row
+from emx_shared.ledger.uploads import use_up
 from emx_shared.store import NoSuchObject, StoreError
 
 ERASED_ROW = Row(image="erased:")
@@ -115,6 +116,6 @@ def _drop_image(ledger: Ledger, batch: BatchRecord, image: str, rows: set[int]) 
     ):
         return
     if kind == "upload":
-        ledger.store.delete(object_keys.upload(batch.tenant, where))
+        use_up(ledger, batch.tenant, where)
     else:
         ledger.store.delete(object_keys.batch_input(batch.id, batch.nonce, where))

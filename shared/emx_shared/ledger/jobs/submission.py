@@ -30,6 +30,7 @@ class NewJob:
         idempotency_key: the client's, where it sent one.
         upload: the upload that has the image. It is gone when the submission is repeated, and so names the image
             in its stead.
+        request_id: under which the logs have the request.
         id, item: of the item of a batch.
     """
 
@@ -45,6 +46,7 @@ class NewJob:
     expires_in: float | None = None
     idempotency_key: str | None = None
     upload: str | None = None
+    request_id: str | None = None
     id: str | None = None
     item: BatchPlace | None = None
 
@@ -87,6 +89,7 @@ class NewJob:
             input_sha256=self.sha256,
             media_type=self.media_type,
             item=self.item,
+            request_id=self.request_id,
         )
 
 

@@ -96,7 +96,7 @@ def unmerged(checkpoint: Path, adapter: Path) -> Tensor:
     return logits
 
 
-def trained(checkpoint: Path, folder: Path, config: PeftConfig) -> Tensor:
+def trained(checkpoint: Path, folder: Path, config: PeftConfig, whole: bool = False) -> Tensor:
     """Save an adapter with random weights, and return the logits of PEFT's model with it."""
     model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
     torch.manual_seed(1)
@@ -106,7 +106,7 @@ def trained(checkpoint: Path, folder: Path, config: PeftConfig) -> Tensor:
         for weight in adapted.parameters():
             if weight.requires_grad:
                 weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
-    adapted.save_pretrained(folder, save_embedding_layers=False)
+    adapted.save_pretrained(folder, save_embedding_layers=whole)
     with torch.inference_mode():
         logits: Tensor = adapted.eval()(input_ids=PROBE).logits
     return logits
@@ -176,6 +176,20 @@ def test_an_adapter_gives_what_peft_computes_beside_the_weights(
     assert apart(logits_of(checkpoint, tmp_path / "a", "int4"), int4_of(checkpoint, tmp_path / "a")) < near
     if kind in LORA and "init_lora_weights" not in LORA[kind]:
         assert apart(logits_of(checkpoint, tmp_path / "a", "nf4"), beside_nf4(checkpoint, tmp_path / "a")) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["layers", "head", "embedding", "rows", "whole head", "whole head and embedding"])
+def test_embeddings_that_peft_saves_beside_an_adapter_are_taken(
+    kind: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    """It does so by itself where the vocabulary was resized."""
+    config = LoraConfig(r=4, lora_alpha=12, init_lora_weights=False, **LORA[kind])
+    wanted = trained(checkpoint, tmp_path / "a", config, whole=True)
+    assert any(
+        name.endswith(("embed_tokens.weight", "base_layer.weight")) for name in load_file(tmp_path / "a" / WEIGHTS)
+    )
+    assert apart(logits_of(checkpoint, tmp_path / "a", "none"), wanted) < 1e-4
+    assert apart(logits_of(checkpoint, tmp_path / "a", "int4"), int4_of(checkpoint, tmp_path / "a")) < 0.25
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LORA if kind not in ("fan in, fan out",)])
