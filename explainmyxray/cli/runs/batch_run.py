@@ -21,8 +21,8 @@ T = TypeVar("T")
 _CONNECTIONS = 8
 """Files that are read, and uploads that are sent, at a time."""
 
-_ROWS = 50_000
-"""Images of one batch; a server accepts 100,000."""
+_ROWS = 5_000
+"""Images of one batch, whose reading begins while the next one is uploaded. A server accepts 100,000."""
 
 _LONGEST_NAME = 255
 

@@ -3,12 +3,15 @@
 from typing import Any
 
 from emx_shared.contracts.findings import FINDINGS
-from emx_shared.contracts.report import DISCLAIMER, Location
+from emx_shared.contracts.report import DISCLAIMER, Box, Location
 from explainmyxray.cli.runs.run_result import RunResult
+
+_SIDEWAYS = 5
+"""EXIF's Orientation from which on width and height are exchanged."""
 
 
 class CocoBoxes:
-    """The boxes of reports, in pixels of the original images: x, y, width, height.
+    """The boxes of reports, in pixels as the files store them, not turned upright: x, y, width, height.
 
     A file whose report has no finding is listed without annotations. Files without a report, and those that the
     model declined to read, aren't listed: nothing is known of their boxes. Each finding has the same number in
@@ -25,10 +28,15 @@ class CocoBoxes:
         report = result.report
         if report is None or report.abstained:
             return
-        number = len(self._images) + 1
-        size = {"width": report.image.width, "height": report.image.height}
-        self._images.append({"id": number, "file_name": result.name, **size})
-        self._annotations += [self._annotation(number, location) for location in report.locations]
+        number, image = len(self._images) + 1, report.image
+        width, height = (
+            (image.height, image.width) if image.orientation >= _SIDEWAYS else (image.width, image.height)
+        )
+        self._images.append({"id": number, "file_name": result.name, "width": width, "height": height})
+        self._annotations += [
+            self._annotation(number, location, location.box_stored or image.stored(location.box))
+            for location in report.locations
+        ]
 
     def document(self) -> dict[str, Any]:
         """Return the whole as COCO has it."""
@@ -44,8 +52,7 @@ class CocoBoxes:
             "categories": categories,
         }
 
-    def _annotation(self, image: int, location: Location) -> dict[str, Any]:
-        box = location.box
+    def _annotation(self, image: int, location: Location, box: Box) -> dict[str, Any]:
         width, height = box.xmax - box.xmin, box.ymax - box.ymin
         return {
             "image_id": image,

@@ -209,6 +209,18 @@ def test_a_run_continues_where_it_was_interrupted(
     assert all(line["report"] for line in lines(out / "results.ndjson"))
 
 
+def test_a_large_folder_becomes_several_batches(
+    gateway: RunningGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explainmyxray.cli.runs.batch_run._ROWS", 4)
+    folder, out = images(gateway, tmp_path / "scans", 10), tmp_path / "results"
+    with gateway.at_work():
+        told = emx("batch", "run", folder, "--out", out, "--json").stdout.splitlines()
+    assert [batch["total"] for batch in batches(gateway)] == [2, 4, 4]
+    assert [json.loads(line)["batch"] for line in told[:3]] == [batch["id"] for batch in batches(gateway)][::-1]
+    assert len(lines(out / "results.ndjson")) == 10 and len(jobs(gateway)) == 10
+
+
 def test_lost_answers_make_no_second_batch(
     gateway: RunningGateway, tmp_path: Path, bad_connection: BadConnection
 ) -> None:

@@ -2,11 +2,14 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from emx_shared.contracts.report import ImageFacts, Report
 from explainmyxray.cli.image_files import find_images, unique_names
+from explainmyxray.cli.runs.coco import CocoBoxes
 from explainmyxray.cli.runs.result_files import output_paths, safe_path, write_results
 from explainmyxray.cli.runs.run_result import RunResult
 
@@ -65,3 +68,16 @@ def test_a_table_says_why_there_is_no_report(tmp_path: Path) -> None:
         assert [row["reason"] for row in csv.DictReader(table)] == ['It said "no".', ""]
     assert json.loads((tmp_path / "coco.json").read_text())["images"] == []
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_boxes_are_where_the_file_has_them_however_it_was_turned(make_report: Callable[..., Report]) -> None:
+    """A picture that is turned by 90 degrees clockwise: its upper left corner is the file's lower left one."""
+    image = ImageFacts(width=80, height=60, media_type="image/jpeg", sha256="0" * 64, orientation=6)
+    report = make_report((80, 60), [(0, 10, 20, 15)], image=image)
+    boxes = CocoBoxes()
+    boxes.add(RunResult("a.jpg", "succeeded", "j", report))
+    boxes.add(RunResult("b.jpg", "succeeded", "j", report.model_copy(update={"abstained": True})))
+    (found,) = boxes.document()["images"]
+    (annotation,) = boxes.document()["annotations"]
+    assert (found["width"], found["height"], found["file_name"]) == (60, 80, "a.jpg")
+    assert annotation["bbox"] == [10, 60, 5, 20]
