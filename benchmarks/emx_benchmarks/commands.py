@@ -101,6 +101,24 @@ def _print_kernels(figures: dict[str, Any]) -> None:
 
 
 @bench.command()
+def decoding(rounds: Annotated[int, typer.Option(min=1)] = 31, json: JsonOption = False) -> None:
+    """Measure what it costs an image to be decoded in a process of its own, where it can harm nothing else."""
+    from emx_benchmarks.decoding_bench import bench_decoding
+
+    with errors.status("Measuring"):
+        figures = bench_decoding(rounds)
+    _print(figures, _print_decoding, json)
+
+
+def _print_decoding(figures: dict[str, Any]) -> None:
+    table = Table("image", "KiB", "here, ms", "in a process of its own, ms", "cost, ms", title="Decoding a PNG")
+    for row in figures["images"]:
+        taken = (f"{row[name]:.1f}" for name in ("in_process", "in_pool", "cost"))
+        table.add_row(f"{row['width']} × {row['height']}", str(row["kibibytes"]), *taken)
+    console.print(table)
+
+
+@bench.command()
 def stages(model: ModelOption = "", quantisation: QuantisationOption = None, json: JsonOption = False) -> None:
     """Measure where the time of one image goes, and the memory that it takes.
 

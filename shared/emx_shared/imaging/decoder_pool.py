@@ -128,7 +128,7 @@ class _Decoder:
             self._connection.send_bytes(pickle.dumps((work, len(data), seconds)))
             if not self._connection.poll(seconds):
                 self.kill()
-                raise DecoderKilled(f"Decoding the image took longer than {seconds:.0f} s.")
+                raise DecoderKilled(f"Decoding the image took longer than {seconds:g} s.")
             answer = pickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             self.kill()

@@ -50,6 +50,12 @@ def test_kernels_are_measured_beside_each_other() -> None:
     assert 0 < layer["relative_error"]["nf4"] < 0.15
 
 
+def test_decoding_is_measured_in_both_places() -> None:
+    figures = printed("decoding", "--rounds", "1")
+    assert [row["width"] for row in figures["images"]] == [1024, 2048, 3000, 4280]
+    assert all(row["in_process"] > 0 and row["in_pool"] > 0 for row in figures["images"])
+
+
 def test_stages_are_measured_beside_their_bounds(tiny_checkpoint: Path) -> None:
     figures = printed("stages", "--model", str(tiny_checkpoint), "--quantisation", "int4")
     assert set(figures["stages"]) == {"vision", "prefill", "decode", "head"}

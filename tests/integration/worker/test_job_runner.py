@@ -305,3 +305,15 @@ def test_opening_loads_the_model_that_the_settings_name(
     report = outcome(ledger, job).report
     assert report and (report.model.name, report.model.quantisation) == ("tiny", "none")
     assert ledger.redis.workers.count() == 1
+
+
+def test_an_image_that_never_ends_is_a_failed_job_that_says_so(ledger: Ledger, runner: JobRunner) -> None:
+    ledger.settings.decode_timeout = 0.05
+    endless, other = submitted(ledger, png(6000, 6000)), submitted(ledger)
+    runner.read(endless, "routine")
+    ledger.settings.decode_timeout = 30
+    runner.read(other, "routine")
+    failure = outcome(ledger, endless).failure
+    assert failure and (failure.code, failure.message) == ("bad-image", "Decoding the image took longer than 0.05 s.")
+    assert outcome(ledger, other).report
+    assert settled(ledger, endless)
