@@ -90,6 +90,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Stop timing the head."""
         self._stop_head_timer()
+        self._in_body = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -109,6 +110,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _count_anew(self) -> None:
         self._received = self._body = self._fields = self._field_bytes = 0
+        self._in_body = False
 
     def _start_head_timer(self) -> None:
         self._stop_head_timer()
@@ -133,6 +135,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._stop_head_timer()
+        if self._in_body and self.cycle.response_started:  # the request was answered before its body was complete
+            self.transport.close()
+            return
         body = json.dumps(document(problem)).encode()
         head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"
         self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)

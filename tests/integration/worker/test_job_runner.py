@@ -314,6 +314,9 @@ def test_an_image_that_never_ends_is_a_failed_job_that_says_so(ledger: Ledger, r
     ledger.settings.decode_timeout = 30
     runner.read(other, "routine")
     failure = outcome(ledger, endless).failure
-    assert failure and (failure.code, failure.message) == ("bad-image", "Decoding the image took longer than 0.05 s.")
+    assert failure and (failure.code, failure.message) == (
+        "bad-image",
+        "Decoding the image took longer than 0.05 s.",
+    )
     assert outcome(ledger, other).report
     assert settled(ledger, endless)
