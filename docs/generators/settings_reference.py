@@ -14,6 +14,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Gateway": (
         "host",
         "port",
+        "public_url",
+        "trusted_proxies",
+        "keep_alive",
         "allow_keyless_bind",
         "allowed_hosts",
         "cors_origins",

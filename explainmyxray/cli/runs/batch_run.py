@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -15,7 +16,7 @@ from explainmyxray.cli.runs.run_state import CannotContinue, RunBatch, RunState
 from explainmyxray.cli.terminal import errors
 
 if TYPE_CHECKING:
-    from explainmyxray.client import Batch, BatchOptions, Client
+    from explainmyxray.client import Batch, BatchOptions, Client, Upload
 
 T = TypeVar("T")
 _CONNECTIONS = 8
@@ -24,7 +25,11 @@ _CONNECTIONS = 8
 _ROWS = 5_000
 """Images of one batch, whose reading begins while the next one is uploaded. A server accepts 100,000."""
 
+_FRESH = 45 * 60.0
+"""Seconds for which an upload's address is used; it is valid for an hour."""
+
 _LONGEST_NAME = 255
+_ERASED = "{} of this run was erased on the server. Begin a new run in another folder."
 
 
 class BatchRun:
@@ -54,6 +59,7 @@ class BatchRun:
         self._client, self._state, self._options, self._announce = client, state, options, announce
         self._files = unique_names(files)
         self._of_digest: dict[str, ImageFile] = {}
+        self._prepared: dict[str, tuple[Upload, float]] = {}
         self._run = state.id
 
     def submit(self, retry_failed: bool = False) -> None:
@@ -107,6 +113,7 @@ class BatchRun:
                 self._state.mark_refused(sha256, why)
             else:
                 uploads[sha256] = found.id
+                self._prepared[sha256] = (found, time.monotonic())
         return [(sha256, name, uploads[sha256]) for sha256, name in pending.items() if sha256 in uploads]
 
     def _too_large(self, sha256: str, accepted: int | None) -> str | None:
@@ -129,6 +136,8 @@ class BatchRun:
                 manifest, "application/x-ndjson", idempotency_key=batch.key, **options
             )
         except ApiError as error:
+            if error.type == "erased":
+                raise CannotContinue(_ERASED.format("A batch")) from None
             if error.status is not None and error.status < 500:
                 self._state.drop_batch(batch)
             raise
@@ -141,9 +150,7 @@ class BatchRun:
         try:
             self._announce(self._client.batches.get(id))
         except NotFound:
-            raise CannotContinue(
-                f"The batch {id} of this run was erased on the server. Begin a new run in another folder."
-            ) from None
+            raise CannotContinue(_ERASED.format(f"The batch {id}")) from None
 
     def _upload(self, batch: RunBatch, id: str) -> None:
         from explainmyxray.client import Conflict
@@ -160,7 +167,9 @@ class BatchRun:
         """Upload an image unless it has arrived. Return why it can't be uploaded."""
         from explainmyxray.client import BadImage, InvalidRequest
 
-        upload = self._client.uploads.prepare(self._key(sha256))
+        upload, prepared_at = self._prepared.pop(sha256, (None, 0.0))
+        if upload is None or time.monotonic() - prepared_at > _FRESH:
+            upload = self._client.uploads.prepare(self._key(sha256))
         if upload.received:
             return None
         file = self._of_digest.get(sha256)

@@ -323,3 +323,15 @@ def test_names_of_a_batch_from_elsewhere_stay_below_the_output_folder(
         "reports/same.png (row 5).json",
         "reports/b_c_d.json",
     }
+
+
+def test_an_upload_is_asked_for_once(
+    gateway: RunningGateway, tmp_path: Path, bad_connection: BadConnection
+) -> None:
+    """Each time counts against a tenant's quota."""
+    folder, out = images(gateway, tmp_path / "scans", 5), tmp_path / "results"
+    bad_connection.faults.clear()
+    with gateway.at_work():
+        emx("batch", "run", folder, "--out", out, "--url", bad_connection.url)
+    asked = [path for method, path, _ in bad_connection.seen if (method, path) == ("POST", "/v1/uploads")]
+    assert len(asked) == 5
