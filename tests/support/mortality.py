@@ -40,6 +40,11 @@ class MortalStore(Store):
         self._count()
         return won
 
+    def replace(self, key: str, expected: bytes, data: bytes) -> bool:
+        won = self._store.replace(key, expected, data)
+        self._count()
+        return won
+
     def delete(self, key: str) -> None:
         self._store.delete(key)
         self._count()

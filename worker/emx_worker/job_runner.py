@@ -1,11 +1,13 @@
 """Takes a job from its message to its outcome: start, decode, read, finish."""
 
 import logging
+import math
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -126,8 +128,12 @@ class JobRunner:
         try:
             outcome = self._outcome(started, cancelled)
             if outcome:
-                _retry_until_available(lambda: finish(self.ledger, job, outcome))
+                _retry_until_available(lambda: finish(self.ledger, job, outcome), math.inf)
                 _observe(started, outcome)
+        except (StoreError, RedisError):
+            with suppress(StoreError, RedisError):
+                hand_back(self.ledger, started)  # no worker died of this image
+            raise
         finally:
             IMAGES_IN_HAND.dec()
             self.heartbeat.release(started.token)
@@ -176,12 +182,12 @@ class JobRunner:
         )
 
 
-def _retry_until_available(operation: Callable[[], T]) -> T:
-    """Repeat an operation while the store or Redis is unavailable, for ``_RETRY_SECONDS`` at most.
+def _retry_until_available(operation: Callable[[], T], seconds: float | None = None) -> T:
+    """Repeat an operation while the store or Redis is unavailable, for ``_RETRY_SECONDS`` or so many at most.
 
-    A finished report is worth the wait, and a message that isn't taken now would be missed.
+    A finished report is worth any wait, and a message that isn't taken now would be missed.
     """
-    give_up, pause = time.monotonic() + _RETRY_SECONDS, 0.2
+    give_up, pause = time.monotonic() + (_RETRY_SECONDS if seconds is None else seconds), 0.2
     while True:
         try:
             return operation()

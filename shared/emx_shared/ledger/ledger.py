@@ -1,24 +1,30 @@
 """What every operation of the ledger works on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.records import (
     BatchRecord,
+    CutRecord,
     Delivery,
     Erasing,
     JobRecord,
     OpenMarker,
     Outcome,
     Record,
+    is_whole,
     read_record,
 )
 from emx_shared.messaging import Queue, QueueUnavailable
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from emx_shared.store import NoSuchObject, Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Ledger:
 
     def record(self, id: str) -> Record | None:
         """Return what is recorded of a job or a batch, tombstones included; None if it was never committed."""
-        return read_record(data) if (data := self._find(object_keys.record(id))) else None
+        return self._read(object_keys.record(id), read_record)
 
     def job(self, id: str) -> JobRecord | None:
         """Return a job's record; None if there is no such job, or it was abandoned or erased."""
@@ -50,21 +56,20 @@ class Ledger:
 
     def outcome(self, id: str) -> Outcome | None:
         """Return how a job or a batch ended; None while it is open."""
-        return Outcome.load(data) if (data := self._find(object_keys.outcome(id))) else None
+        return self._read(object_keys.outcome(id), Outcome.load)
 
     def delivery(self, id: str) -> Delivery | None:
         """Return a webhook that is owed, or how it ended."""
-        data = self._find(object_keys.delivery(id)) or self._find(object_keys.outbox(id))
-        return Delivery.load(data) if data else None
+        ended = self._read(object_keys.delivery(id), Delivery.load)
+        return ended or self._read(object_keys.outbox(id), Delivery.load)
 
     def open_marker(self, id: str) -> OpenMarker:
         """Return the marker of an open job or batch; an empty one if it has none."""
-        data = self._find(object_keys.open_marker(id))
-        return OpenMarker.load(data) if data else OpenMarker()
+        return self._read(object_keys.open_marker(id), OpenMarker.load) or OpenMarker()
 
     def erasing(self, id: str) -> Erasing | None:
         """Return the erasure of a job or a batch that is under way."""
-        return Erasing.load(data) if (data := self._find(object_keys.erasing(id))) else None
+        return self._read(object_keys.erasing(id), Erasing.load)
 
     def input(self, job: JobRecord) -> bytes:
         """Return a job's image as received. Raises NoSuchObject once it was erased."""
@@ -96,8 +101,19 @@ class Ledger:
             return False
         return True
 
-    def _find(self, key: str) -> bytes | None:
+    def write_once(self, key: str, record: bytes) -> bool:
+        """Write a record unless there is one. Return whether this writer did it. One that was cut is replaced."""
+        if self.store.put_if_absent(key, record):
+            return True
         try:
-            return self.store.get(key)
-        except NoSuchObject:
+            found = self.store.get(key)
+        except NoSuchObject:  # it was erased meanwhile
+            return self.store.put_if_absent(key, record)
+        return not is_whole(found) and self.store.replace(key, found, record)
+
+    def _read(self, key: str, load: Callable[[bytes], T]) -> T | None:
+        """Return a record; None if there is none, or its writer died in the middle of it."""
+        try:
+            return load(self.store.get(key))
+        except (NoSuchObject, CutRecord):
             return None

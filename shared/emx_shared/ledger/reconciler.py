@@ -18,7 +18,6 @@ from emx_shared.ledger.jobs.retention import apply_retention
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
     BatchRecord,
-    Delivery,
     Failure,
     JobRecord,
     Outcome,
@@ -26,7 +25,7 @@ from emx_shared.ledger.records import (
     UnreadableRecord,
 )
 from emx_shared.redis_state import Standing
-from emx_shared.store import NoSuchObject, StoreError
+from emx_shared.store import StoreError
 from emx_shared.store.base import Entry
 
 log = logging.getLogger("emx.ledger")
@@ -148,7 +147,7 @@ class Reconciler:
         """Give up a submission that never committed, first taking from it the record it might still write."""
         ledger = self.ledger
         tombstone = Tombstone(id=id, why="abandoned", submitted_at=ledger.now())
-        ledger.store.put_if_absent(object_keys.record(id), tombstone.dump())
+        ledger.write_once(object_keys.record(id), tombstone.dump())
         winner = ledger.record(id)
         if isinstance(winner, Tombstone) and winner.why == "abandoned":
             for prefix in (object_keys.inputs(id), object_keys.batch(id)):
@@ -178,13 +177,10 @@ class Reconciler:
             end_erasure(ledger, id)
 
     def _resume_delivery(self, entry: Entry) -> None:
-        ledger = self.ledger
-        try:
-            owed = Delivery.load(ledger.store.get(entry.key))
-        except NoSuchObject:
-            return
-        if ledger.now() >= owed.next_at:
-            ledger.queue.deliver(entry.key.removeprefix(object_keys.OUTBOX))
+        ledger, id = self.ledger, entry.key.removeprefix(object_keys.OUTBOX)
+        owed = ledger.delivery(id)
+        if owed is None or owed.status != "owed" or ledger.now() >= owed.next_at:
+            ledger.queue.deliver(id)
 
     def _list_history(self) -> None:
         """List again what is in the store after Redis was lost: a few hundred objects a round."""

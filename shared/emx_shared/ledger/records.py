@@ -4,6 +4,7 @@ Each says by which format it was written, such as 2.0. While processes of two ve
 what the other writes: a minor version adds fields only, never a kind or a value of what there is.
 """
 
+import json
 import uuid
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -30,6 +31,19 @@ class UnreadableRecord(ExplainMyXrayError):
     """
 
 
+class CutRecord(UnreadableRecord):
+    """A stored object is no whole JSON, as its writer died: it counts as absent, for readers and writers alike."""
+
+
+def is_whole(data: bytes) -> bool:
+    """Return whether a record was written to its end: a part of a JSON object never is one."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
@@ -45,7 +59,7 @@ class _Stored(BaseModel):
         try:
             return cls.model_validate_json(data, extra=cls.model_config["extra"])  # of its parts as well
         except ValidationError:
-            raise UnreadableRecord(_unreadable(cls.__name__)) from None
+            raise _unreadable(cls.__name__, data) from None
 
 
 _KEEPING = ConfigDict(extra="allow")
@@ -177,11 +191,13 @@ def read_record(data: bytes) -> Record:
     try:
         return _RECORD.validate_json(data, extra="ignore")
     except ValidationError:
-        raise UnreadableRecord(_unreadable("Record")) from None
+        raise _unreadable("Record", data) from None
 
 
-def _unreadable(kind: str) -> str:
-    return (
+def _unreadable(kind: str, data: bytes) -> UnreadableRecord:
+    if not is_whole(data):
+        return CutRecord(f"A stored {kind} was cut short when it was written.")
+    return UnreadableRecord(
         f"A stored {kind} is damaged, or was written by a newer version than this one, whose format is {FORMAT}. "
         "Update this process."
     )

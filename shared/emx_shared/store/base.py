@@ -70,6 +70,10 @@ class Store(ABC):
     def size(self, key: str) -> int:
         """Return an object's size in bytes. Raises NoSuchObject."""
 
+    @abstractmethod
+    def replace(self, key: str, expected: bytes, data: bytes) -> bool:
+        """Write an object if it still has the expected content. Return whether this writer did it."""
+
     def presign_put(self, key: str, seconds: int) -> str | None:
         """Return a URL to which anyone may PUT this object for so long; None where the store has no address."""
         return None

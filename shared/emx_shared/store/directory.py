@@ -1,11 +1,13 @@
 """The embedded default: objects as files below one directory."""
 
 import errno
+import fcntl
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from typing_extensions import override
 
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
-_PARTS = ".parts"
+_PARTS, _LOCK = ".parts", "lock"
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 """Images and reports are nobody else's to read."""
 
@@ -42,10 +44,8 @@ class DirectoryStore(Store):
 
     @override
     def get(self, key: str) -> bytes:
-        try:
+        with _disk(key):
             return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NoSuchObject(key) from None
 
     @override
     def put(self, key: str, data: bytes) -> None:
@@ -53,12 +53,27 @@ class DirectoryStore(Store):
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        if self._path(key).exists():
+        if self.exists(key):
             return False
         return self._write(key, data, replace=False)
 
+    @override
+    def replace(self, key: str, expected: bytes, data: bytes) -> bool:
+        with _disk(key), (self._parts / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # against others who replace; nobody else writes what is there
+            try:
+                if self._path(key).read_bytes() != expected:
+                    return False
+            except FileNotFoundError:
+                return False
+            return self._write(key, data, replace=True)
+
     def _write(self, key: str, data: bytes, *, replace: bool) -> bool:
         path, part = self._path(key), self._parts / uuid.uuid4().hex
+        with _disk(key):
+            return self._write_aside(path, part, data, replace)
+
+    def _write_aside(self, path: Path, part: Path, data: bytes, replace: bool) -> bool:
         changed = [path.parent]
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
@@ -77,16 +92,15 @@ class DirectoryStore(Store):
             for folder in changed:
                 _fsync_directory(folder)
             return True
-        except OSError as error:
-            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(f"The store's disk refused a write: {error.strerror}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the disk refuses this as well; it is deleted later
+                part.unlink(missing_ok=True)
 
     @override
     def delete(self, key: str) -> None:
         path = self._path(key)
-        path.unlink(missing_ok=True)
+        with _disk(key), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
         with suppress(OSError):  # not empty, or another process was quicker
             for folder in path.parents:
                 if self.root in (folder, folder.parent):
@@ -96,19 +110,22 @@ class DirectoryStore(Store):
     @override
     def list(self, prefix: str) -> Iterator[Entry]:
         folder = self.root / prefix.rpartition("/")[0]
-        for path in sorted(folder.rglob("*")):
+        with _disk(prefix):
+            paths = sorted(folder.rglob("*"))
+        for path in paths:
             key = path.relative_to(self.root).as_posix()
             if key.startswith(_PARTS) or not key.startswith(prefix):
                 continue
-            with suppress(FileNotFoundError):  # deleted while we walk
-                if path.is_file():
-                    yield Entry(key, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+            with _disk(key), suppress(FileNotFoundError):  # deleted while we walk
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield Entry(key, datetime.fromtimestamp(found.st_mtime, UTC))
 
     @override
     def drop_unfinished(self, seconds: float) -> None:
         for part in self._parts.iterdir():
             with suppress(FileNotFoundError):  # it was finished meanwhile
-                if time.time() - part.stat().st_mtime > seconds:
+                if part.name != _LOCK and time.time() - part.stat().st_mtime > seconds:
                     part.unlink()
 
     @override
@@ -117,14 +134,31 @@ class DirectoryStore(Store):
 
     @override
     def size(self, key: str) -> int:
-        try:
+        with _disk(key):
             return self._path(key).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoSuchObject(key) from None
 
     @override
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        try:
+            with _disk(key):
+                return stat.S_ISREG(self._path(key).stat().st_mode)
+        except NoSuchObject:
+            return False
+
+
+@contextmanager
+def _disk(key: str) -> Iterator[None]:
+    """Turn whatever a disk may say into the store's errors.
+
+    A folder that can't be read lists nothing with pathlib; a file that can't is an error.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise NoSuchObject(key) from None
+    except OSError as error:
+        kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+        raise kind(f"The store's disk failed: {error.strerror}") from error
 
 
 def _make(folder: Path) -> list[Path]:

@@ -1,7 +1,10 @@
 """Any S3 server that honours conditional PUT, through the ``minio`` client."""
 
-import io
+import base64
+import hashlib
+import http.client
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,6 +20,9 @@ from typing_extensions import override
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull, UnsuitableStore
 
 _CONFLICT_TRIES = 20
+_PROBE = b"x" * 4096
+_CUT_SECONDS = 0.3
+"""After which a server has done with a connection that was cut."""
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
 T = TypeVar("T")
 
@@ -87,14 +93,34 @@ class S3Store(Store):
 
     @override
     def put(self, key: str, data: bytes) -> None:
-        self._ask(lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
+        self._ask(lambda: self._write(key, data))
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._write_if(key, data, {"If-None-Match": "*"})
+
+    @override
+    def replace(self, key: str, expected: bytes, data: bytes) -> bool:
+        try:
+            tag = self._ask(lambda: self._client.stat_object(self.bucket, key), key).etag
+            if self.get(key) != expected:
+                return False
+        except NoSuchObject:
+            return False
+        return self._write_if(key, data, {"If-Match": f'"{tag}"'})
+
+    def _write(self, key: str, data: bytes, condition: dict[str, str] | None = None) -> None:
+        """Write an object whose digest goes with it: else SeaweedFS keeps an empty one if this process dies.
+
+        The public put_object can send neither; this is the one place that goes below it.
+        """
+        headers = {"Content-MD5": _md5(data), **(condition or {})}
+        self._client._execute("PUT", self.bucket, key, body=data, headers=headers)
+
+    def _write_if(self, key: str, data: bytes, condition: dict[str, str]) -> bool:
         for attempt in range(_CONFLICT_TRIES):
             try:
-                # The public put_object can't send If-None-Match; this is the one place that goes below it.
-                self._client._execute("PUT", self.bucket, key, body=data, headers={"If-None-Match": "*"})
+                self._write(key, data, condition)
                 return True
             except S3Error as error:
                 if error.code == "PreconditionFailed":
@@ -159,6 +185,40 @@ class S3Store(Store):
                 "Use a bucket without versioning."
             )
         super().check()
+        if self._keeps_cut_writes():
+            raise UnsuitableStore(
+                "This object store keeps a part of an object whose upload was cut, though its digest was sent. "
+                "Use another: SeaweedFS, AWS S3, Ceph, Garage, or a local directory (EMX_STORE=file:DIR)."
+            )
+
+    def _keeps_cut_writes(self) -> bool:
+        """Cut two writes, one before its first byte and one in the middle, and return whether anything is kept."""
+        keys = {f"probe/{uuid.uuid4()}": sent for sent in (0, len(_PROBE) // 2)}
+        for key, sent in keys.items():
+            self._cut_write(key, sent)
+        time.sleep(_CUT_SECONDS)
+        kept = [key for key in keys if self.exists(key)]
+        for key in kept:
+            self.delete(key)
+        return bool(kept)
+
+    def _cut_write(self, key: str, sent: int) -> None:
+        """Begin to write an object, and hang up after so many bytes."""
+        url = urlsplit(
+            self._ask(lambda: self._client.presigned_put_object(self.bucket, key, timedelta(minutes=1)))
+        )
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(url.netloc, timeout=10)
+        try:
+            connection.putrequest("PUT", f"{url.path}?{url.query}")
+            connection.putheader("Content-Length", str(len(_PROBE)))
+            connection.putheader("Content-MD5", _md5(_PROBE))
+            connection.endheaders()
+            connection.send(_PROBE[:sent])
+        except OSError as error:
+            raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
+        finally:
+            connection.close()
 
     def _make_bucket(self) -> None:
         try:
@@ -166,6 +226,10 @@ class S3Store(Store):
         except S3Error as error:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):  # another process was quicker
                 raise
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def _answered(error: S3Error) -> StoreError:

@@ -320,3 +320,41 @@ def test_an_image_that_never_ends_is_a_failed_job_that_says_so(ledger: Ledger, r
     )
     assert outcome(ledger, other).report
     assert settled(ledger, endless)
+
+
+def test_a_report_is_kept_until_it_can_be_stored(
+    ledger: Ledger, runner: JobRunner, away: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(ledger)
+    monkeypatch.setattr(job_runner, "_RETRY_SECONDS", 0.1)
+    finish = job_runner.finish
+
+    def unavailable_at_first(*arguments: Any) -> Outcome:
+        away(4)  # of each try's writes the first fails, for longer than other operations are tried
+        monkeypatch.setattr(job_runner, "finish", finish)
+        return finish(*arguments)
+
+    monkeypatch.setattr(job_runner, "finish", unavailable_at_first)
+    runner.read(job, "routine")
+    assert outcome(ledger, job).report and settled(ledger, job)
+
+
+def test_a_job_whose_image_cant_be_fetched_is_handed_back_and_no_death_is_counted(
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(ledger)
+
+    def unavailable(*_: Any) -> bytes:
+        raise StoreError("away")
+
+    monkeypatch.setattr(job_runner, "_RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(Ledger, "input", unavailable)
+    with pytest.raises(StoreError):
+        runner.read(job, "routine")
+    assert not ledger.redis.leases.is_held(job)
+    monkeypatch.undo()
+    ledger.redis.epoch.begin()
+    Reconciler(ledger).round()
+    assert not ledger.open_marker(job).deaths
+    runner.read(job, "routine")
+    assert outcome(ledger, job).attempts == 1

@@ -81,7 +81,7 @@ def submit_batch(
     if claim.replayed:
         return claim.replayed
     store, id, nonce = ledger.store, claim.id, uuid.uuid4().hex
-    store.put_if_absent(object_keys.open_marker(id), OpenMarker().dump())
+    ledger.write_once(object_keys.open_marker(id), OpenMarker().dump())
     for sha256, data in files:
         store.put(object_keys.batch_input(id, nonce, sha256), data)
     count = write_manifest(ledger, id, nonce, rows)
@@ -101,7 +101,7 @@ def submit_batch(
     )
     # Before the commit: whoever erases a patient must find every row.
     store.put(object_keys.unread_batch(new.tenant, id), b"")
-    if not store.put_if_absent(object_keys.record(id), batch.dump()):
+    if not ledger.write_once(object_keys.record(id), batch.dump()):
         batch = _committed(ledger, batch)
     drop_other_submissions(ledger, batch)
     ledger.redis.listings.add_batch(new.tenant, id, batch.submitted_at)

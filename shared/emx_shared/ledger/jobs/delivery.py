@@ -11,7 +11,6 @@ from emx_shared.ledger import object_keys
 from emx_shared.ledger.jobs.finish import event_type
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, Delivery, JobRecord
-from emx_shared.store import NoSuchObject
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0
 """Seconds between tries: doubling from the first to the longest, each with up to half as much jitter."""
@@ -60,12 +59,11 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Endpoin
         StoreError: the store is unavailable; the webhook stays owed.
     """
     store = ledger.store
-    if store.exists(object_keys.delivery(delivery_id)):
-        store.delete(object_keys.outbox(delivery_id))
+    owed = ledger.delivery(delivery_id)
+    if owed is None:  # or its writer died in the middle: whoever finishes the job writes it again
         return None
-    try:
-        owed = Delivery.load(store.get(object_keys.outbox(delivery_id)))
-    except NoSuchObject:
+    if owed.status != "owed":
+        store.delete(object_keys.outbox(delivery_id))
         return None
     if store.now() < owed.next_at:
         return None
@@ -75,7 +73,7 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Endpoin
     if tried.status == "owed":
         store.put(object_keys.outbox(delivery_id), tried.dump())
     else:
-        store.put_if_absent(object_keys.delivery(delivery_id), tried.dump())
+        ledger.write_once(object_keys.delivery(delivery_id), tried.dump())
         store.delete(object_keys.outbox(delivery_id))
     return tried
 

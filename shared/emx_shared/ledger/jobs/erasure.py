@@ -41,7 +41,7 @@ def end_erasure(ledger: Ledger, id: str) -> None:
     if erasing is None:
         return
     store, tombstone = ledger.store, erasing.tombstone
-    store.put_if_absent(object_keys.record(id), tombstone.dump())  # whoever is about to submit it comes too late
+    ledger.write_once(object_keys.record(id), tombstone.dump())  # whoever is about to submit it comes too late
     record: Record = tombstone
     with suppress(UnreadableRecord):  # whatever it says must go
         record = ledger.record(id) or tombstone

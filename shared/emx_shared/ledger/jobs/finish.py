@@ -29,7 +29,7 @@ def finish(ledger: Ledger, id: str, outcome: Outcome) -> Outcome:
         StoreError: the store is unavailable; whoever comes next goes on from there.
     """
     store = ledger.store
-    won = store.put_if_absent(object_keys.outcome(id), outcome.dump())
+    won = ledger.write_once(object_keys.outcome(id), outcome.dump())
     winner = ledger.outcome(id) or outcome
     record = ledger.record(id)
     if won and record and _is_job(record):
@@ -92,8 +92,9 @@ def _owed(record: Record, outcome: Outcome) -> Delivery | None:
 
 
 def _owe(ledger: Ledger, delivery: Delivery) -> None:
-    if not ledger.store.exists(object_keys.delivery(delivery.id)):
-        ledger.store.put_if_absent(object_keys.outbox(delivery.id), delivery.dump())
+    known = ledger.delivery(delivery.id)
+    if known is None or known.status == "owed":
+        ledger.write_once(object_keys.outbox(delivery.id), delivery.dump())
         ledger.redis.listings.add_delivery(delivery.tenant, delivery.id, delivery.created_at)
 
 

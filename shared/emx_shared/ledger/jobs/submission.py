@@ -153,13 +153,13 @@ def commit_job(ledger: Ledger, mine: JobRecord, data: bytes | None) -> JobRecord
     """
     store, input = ledger.store, object_keys.job_input(mine.id, mine.input_sha256)
     marker = OpenMarker(batch=mine.item.batch if mine.item else None)
-    store.put_if_absent(object_keys.open_marker(mine.id), marker.dump())
+    ledger.write_once(object_keys.open_marker(mine.id), marker.dump())
     for group in object_keys.groups(mine):  # before the commit: whoever erases a patient must find every job
         store.put(group, b"")
     if data is not None:
         store.put(input, data)
     job = mine
-    if not store.put_if_absent(object_keys.record(mine.id), mine.dump()):
+    if not ledger.write_once(object_keys.record(mine.id), mine.dump()):
         try:
             job = committed(ledger, mine)
         except (SubmissionAbandoned, SubmissionErased):
