@@ -16,7 +16,7 @@ from support.gateway import RunningGateway, StartGateway
 
 HERE = Path(__file__).parent / "generated_clients"
 GENERATOR = "openapi-python-client==0.29.1"
-UNTYPED = ("image/", "application/dicom", "application/pdf", "application/x-ndjson", "text/csv")
+UNTYPED = ("image/", "application/dicom", "application/pdf", "application/zip", "application/x-ndjson", "text/csv")
 """Content for which the Python generator has no types: pictures, files and lines."""
 
 
