@@ -132,6 +132,7 @@ class Reconciler:
         elif standing.started:
             self._record_worker_death(job, standing.started)
         elif standing.lost or not standing.enqueued:
+            ledger.redis.listings.add_job(job.tenant, job.id, job.submitted_at)  # as may have been missed, too
             ledger.enqueue(job)
 
     def _wait_for_commit(self, entry: Entry, id: str) -> None:
@@ -191,22 +192,25 @@ class Reconciler:
         if self._history is None:
             prefixes = (object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX)
             self._history = chain(*map(ledger.store.list, prefixes))
-        some = list(islice(self._history, HISTORY_PER_ROUND))
+        history, self._history = self._history, None  # after an error it is begun anew: nothing may be left out
+        some = list(islice(history, HISTORY_PER_ROUND))
         for entry in some:
             self._attempt(entry, lambda entry: self._list(entry.key))
         if len(some) < HISTORY_PER_ROUND:
             ledger.redis.listings.mark_complete()
+        else:
+            self._history = history
 
     def _list(self, key: str) -> None:
         ledger, listings = self.ledger, self.ledger.redis.listings
         if id := object_keys.id_of_record(key):
             record = ledger.record(id)
             if isinstance(record, JobRecord):
-                listings.add_job(record.tenant, id, record.submitted_at)
+                listings.add_job(record.tenant, id, record.submitted_at, must=True)
             elif isinstance(record, BatchRecord):
-                listings.add_batch(record.tenant, id, record.submitted_at)
+                listings.add_batch(record.tenant, id, record.submitted_at, must=True)
         elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
-            listings.add_delivery(found.tenant, found.id, found.created_at)
+            listings.add_delivery(found.tenant, found.id, found.created_at, must=True)
 
     def _drop_uploads(self) -> None:
         """Delete old uploads that no open batch, be it large or paused, is waiting to submit."""

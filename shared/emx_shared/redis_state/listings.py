@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from redis.exceptions import RedisError
+
 from emx_shared.redis_state.redis_connection import RedisConnection
 
 Place = tuple[str, str]
@@ -11,23 +13,24 @@ Place = tuple[str, str]
 class Listings:
     """For each tenant its jobs, batches and webhook deliveries, by time.
 
-    Adding and removing do nothing while Redis is unavailable; reading a page raises RedisError.
+    Removing does nothing while Redis is unavailable, and neither does adding, unless it ``must``: then, as reading
+    does, it raises RedisError.
     """
 
     def __init__(self, connection: RedisConnection) -> None:
         self._redis = connection
 
-    def add_job(self, tenant: str, job: str, at: datetime) -> None:
+    def add_job(self, tenant: str, job: str, at: datetime, must: bool = False) -> None:
         """List a job that was submitted at this time."""
-        self._add(f"jobs:{tenant}", job, at)
+        self._add(f"jobs:{tenant}", job, at, must)
 
-    def add_batch(self, tenant: str, batch: str, at: datetime) -> None:
+    def add_batch(self, tenant: str, batch: str, at: datetime, must: bool = False) -> None:
         """List a batch that was submitted at this time."""
-        self._add(f"batches:{tenant}", batch, at)
+        self._add(f"batches:{tenant}", batch, at, must)
 
-    def add_delivery(self, tenant: str, delivery: str, at: datetime) -> None:
+    def add_delivery(self, tenant: str, delivery: str, at: datetime, must: bool = False) -> None:
         """List a webhook delivery that was created at this time."""
-        self._add(f"deliveries:{tenant}", delivery, at)
+        self._add(f"deliveries:{tenant}", delivery, at, must)
 
     def remove_job(self, tenant: str, job: str) -> None:
         """Drop an erased job from its tenant's list."""
@@ -89,8 +92,12 @@ class Listings:
         """Note that everything in the store is listed."""
         self._redis.attempt(lambda: self._redis.client.set("emx:history", 1), None)
 
-    def _add(self, key: str, member: str, at: datetime) -> None:
-        self._redis.attempt(lambda: self._redis.client.zadd(key, {member: int(at.timestamp() * 1e6)}), None)
+    def _add(self, key: str, member: str, at: datetime, must: bool) -> None:
+        try:
+            self._redis.client.zadd(key, {member: int(at.timestamp() * 1e6)})
+        except RedisError:
+            if must:
+                raise
 
     def _page(self, key: str, after: str | None, count: int) -> list[Place]:
         last = "+inf"

@@ -1,6 +1,8 @@
 """Every operation is stopped after each of its writes, and brought to its end by somebody else."""
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -22,10 +24,11 @@ from emx_shared.ledger import (
     start,
     submit,
 )
+from emx_shared.ledger import reconciler as reconciler_module
 from emx_shared.ledger.reconciler import POISON_DEATHS
 from emx_shared.ledger.records import Delivery, Tombstone
 from emx_shared.messaging import QueueUnavailable
-from emx_shared.store import Entry
+from emx_shared.store import Entry, StoreError
 from support.mortality import die_after_each_write, failure, listed, new_job, reconcile, run
 
 HOOK = "https://example.org/hook"
@@ -316,3 +319,44 @@ def test_uploads_that_became_no_job_are_dropped(ledger: Ledger) -> None:
     hurried = replace(ledger, settings=ledger.settings.model_copy(update={"upload_ttl": -1.0}))
     reconcile(hurried)
     assert listed(ledger, "uploads/") == []
+
+
+@pytest.mark.parametrize("failing", ["the list", "an entry"])
+def test_a_list_is_complete_only_once_everything_is_in_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Whatever goes wrong while it is made again."""
+    monkeypatch.setattr(reconciler_module, "HISTORY_PER_ROUND", 4)
+    jobs = {submit(ledger, new_job())[0].id for _ in range(6)}
+    ledger.redis.connection.client.flushall()
+    ledger.redis.epoch.begin()
+    reconciler, list_objects, failures = Reconciler(ledger), ledger.store.list, [1]
+    list_entry = reconciler._list
+
+    def fail_once() -> None:
+        failures[0] -= 1
+        if failures[0] == 0:
+            raise StoreError("away")
+
+    def cut_list(prefix: str) -> Iterator[Entry]:
+        for number, entry in enumerate(list_objects(prefix)):
+            if prefix == object_keys.JOBS and number == 5:
+                fail_once()
+            yield entry
+
+    def broken_entry(key: str) -> None:
+        if object_keys.id_of_record(key):
+            fail_once()
+        list_entry(key)
+
+    if failing == "the list":
+        monkeypatch.setattr(ledger.store, "list", cut_list)
+    else:
+        monkeypatch.setattr(reconciler, "_list", broken_entry)
+    for _ in range(12):
+        with suppress(StoreError):
+            reconciler.round()
+        if ledger.redis.listings.is_complete():
+            break
+    assert failures[0] <= 0 and ledger.redis.listings.is_complete()
+    assert {id for id, _ in ledger.redis.listings.jobs("default", None, 100)} == jobs
