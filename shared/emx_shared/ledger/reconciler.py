@@ -166,7 +166,8 @@ class Reconciler:
             return
         message = f"{len(deaths)} workers died while reading this image. It is not tried again."
         failure = Failure(code="poison", message=message)
-        finish(ledger, job.id, Outcome(state=JobState.FAILED, failure=failure, finished_at=ledger.now()))
+        ended = Outcome(state=JobState.FAILED, failure=failure, attempts=len(deaths), finished_at=ledger.now())
+        finish(ledger, job.id, ended)
 
     def _resume_erasure(self, entry: Entry) -> None:
         """Erase a job here and now; a batch's many jobs are the courier's."""

@@ -16,6 +16,8 @@ from typing_extensions import override
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
 _PARTS, _LOCK = ".parts", "lock"
+_CLOCK_GRAIN = 2.0
+"""Seconds by which file systems' times may be coarser than a clock's."""
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 """Images and reports are nobody else's to read."""
 
@@ -31,6 +33,7 @@ class DirectoryStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._parts = self.root / _PARTS
+        self._clock_offset: tuple[float, float] | None = None
         try:
             self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             self._parts.mkdir(mode=_FOLDER_MODE, exist_ok=True)
@@ -130,7 +133,18 @@ class DirectoryStore(Store):
 
     @override
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        """Return the time by the file system's clock, asked for at most once a minute.
+
+        It is the same for every process, even where one machine's own clock is wrong.
+        """
+        if self._clock_offset is None or time.monotonic() - self._clock_offset[1] > 60:
+            part = self._parts / uuid.uuid4().hex
+            with _disk(str(part)):
+                part.touch(mode=_FILE_MODE)
+                offset = part.stat().st_mtime - time.time()
+                part.unlink()
+            self._clock_offset = (offset if abs(offset) > _CLOCK_GRAIN else 0.0, time.monotonic())
+        return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
 
     @override
     def size(self, key: str) -> int:

@@ -125,6 +125,7 @@ def test_a_job_that_kills_its_workers_is_poison(ledger: Ledger) -> None:
         reconcile(ledger)
     outcome = ledger.outcome(request.id)
     assert outcome and outcome.failure and outcome.failure.code == "poison"
+    assert outcome.attempts == POISON_DEATHS
 
 
 def test_handing_back_and_losing_redis_are_no_deaths(ledger: Ledger) -> None:

@@ -164,3 +164,11 @@ def test_processes_that_start_at_once_share_a_fresh_bucket(seaweed: str, monkeyp
     stores = [S3Store(seaweed, bucket, "any", "any", "us-east-1", secure=False) for _ in range(barrier.parties)]
     with ThreadPoolExecutor(barrier.parties) as pool:
         list(pool.map(lambda store: store.check(), stores))
+
+
+def test_the_time_is_the_stores_whatever_a_machines_own_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = time.time()
+    monkeypatch.setattr(time, "time", lambda: right + 25 * 3600)
+    assert abs(store.now().timestamp() - right) < 60
