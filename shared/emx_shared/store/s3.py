@@ -15,6 +15,7 @@ import urllib3
 from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
+from minio.helpers import check_bucket_name
 from typing_extensions import override
 
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull, UnsuitableStore
@@ -42,8 +43,15 @@ class S3Store(Store):
     ) -> None:
         """Set the bucket and how to reach it.
 
-        ``public`` is http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``.
+        ``public`` is http(s)://HOST[:PORT] at which clients reach the server, for ``presign_put``. Raises
+        UnsuitableStore for a name that no bucket may have.
         """
+        try:
+            check_bucket_name(bucket, strict=True)
+        except ValueError:
+            raise UnsuitableStore(
+                f"EMX_STORE names the bucket {bucket!r}, which S3 doesn't allow: 3 to 63 of a–z, 0–9, . and -."
+            ) from None
         self.bucket = bucket
         self._public: Minio | None = None
         if public:

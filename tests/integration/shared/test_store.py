@@ -172,3 +172,9 @@ def test_the_time_is_the_stores_whatever_a_machines_own_clock_says(
     right = time.time()
     monkeypatch.setattr(time, "time", lambda: right + 25 * 3600)
     assert abs(store.now().timestamp() - right) < 60
+
+
+@pytest.mark.parametrize("bucket", ["b", "Radiographs", "a_b", "x" * 64])
+def test_a_bucket_that_s3_doesnt_allow_is_named(bucket: str) -> None:
+    with pytest.raises(UnsuitableStore, match="which S3 doesn't allow"):
+        S3Store("127.0.0.1:1", bucket, "any", "any", "us-east-1", secure=False)
