@@ -26,13 +26,15 @@ packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v zsh >/dev/null || packages+=(zsh)
+command -v nginx >/dev/null || packages+=(nginx)
 if [ ${#packages[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+    # RUNLEVEL=1: what is installed isn't started.
     if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
         echo "Installing ${packages[*]} …"
         "${as_root[@]}" apt-get update -qq
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
     else
         echo "Tests that need these are skipped, as they can't be installed from here: ${packages[*]}" >&2
