@@ -26,7 +26,7 @@ packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v zsh >/dev/null || packages+=(zsh)
-command -v nginx >/dev/null || packages+=(nginx)
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
 if [ ${#packages[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)

@@ -1,6 +1,7 @@
 """The nginx example of the documents, in a real nginx with TLS and a prefix, in front of a real gateway."""
 
 import io
+import os
 import re
 import shutil
 import ssl
@@ -21,7 +22,10 @@ from explainmyxray.supervisor import free_port
 from support.gateway import RunningGateway, StartGateway
 from support.paths import ROOT
 
-pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx isn't installed")
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+"""Debian keeps it where users' paths don't lead."""
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx isn't installed")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def proxied(
             f"daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; user root;\n"
             f"events {{}}\nhttp {{ access_log off; client_body_temp_path {folder}/body;\n{example}\n}}\n"
         )
-        process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"])
+        process = subprocess.Popen([str(NGINX), "-p", folder, "-c", folder / "nginx.conf"])
         trust = ssl.create_default_context(cafile=certificate)
         headers = {"Authorization": f"Bearer {text}"}
         base = f"https://localhost:{port}/xray"
