@@ -78,14 +78,14 @@ class WebhookDispatcher:
             answers.append(self._sender.send(due))
             return answers[0]
 
-        if leases.take(lease, token, self._ledger.settings.webhook_timeout + _ASIDE):
-            try:
-                tried = deliver(self._ledger, owed.id, send)
-                if tried:
-                    DELIVERIES.labels(tried.status).inc()
-            finally:
-                leases.release(lease, token)
-                self._learn(_endpoint(owed), answers)
+        try:
+            taken = leases.take(lease, token, self._ledger.settings.webhook_timeout + _ASIDE)
+            tried = deliver(self._ledger, owed.id, send) if taken else None
+            if tried:
+                DELIVERIES.labels(tried.status).inc()
+        finally:
+            leases.release(lease, token)
+            self._learn(_endpoint(owed), answers)
 
     def _learn(self, endpoint: str, answers: list[EndpointAnswer]) -> None:
         if not answers:

@@ -31,10 +31,10 @@ class EndpointHealth:
         """
         with self._lock:
             found = self._failing.get(endpoint)
-            if found is None or found.failures < FAILURES_IN_A_ROW:
-                return max(found.paused_until - time.monotonic(), 0) if found else 0
-            left = found.paused_until - time.monotonic()
-            if left > 0:
+            if found is None:
+                return 0
+            left = max(found.paused_until - time.monotonic(), 0)
+            if left or found.failures < FAILURES_IN_A_ROW:
                 return left
             if found.probing:
                 return FIRST_PAUSE

@@ -168,3 +168,18 @@ def test_a_retry_after_that_says_nothing_is_none(
     with endpoint(503, {"Retry-After": wanted}) as (url, _):
         found = sent(ledger, dispatcher, owed(ledger, url))
     assert found.tries == 1 and 4 < (found.next_at - ledger.now()).total_seconds() < 9
+
+
+def test_a_try_that_another_courier_makes_leaves_the_endpoint_free(
+    ledger: Ledger, dispatcher: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emx_gateway.courier.endpoint_health.FIRST_PAUSE", 0.01)
+    with endpoint(500) as (url, _):
+        for number in range(3):
+            sent(ledger, dispatcher, owed(ledger, url, number))
+    time.sleep(0.1)  # its pause is over
+    taken = owed(ledger, url, 7)
+    assert ledger.redis.leases.take(f"delivery:{taken.id}", "another courier's")
+    dispatcher.dispatch(taken.id)
+    wait_for(lambda: not dispatcher._in_hand)
+    assert dispatcher._health.seconds_paused(f"default {url.split('/')[2]}") == 0, "the next may try"
