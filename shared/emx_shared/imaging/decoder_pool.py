@@ -137,6 +137,7 @@ class _Decoder:
             self.kill()
             raise EOFError from None
         if isinstance(answer, BaseException):
+            self._forget(len(data))
             raise answer
         found, length = answer
         produced = self._memory[:length]

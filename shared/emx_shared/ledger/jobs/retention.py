@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.jobs.erasure import erase
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import JobRecord, UnreadableRecord
+from emx_shared.ledger.records import UnreadableRecord
 
 _PER_ROUND = 500
 """Jobs of a tenant that one round looks at."""
@@ -18,6 +18,8 @@ def apply_retention(ledger: Ledger) -> None:
     as far as Redis lists them. Raises StoreError, RedisError.
     """
     settings, now = ledger.settings, ledger.now()
+    if settings.retention_reports is None and settings.retention_inputs is None:
+        return  # to find the tenants, Redis looks at all its keys
     for tenant in ledger.redis.listings.tenants():
         if settings.retention_reports is not None:
             until = now - timedelta(seconds=settings.retention_reports)
@@ -41,7 +43,7 @@ def _drop_inputs(ledger: Ledger, tenant: str, until: datetime) -> None:
     for id, at in listings.oldest_jobs(tenant, listings.inputs_dropped_until(tenant), until, _PER_ROUND):
         try:
             job = ledger.job(id)
-            if isinstance(job, JobRecord) and ledger.outcome(id) is None:
+            if job and ledger.outcome(id) is None:
                 return  # it is still to be read; those after it wait for it
         except UnreadableRecord:
             job = None
