@@ -55,6 +55,9 @@ class MortalStore(Store):
     def now(self) -> datetime:
         return self._store.now()
 
+    def _ask_clock(self) -> float:
+        return self.now().timestamp()
+
 
 def die_after_each_write(ledger: Ledger, operation: Callable[[Ledger], object], writes: int | None = None) -> bool:
     """Run ``operation`` until it has died once after its n-th write, n = 1, 2, … False once it gets through.

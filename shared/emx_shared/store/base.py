@@ -1,10 +1,14 @@
 """What the ledger asks of an object store."""
 
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+
+_CLOCK_SECONDS = 60.0
+"""For so long a store's clock isn't asked again."""
 
 
 class StoreError(Exception):
@@ -37,6 +41,9 @@ class Store(ABC):
     A write is durable when it returns, and visible whole or not at all. Every method may raise StoreError.
     """
 
+    _clock: tuple[float, float] | None = None
+    """How far the store's clock was before this machine's, and when that was, by the monotonic clock."""
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return an object's bytes. Raises NoSuchObject."""
@@ -62,9 +69,18 @@ class Store(ABC):
     def list(self, prefix: str) -> Iterator[Entry]:
         """Yield the objects whose key begins with ``prefix``, in key order."""
 
-    @abstractmethod
     def now(self) -> datetime:
-        """Return the store's clock, by which ages are measured, in UTC."""
+        """Return the store's clock, by which ages are measured, in UTC. It is asked for at most once a minute.
+
+        It is the same for every process, even where one machine's own clock is wrong.
+        """
+        if self._clock is None or time.monotonic() - self._clock[1] > _CLOCK_SECONDS:
+            self._clock = (self._ask_clock() - time.time(), time.monotonic())
+        return datetime.fromtimestamp(time.time() + self._clock[0], UTC)
+
+    @abstractmethod
+    def _ask_clock(self) -> float:
+        """Return what the store's clock says now, in seconds of Unix time."""
 
     @abstractmethod
     def size(self, key: str) -> int:

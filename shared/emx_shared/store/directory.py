@@ -33,7 +33,6 @@ class DirectoryStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._parts = self.root / _PARTS
-        self._clock_offset: tuple[float, float] | None = None
         try:
             self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             self._parts.mkdir(mode=_FOLDER_MODE, exist_ok=True)
@@ -126,25 +125,22 @@ class DirectoryStore(Store):
 
     @override
     def drop_unfinished(self, seconds: float) -> None:
-        for part in self._parts.iterdir():
-            with suppress(FileNotFoundError):  # it was finished meanwhile
+        with _disk(_PARTS):
+            parts = list(self._parts.iterdir())
+        for part in parts:
+            with _disk(_PARTS), suppress(FileNotFoundError):  # it was finished meanwhile
                 if part.name != _LOCK and time.time() - part.stat().st_mtime > seconds:
                     part.unlink()
 
     @override
-    def now(self) -> datetime:
-        """Return the time by the file system's clock, asked for at most once a minute.
-
-        It is the same for every process, even where one machine's own clock is wrong.
-        """
-        if self._clock_offset is None or time.monotonic() - self._clock_offset[1] > 60:
-            part = self._parts / uuid.uuid4().hex
-            with _disk(str(part)):
-                part.touch(mode=_FILE_MODE)
-                offset = part.stat().st_mtime - time.time()
-                part.unlink()
-            self._clock_offset = (offset if abs(offset) > _CLOCK_GRAIN else 0.0, time.monotonic())
-        return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
+    def _ask_clock(self) -> float:
+        """Return the time of a new file: the file system's clock, unless it differs by no more than its grain."""
+        part = self._parts / uuid.uuid4().hex
+        with _disk(str(part)):
+            part.touch(mode=_FILE_MODE)
+            modified, now = part.stat().st_mtime, time.time()
+            part.unlink()
+        return modified if abs(modified - now) > _CLOCK_GRAIN else now
 
     @override
     def size(self, key: str) -> int:

@@ -6,7 +6,7 @@ import http.client
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -75,7 +75,6 @@ class S3Store(Store):
                 retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
             ),
         )
-        self._clock_offset: tuple[float, float] | None = None
 
     def _ask(self, operation: Callable[[], T], key: str = "") -> T:
         try:
@@ -151,13 +150,10 @@ class S3Store(Store):
             yield Entry(str(found.object_name), found.last_modified or self.now())
 
     @override
-    def now(self) -> datetime:
-        """Return the time in the server's Date header, asked for at most once a minute."""
-        if self._clock_offset is None or time.monotonic() - self._clock_offset[1] > 60:
-            answer = self._ask(lambda: self._client._execute("HEAD", self.bucket))
-            date = parsedate_to_datetime(answer.headers["Date"])
-            self._clock_offset = (date.timestamp() - time.time(), time.monotonic())
-        return datetime.fromtimestamp(time.time() + self._clock_offset[0], UTC)
+    def _ask_clock(self) -> float:
+        """Return the time in the server's Date header."""
+        answer = self._ask(lambda: self._client._execute("HEAD", self.bucket))
+        return float(parsedate_to_datetime(answer.headers["Date"]).timestamp())
 
     @override
     def size(self, key: str) -> int:
