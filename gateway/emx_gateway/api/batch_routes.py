@@ -96,17 +96,15 @@ async def create_batch(
     """
     kind, most = content_type(request), services.settings.max_upload_bytes
     announce = partial(audit.note, caller, "batch.submit")
-    if kind in (CSV, NDJSON):
-        async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_manifest(services, caller, request, kind, idempotency_key, announce)
-    elif kind == "multipart/form-data":
-        refuse_options_in_query(request)
-        async with services.bodies.room(request, caller.tenant, most):
-            batch = await _submit_files(services, caller, request, idempotency_key, announce)
-    else:
+    if kind not in (CSV, NDJSON, "multipart/form-data"):
         raise Problem(
             415, "unknown-content-type", f"Send files as multipart/form-data, or a manifest as {CSV} or {NDJSON}."
         )
+    async with services.bodies.room(request, caller.tenant, most):
+        if kind in (CSV, NDJSON):
+            batch = await _submit_manifest(services, caller, request, kind, idempotency_key, announce)
+        else:
+            batch = await _submit_files(services, caller, request, idempotency_key, announce)
     response.headers["Location"] = address_of(request, f"/v1/batches/{batch.id}")
     response.headers["Retry-After"] = "2"
     return await run_in_threadpool(batch_resource, services.ledger, batch, None)
@@ -138,8 +136,7 @@ def list_batches(
         except UnreadableRecord:
             unreadable.append(id)
     next_cursor = places[-1][1] if len(places) == limit else None
-    if next_cursor:
-        link_to_next(request, response, cursor=next_cursor)
+    link_to_next(request, response, "cursor", next_cursor)
     return BatchList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
@@ -163,8 +160,7 @@ def list_items(
     """List the rows of a batch in order, with their jobs and states."""
     batch, outcome = services.find_batch(id, caller)
     page = item_page(services.ledger, batch, outcome, row, limit, state)
-    if page.next_row is not None:
-        link_to_next(request, response, row=page.next_row)
+    link_to_next(request, response, "row", page.next_row)
     return page
 
 
@@ -198,7 +194,7 @@ async def stream_results(
     audit.note(caller, "results.read", id)
     lines = while_admitted(request, caller, batch_results(services.ledger, batch, follow, place))
     live = {"Content-Encoding": "identity"} if follow else {}  # compressed, lines would wait for each other
-    return StreamingResponse(lines, media_type=NDJSON, headers={"Cache-Control": "private, no-store", **live})
+    return StreamingResponse(lines, media_type=NDJSON, headers=live)
 
 
 @router.post("/{id}/pause", responses=_CHANGE)
@@ -284,6 +280,7 @@ async def _submit_manifest(
 async def _submit_files(
     services: Services, caller: Caller, request: Request, key: str | None, announce: Announce
 ) -> BatchRecord:
+    refuse_options_in_query(request)
     async with read_form(request, files=services.settings.max_batch_files, fields=MAX_FIELDS) as form:
         parts = form.multi_items()
         files = [

@@ -93,9 +93,18 @@ async def known_query(request: Request) -> None:
         raise invalid_fields([{"where": f"query.{name}", "what": "Unknown parameter"} for name in sorted(unknown)])
 
 
-def link_to_next(request: Request, response: Response, **cursor: object) -> None:
-    """Add the header Link to the next page (RFC 8288), which is this one's address with another cursor."""
-    response.headers["Link"] = f'<?{request.url.include_query_params(**cursor).query}>; rel="next"'
+def link_to_next(request: Request, response: Response, name: str, place: object) -> None:
+    """Add the header Link to the next page (RFC 8288): this one's address with another cursor.
+
+    Args:
+        request: for this page.
+        response: to it.
+        name: of the parameter that says where a page begins.
+        place: where the next one does; None on the last page.
+    """
+    if place is None:
+        return
+    response.headers["Link"] = f'<?{request.url.include_query_params(**{name: place}).query}>; rel="next"'
 
 
 def address_of(request: Request, path: str) -> str:

@@ -137,8 +137,7 @@ def list_jobs(
             audit.note(caller, "jobs.list", kind)
     wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
     page = job_page(services.ledger, caller.tenant, wanted, limit, cursor)
-    if page.next_cursor:
-        link_to_next(request, response, cursor=page.next_cursor)
+    link_to_next(request, response, "cursor", page.next_cursor)
     return page
 
 
@@ -174,7 +173,7 @@ def export_group(
     kind, name = _group(study, patient)
     audit.note(caller, f"{kind}.export", kind)
     pieces = export(services.ledger, caller.tenant, kind, name)
-    return StreamingResponse(pieces, media_type="application/zip", headers={"Cache-Control": "private, no-store"})
+    return StreamingResponse(pieces, media_type="application/zip")
 
 
 @router.get("/v1/jobs/{id}", tags=["jobs"], responses=documented(*_GENERAL, 404))

@@ -34,7 +34,6 @@ KINDS = {
 
 router = APIRouter(tags=["renderings"])
 Tags = Annotated[EntityTags, Depends()]
-_PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 _UNCHANGED: dict[int | str, dict[str, Any]] = {
     304: {"description": "What `If-None-Match` names is still the same"}
 }
@@ -120,7 +119,7 @@ async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit
     """Fetch the image as it was read, upright and in 8-bit gray, for viewers without DICOM or TIFF."""
     job, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "image.read", id)
-    headers = _PRIVATE | tags.headers(job.input_sha256, "png")
+    headers = tags.headers(job.input_sha256, "png")
     picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), as_png)
     return Response(picture, media_type=KINDS["png"], headers=headers)
 
@@ -138,7 +137,7 @@ def show_input(services: GatewayServices, caller: ReadCaller, audit: Audit, tags
     """Fetch the image as it was received."""
     job, _ = services.find_job(id, caller)
     audit.note(caller, "image.read", id)
-    headers = _PRIVATE | tags.headers(job.input_sha256)
+    headers = tags.headers(job.input_sha256)
     return Response(_input(services, job), media_type=job.media_type, headers=headers)
 
 
@@ -162,7 +161,7 @@ async def _rendered(
     longest_side: int | None = None,
 ) -> Response:
     job, report = await run_in_threadpool(_report, services, caller, audit, id)
-    headers = _PRIVATE | tags.headers(id, kind, longest_side)
+    headers = tags.headers(id, kind, longest_side)
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report)
         return Response(text, media_type=KINDS[kind], headers=headers)

@@ -88,19 +88,13 @@ def list_deliveries(
     items, unreadable = list[DeliveryLine](), list[str]()
     places = _places(services, caller, cursor)
     next_cursor = places[-1][1] if len(places) == _LOOKED_AT else None
-    for id, place in places:
-        try:
-            found = services.ledger.delivery(id)
-        except UnreadableRecord:
-            unreadable.append(id)
-            continue
-        if found and status in (None, found.status) and job in (None, found.job):
+    for found, place in _readable(services.ledger, places, unreadable):
+        if status in (None, found.status) and job in (None, found.job):
             items.append(delivery_resource(found))
         if len(items) == limit:
             next_cursor = place
             break
-    if next_cursor:
-        link_to_next(request, response, cursor=next_cursor)
+    link_to_next(request, response, "cursor", next_cursor)
     return DeliveryList(items=items, unreadable=unreadable, next_cursor=next_cursor)
 
 
@@ -139,17 +133,12 @@ def redeliver_many(
     before = created_before or services.ledger.now()
     places = _places(services, caller, cursor)
     sent, unreadable, next_cursor = 0, list[str](), places[-1][1] if len(places) == _LOOKED_AT else None
-    for id, _ in places:
-        try:
-            found = services.ledger.delivery(id)
-        except UnreadableRecord:
-            unreadable.append(id)
-            continue
-        if found and found.created_at < created_after:
+    for found, _ in _readable(services.ledger, places, unreadable):
+        if found.created_at < created_after:
             next_cursor = None
             break
-        if found and found.created_at <= before and found.status == status:
-            audit.note(caller, "webhook.redeliver", id)
+        if found.created_at <= before and found.status == status:
+            audit.note(caller, "webhook.redeliver", found.id)
             _send_again(services.ledger, found)
             sent += 1
     return Redelivered(redelivered=sent, unreadable=unreadable, next_cursor=next_cursor)
@@ -175,6 +164,16 @@ def _places(services: Services, caller: Caller, cursor: str | None) -> list[Plac
     except RedisError:
         detail = "The delivery log is unavailable for the moment. Try again later."
         raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None
+
+
+def _readable(ledger: Ledger, places: list[Place], unreadable: list[str]) -> Iterator[tuple[Delivery, str]]:
+    """Yield the deliveries of a page with their places; the ids of those that can't be read go to a list."""
+    for id, place in places:
+        try:
+            if found := ledger.delivery(id):
+                yield found, place
+        except UnreadableRecord:
+            unreadable.append(id)
 
 
 def _send_again(ledger: Ledger, delivery: Delivery) -> Delivery:

@@ -122,7 +122,7 @@ def install(app: FastAPI, note_refusal: Callable[[Request, int, str], None]) -> 
 
     @app.exception_handler(NotModified)
     async def not_modified(request: Request, error: NotModified) -> Response:
-        return Response(status_code=304, headers={"ETag": error.tag, "Cache-Control": "private, no-store"})
+        return Response(status_code=304, headers={"ETag": error.tag})
 
     @app.exception_handler(AuditUnavailable)
     async def no_audit(request: Request, error: AuditUnavailable) -> JSONResponse:

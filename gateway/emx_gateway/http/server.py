@@ -164,13 +164,12 @@ class GatewayServer(uvicorn.Server):
 
 def protocol(most_connections: int, head_seconds: float) -> type[GuardedProtocol]:
     """Return the protocol with these limits, of connections as far as this process may open files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        wanted = most_connections + _OTHER_FILES
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (max(soft, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), hard)
-        )
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most_connections + _OTHER_FILES
+    if files < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a bound beside its limits
+            files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = {"most_connections": min(most_connections, files - _OTHER_FILES), "head_seconds": head_seconds}
     return type("LimitedProtocol", (GuardedProtocol,), limits)
