@@ -106,8 +106,10 @@ class Phase:
         name: of its row.
         run: has the fault and heals it; it sets ``healed_at``, and may raise NotHere.
         heading: what the documents say of it.
+        beside: whether a short run begins it together with the phase before it.
     """
 
     name: str
     run: Callable[[Bench, Row], None]
     heading: str
+    beside: bool = False

@@ -36,6 +36,7 @@ class Book:
     def __init__(self) -> None:
         self._promises: dict[str, Promise] = {}
         self._keys: dict[str, str] = {}
+        self._given_up: list[tuple[str, str]] = []
         self._doubled: list[tuple[str, str]] = []
         self._secrets: list[tuple[str, bytes]] = []
         self._remarks: dict[str, dict[str, int]] = {}
@@ -83,6 +84,17 @@ class Book:
         with self._lock:
             counts = self._remarks.setdefault(row, {})
             counts[what] = counts.get(what, 0) + 1
+
+    def give_up(self, row: str, what: str) -> None:
+        """Note a request that no gateway answered within a client's patience."""
+        with self._lock:
+            self._given_up.append((row, f"a client gave up: {what}"))
+
+    @property
+    def given_up(self) -> list[tuple[str, str]]:
+        """Requests that were never answered: the row, and a sentence."""
+        with self._lock:
+            return list(self._given_up)
 
     @property
     def promises(self) -> list[Promise]:

@@ -27,10 +27,9 @@ class FaultFolder:
         """Let the first process that comes to a point die there."""
         (self.path / "armed" / str(point)).touch()
 
-    def disarm_all(self) -> None:
-        """Let nobody die any more."""
-        for file in (self.path / "armed").iterdir():
-            file.unlink(missing_ok=True)
+    def disarm(self, point: FaultPoint | str) -> None:
+        """Let nobody die at a point any more."""
+        (self.path / "armed" / str(point)).unlink(missing_ok=True)
 
     def armed(self) -> set[str]:
         """Return the points to which nobody has come yet."""

@@ -18,12 +18,9 @@ from PIL import Image
 from emx_shared.ledger.batches.manifest_pages import item_id
 from tests.chaos.book import Book, Promise
 
-_PATIENCE_SECONDS = 60.0
-"""For so long a client tries again."""
-
 _PAUSE_SECONDS = 0.15
 _TIMEOUT = httpx.Timeout(4.0, connect=1.0)
-_THREADS = 8
+_THREADS = 24
 _TEMPORARY = (429, 502, 503, 504, 507)
 _SECRET_BYTES = 48
 """Of an erased patient's image, that are looked for afterwards."""
@@ -39,7 +36,7 @@ class Unanswered(Exception):
 class Load:
     """Clients of all gateways, of whom each tries another gateway when one doesn't answer."""
 
-    def __init__(self, gateways: list[str], hook: str, book: Book, seed: int) -> None:
+    def __init__(self, gateways: list[str], hook: str, book: Book, seed: int, patience: float) -> None:
         """Make the clients.
 
         Args:
@@ -47,9 +44,10 @@ class Load:
             hook: where events are to be sent.
             book: takes down what was accepted.
             seed: of the images and pauses.
+            patience: seconds for which a client tries again.
         """
         self.gateways, self.hook, self._book = gateways, hook, book
-        self._random = random.Random(seed)
+        self._random, self._patience = random.Random(seed), patience
         self._next = itertools.count()
         self._client = httpx.Client(timeout=_TIMEOUT, limits=httpx.Limits(max_connections=64))
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="client")
@@ -184,7 +182,7 @@ class Load:
     def upload(self, row: str) -> str:
         """Upload an image before its submission. Return the upload's id."""
         key = str(uuid.uuid4())
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + self._patience
         while True:
             made = self.ask(row, "POST", "/v1/uploads", headers={"Idempotency-Key": key}).json()
             if made["received"]:
@@ -210,7 +208,7 @@ class Load:
         Raises:
             Unanswered: nobody gave an answer that ends the tries, or one that forbids more.
         """
-        until, last = time.monotonic() + _PATIENCE_SECONDS, "no answer"
+        until, last = time.monotonic() + self._patience, "no answer"
         while time.monotonic() < until:
             try:
                 answer = self._client.request(method, f"{self._gateway()}{path}", **options)
@@ -274,7 +272,7 @@ class Load:
         try:
             client.result()
         except Unanswered as error:
-            self._book.remark(row, f"given up: {error}")
+            self._book.give_up(row, str(error))
 
 
 def _secret_of(image: bytes) -> bytes:

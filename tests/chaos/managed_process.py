@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_DEAD_SECONDS = 0.2
+_DEAD_SECONDS = 0.05
 """A process that died is started again after so long."""
 
 _WAIT_SECONDS = 15.0
@@ -42,7 +42,7 @@ class ManagedProcess:
         """Start it if it isn't running, and keep it running from now on."""
         with self._lock:
             self.wanted = True
-            if not self._is_alive():
+            if not self.is_alive:
                 self._start()
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -61,7 +61,7 @@ class ManagedProcess:
     def wait(self, seconds: float = _WAIT_SECONDS) -> bool:
         """Wait for its end. Return whether it has ended."""
         until = time.monotonic() + seconds
-        while self._is_alive():
+        while self.is_alive:
             if time.monotonic() > until:
                 return False
             time.sleep(0.02)
@@ -70,7 +70,7 @@ class ManagedProcess:
     def restart_if_dead(self) -> None:
         """Start it again if it has died by itself or at a fault point."""
         with self._lock:
-            if not self.wanted or self._is_alive():
+            if not self.wanted or self.is_alive:
                 self._died_at = None
                 return
             self._died_at = self._died_at or time.monotonic()
@@ -92,7 +92,9 @@ class ManagedProcess:
         except ProcessLookupError:  # it has ended already
             return
 
-    def _is_alive(self) -> bool:
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is running."""
         if self._descriptor is None:
             return False
         poll = select.poll()
@@ -168,6 +170,6 @@ class Restarter:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.03):
             for process in list(self._processes):
                 process.restart_if_dead()

@@ -4,6 +4,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
         progress(f"starting; the logs are in {folder}")
         system = stack.enter_context(System(folder, store, pace, seed))
         book = Book()
-        load = Load(system.gateways, system.receiver.url, book, seed)
+        load = Load(system.gateways, system.receiver.url, book, seed, pace.patience)
         stack.callback(load.close)
         ledger = open_ledger(
             Settings(store=system.store.address, redis=system.redis_url, s3_access_key="any", s3_secret_key="any"),
@@ -66,7 +67,7 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
         observer = stack.enter_context(Observer(ledger.store, book))
         share = max(-(-jobs // len(phases)), 6)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
-        rows = [_run_phase(bench, phase, progress) for phase in phases]
+        rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")
         settled = _settle(bench)
         found = [*settled, *_final_violations(bench)]
@@ -78,6 +79,21 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
             _fill(bench, rows[-1], others)
         workers = "the demo model" if pace.cold else "a small server of the harness (EMX_SERVER)"
         return Result(store, workers, time.monotonic() - began, tuple(rows))
+
+
+def _run_phases(bench: Bench, phases: Sequence[Phase], progress: Progress) -> list[Row]:
+    """Run the phases, in a short run those together that may be."""
+    steps: list[list[Phase]] = []
+    for phase in phases:
+        if steps and phase.beside and not bench.system.pace.cold:
+            steps[-1].append(phase)
+        else:
+            steps.append([phase])
+    rows: list[Row] = []
+    for step in steps:
+        with ThreadPoolExecutor(len(step)) as threads:
+            rows += threads.map(lambda phase: _run_phase(bench, phase, progress), step)
+    return rows
 
 
 def _run_phase(bench: Bench, phase: Phase, progress: Progress) -> Row:
@@ -128,6 +144,7 @@ def _final_violations(bench: Bench) -> list[Violation]:
         *invariants.check_batches(store, promises),
         *invariants.check_erased(store, bench.book.secrets, everything),
         *(Violation(row, "double_outcomes", text) for row, text in bench.book.doubled),
+        *(Violation(row, "lost", text) for row, text in bench.book.given_up),
     ]
 
 

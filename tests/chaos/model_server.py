@@ -13,10 +13,11 @@ _READING_SECONDS = 0.1
 
 
 class ModelServer:
-    """Serves while it is entered. While ``hold`` is set, it lets every image wait."""
+    """Serves while it is entered."""
 
     def __init__(self) -> None:
-        self.hold = threading.Event()
+        self._holders = 0
+        self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="model server")
@@ -31,13 +32,23 @@ class ModelServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hold.clear()
+        self._holders = 0
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
+    def hold(self) -> None:
+        """Let every image wait until ``release``. Several may hold; the last one lets them go."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """Take one ``hold`` back."""
+        with self._lock:
+            self._holders -= 1
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        hold = self.hold
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -46,7 +57,7 @@ class ModelServer:
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
                 time.sleep(_READING_SECONDS)
-                while hold.is_set():
+                while server._holders > 0:
                     time.sleep(0.05)
                 choice = {"delta": {"content": _REPORT}, "finish_reason": "stop"}
                 self._answer("text/event-stream", f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n")

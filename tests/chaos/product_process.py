@@ -6,13 +6,17 @@ for each line of its input (JSON: module, environment, log), and answers with it
 every process that it forked ends with it.
 """
 
+import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +48,21 @@ def run(module: str) -> None:
     disk = os.environ.get(DISK)
     faults = FaultFolder(Path(os.environ[FAULTS]))
     install(faults, is_worker=module == "emx_worker", disk=Path(disk) if disk else None)
+    if "faketime" in os.environ.get("LD_PRELOAD", ""):
+        time.sleep = _sleep
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep without clock_nanosleep, which fails under libfaketime 0.9.10 where the monotonic clock is real."""
+    select.select([], [], [], seconds)
 
 
 def _fork_until_told() -> str | None:
     """Fork a process for each line. Return the module to run in the child; None once the input has ended."""
     for name in _PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # else the first collection of each child copies all of this memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children: the system shall forget them
     print("ready", flush=True)
     while line := sys.stdin.readline():
@@ -70,6 +82,7 @@ def _begin(order: dict[str, Any]) -> str:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.environ.update(order["environment"])
+    atexit.register(os._exit, 0)  # after all else, instead of clearing modules, which copies their memory first
     return str(order["module"])
 
 

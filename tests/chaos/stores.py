@@ -158,7 +158,7 @@ class DirectoryUnderTest(StoreUnderTest):
             self._faults.arm(CUT)
             time.sleep(0.1)
         yield
-        self._faults.disarm_all()
+        self._faults.disarm(CUT)
 
 
 class SeaweedUnderTest(StoreUnderTest):

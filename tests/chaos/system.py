@@ -53,6 +53,7 @@ class Pace:
         lease: of a job.
         beyond_lease: for so long processes and stores are paused.
         down: for so long a killed process stays away.
+        patience: for so long a client tries again.
         cold: whether every process is started as an operator would, and workers run the demo model. Otherwise
             processes are forked from one that has imported everything, and workers ask a small server.
     """
@@ -60,11 +61,12 @@ class Pace:
     lease: float
     beyond_lease: float
     down: float
+    patience: float
     cold: bool
 
 
-SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.4, cold=False)
-LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, cold=True)
+SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=30.0, cold=False)
+LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, patience=60.0, cold=True)
 
 
 class NotReady(Exception):

@@ -31,11 +31,11 @@ def _race(bench: Bench, row: Row) -> None:
     load, models = bench.load, bench.system.models
     row.healed_at = time.monotonic()
     for _ in range(max(bench.jobs // 4, 1)):
-        models.hold.set()
+        models.hold()
         jobs = [load.submit(row.name) for _ in range(3)]
         time.sleep(0.3)
         acts: list[Callable[[], object]] = [
-            models.hold.clear,
+            models.release,
             *(lambda job=job: load.cancel(row.name, job) for job in (jobs[0], jobs[2])),
             *(lambda job=job: load.erase_job(row.name, job) for job in (jobs[1], jobs[2])),
         ]
@@ -59,7 +59,7 @@ def _poison(bench: Bench, row: Row) -> None:
 
 
 PHASES = [
-    Phase("duplicates", _duplicate, "one Idempotency-Key sent to both gateways at the same time"),
-    Phase("races", _race, "cancelling, erasing and finishing at the same time"),
     Phase("poison", _poison, "an image of which every worker dies"),
+    Phase("duplicates", _duplicate, "one Idempotency-Key sent to both gateways at the same time", beside=True),
+    Phase("races", _race, "cancelling, erasing and finishing at the same time", beside=True),
 ]

@@ -53,4 +53,6 @@ def _set(clock: Path, step: str) -> None:
     part.replace(clock)
 
 
-PHASES = [Phase("clock-steps", _step, "the clocks of a gateway, a courier and a worker step by 25 hours")]
+PHASES = [
+    Phase("clock-steps", _step, "the clocks of a gateway, a courier and a worker step by 25 hours", beside=True)
+]

@@ -48,14 +48,20 @@ def _erase_batch(bench: Bench, row: str) -> None:
 
 
 def _die_at(armed: tuple[FaultPoint, ...], tours: tuple[Tour, ...], bench: Bench, row: Row) -> None:
-    faults, until, rounds = bench.system.faults, time.monotonic() + _SECONDS, 0
+    """Repeat some operations, each by a client of its own, until a process has died at every point."""
+    faults, until = bench.system.faults, time.monotonic() + _SECONDS
     for point in armed:
         faults.arm(point)
-    while faults.armed() and time.monotonic() < until:
-        in_parallel(*(partial(tour, bench, row.name) for tour in tours))
-        rounds += 1
-    missed = sorted(faults.armed())
-    faults.disarm_all()
+    mine = {str(point) for point in armed}
+
+    def repeat(tour: Tour) -> None:
+        while faults.armed() & mine and time.monotonic() < until:
+            tour(bench, row.name)
+
+    in_parallel(*(partial(repeat, tour) for tour in tours))
+    missed = sorted(faults.armed() & mine)
+    for point in armed:
+        faults.disarm(point)
     row.healed_at = time.monotonic()
     bench.load.submit(row.name)
     row.notes.append(f"a process died at {len(armed) - len(missed)} of {len(armed)} points")

@@ -75,17 +75,17 @@ def _damage_under_way(bench: Bench, row: Row, damage: Damage) -> None:
     key, data = str(uuid.uuid4()), load.image()
     claimed = claim_job(bench.ledger, NewJob(data, "image/png", idempotency_key=key)).id
     store.put(object_keys.record(claimed), _damaged(b'{"kind": "job", "id": "stray"}', damage))
-    models.hold.set()
+    models.hold()
     try:
         job = load.submit(row.name, key, data)
         event = Delivery.id_of(job, load.hook, "job.succeeded")
         for key_of_record in (object_keys.outcome(job), object_keys.outbox(event)):
             store.put_if_absent(key_of_record, _damaged(b'{"format": "2.0", "state": "succeeded"}', damage))
     finally:
-        models.hold.clear()
+        models.release()
 
 
 PHASES = [
-    Phase(f"records-{damage}", partial(_damage, damage), f"records of all kinds are {damage}")
+    Phase(f"records-{damage}", partial(_damage, damage), f"records of all kinds are {damage}", beside=True)
     for damage in ("cut", "emptied", "garbage")
 ]
