@@ -142,10 +142,6 @@ class Settings(BaseSettings):
     abandon_after: float = Field(
         600.0, description="Seconds after which a submission that never committed is removed"
     )
-    overtaken_after: float = Field(
-        60.0,
-        description="Seconds by which a later job must have overtaken one to count that one's message as lost",
-    )
     batch_window: int = Field(500, description="Items of one batch that are open at a time")
     max_batch_files: int = Field(500, description="Most images in one form of POST /v1/batches")
 

@@ -51,6 +51,7 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None, "erased": False}))
         elif not expire(ledger, record, now):
             ledger.redis.marks.mark_started(job, token)
+            ledger.redis.listings.job_started(record.tenant, job, record.submitted_at)
             return Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
     ledger.redis.leases.release(job, token)
     return None
