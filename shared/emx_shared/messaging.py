@@ -11,7 +11,8 @@ from emx_shared.redis_state.circuit_breaker import CircuitBreaker
 from emx_shared.redis_state.redis_connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from emx_shared.settings import LogLevel, Settings
 
-READ_QUEUES = ("stat", "routine", "backlog")
+STAT_QUEUE = "stat"
+READ_QUEUES = (STAT_QUEUE, "routine", "backlog")
 """In the strict order in which workers empty them."""
 
 COURIER_QUEUE = "courier"

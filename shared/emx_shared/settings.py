@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     server_grammar: Literal["structured_outputs", "none"] = Field(
         "structured_outputs", description="How the report grammar is sent there: as vLLM takes it, or not at all"
     )
-    slots: int = Field(32, ge=1, le=256, description="Images that one worker reads at a time")
+    slots: int = Field(32, ge=1, le=256, description="Images that one worker reads at a time, beside stat images")
 
     submit_limit: str = Field("200/second", description="Submissions of a tenant, in the notation of `limits`")
     read_limit: str = Field("1000/second", description="Other requests of a tenant")
