@@ -21,7 +21,7 @@ from emx_shared.imaging import BadImage
 from emx_shared.imaging.decoder_pool import DecoderPool
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
-from emx_shared.ledger.records import Failure, Outcome
+from emx_shared.ledger.records import Failure, Outcome, UnreadableRecord
 from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, IMAGES_IN_HAND, STAGE_SECONDS, TOKENS
 from emx_shared.settings import Settings
 from emx_shared.store import NoSuchObject, StoreError
@@ -117,6 +117,10 @@ class JobRunner:
         token = uuid.uuid4().hex
         try:
             return start(self.ledger, job, token)
+        except UnreadableRecord as error:  # the queue's other jobs are read all the same
+            log.error("job %s waits: %s", job, error)
+            self.ledger.redis.leases.release(job, token)
+            return None
         except Exception:
             self.ledger.redis.leases.release(job, token)  # else the next try would find the job taken
             raise

@@ -14,6 +14,10 @@ OPEN = "open/"
 OUTBOX = "outbox/"
 ERASE = "erase/"
 UNREAD = "unread/"
+GROUPS = "groups/"
+BATCHES = "batches/"
+IMPORTS = "imports/"
+PROBE = "probe/"
 
 FORMAT = "format"
 """Names the version of the records in this store."""
@@ -80,7 +84,12 @@ def group(tenant: str, kind: str, name: str) -> str:
 
 def upload(tenant: str, id: str) -> str:
     """Return the key of an image that was uploaded before its submission."""
-    return f"{UPLOADS}{tenant}/{id}"
+    return f"{uploads(tenant)}{id}"
+
+
+def uploads(tenant: str) -> str:
+    """Return the prefix of a tenant's uploads."""
+    return f"{UPLOADS}{tenant}/"
 
 
 def used_upload(tenant: str, id: str) -> str:
