@@ -21,10 +21,10 @@ from emx_shared.ledger import (
     finish,
     hand_back,
     object_keys,
+    sliced_listing,
     start,
     submit,
 )
-from emx_shared.ledger import reconciler as reconciler_module
 from emx_shared.ledger.reconciler import POISON_DEATHS
 from emx_shared.ledger.records import Delivery, Tombstone
 from emx_shared.messaging import QueueUnavailable
@@ -173,16 +173,21 @@ def enqueued_long_ago(ledger: Ledger, job: str) -> None:
     ledger.redis.connection.client.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine default")
 
 
-def test_an_overtaken_job_is_enqueued_again(ledger: Ledger) -> None:
+def test_a_job_whose_turn_was_lost_is_enqueued_again_however_busy_another_tenant_keeps_the_queue(
+    ledger: Ledger,
+) -> None:
     lost, _ = submit(ledger, new_job())
-    later, _ = submit(ledger, new_job())
-    ledger.redis.connection.client.rpush("routine", "a message")
+    busy = [submit(ledger, new_job(tenant="busy"))[0].id for _ in range(3)]
+    ledger.redis.connection.client.rpush("routine", *busy)  # the queue isn't empty
     enqueued_long_ago(ledger, lost.id)
     reconcile(ledger)
-    before = ledger.queue.sent.count(("read", lost.id))  # type: ignore[attr-defined]
-    assert start(ledger, later.id, "token")
+    assert ledger.queue.sent.count(("read", lost.id)) == 1  # type: ignore[attr-defined]
+    assert ledger.redis.turns.take("routine") == lost.id  # by a worker that dies before it has the lease
     reconcile(ledger)
-    assert ledger.queue.sent.count(("read", lost.id)) == before + 1  # type: ignore[attr-defined]
+    assert ledger.queue.sent.count(("read", lost.id)) == 2  # type: ignore[attr-defined]
+    assert ledger.redis.turns.ahead(lost.id, "routine", "default") == 0
+    reconcile(ledger)
+    assert ledger.queue.sent.count(("read", lost.id)) == 2  # type: ignore[attr-defined]
 
 
 def test_a_job_whose_message_is_in_no_queue_is_enqueued_again(ledger: Ledger) -> None:
@@ -327,7 +332,7 @@ def test_a_list_is_complete_only_once_everything_is_in_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     """Whatever goes wrong while it is made again."""
-    monkeypatch.setattr(reconciler_module, "HISTORY_PER_ROUND", 4)
+    monkeypatch.setattr(sliced_listing, "SLICE", 4)
     jobs = {submit(ledger, new_job())[0].id for _ in range(6)}
     ledger.redis.connection.client.flushall()
     ledger.redis.epoch.begin()

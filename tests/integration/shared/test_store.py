@@ -1,4 +1,6 @@
+import hashlib
 import os
+import random
 import threading
 import time
 import uuid
@@ -114,12 +116,55 @@ def test_every_folder_with_a_new_entry_is_synced(tmp_path: Path, monkeypatch: py
     assert synced[1:] == [tmp_path / "jobs" / "1"]
 
 
+def test_ids_are_spread_over_folders_and_listed_in_order(store: Store, tmp_path: Path) -> None:
+    ids = sorted(str(uuid.UUID(int=number << 120 | number)) for number in range(0, 256, 5))
+    patient = hashlib.sha256(b"a patient").hexdigest()
+    for id in random.Random(1).sample(ids, len(ids)):
+        store.put(f"jobs/{id}/request.json", b"{}")
+        store.put(f"groups/ab/patient/{patient}/{id}", b"")
+    store.put("imports/ab/" + ids[0], b"an image")
+    assert [entry.key for entry in store.list("jobs/")] == [f"jobs/{id}/request.json" for id in ids]
+    for begin in ("jobs/0", "jobs/00", "jobs/0a", f"jobs/{ids[3][:5]}", f"jobs/{ids[3]}", f"jobs/{ids[3]}/req"):
+        found = [entry.key for entry in store.list(begin)]
+        assert found and found == [key for id in ids if (key := f"jobs/{id}/request.json").startswith(begin)]
+    of_patient = f"groups/ab/patient/{patient}/"
+    assert [entry.key for entry in store.list(of_patient)] == [of_patient + id for id in ids]
+    assert [entry.key for entry in store.list("")][-1] == f"jobs/{ids[-1]}/request.json"
+    assert store.get(f"imports/ab/{ids[0]}") == b"an image"
+    if isinstance(store, DirectoryStore):
+        assert (store.root / "imports" / "ab" / ids[0]).is_file()
+        assert max(len(list(folder.iterdir())) for folder in store.root.rglob("*") if folder.is_dir()) <= len(ids)
+        assert not list((store.root / "jobs").glob("*-*"))
+
+
+def test_a_directory_from_before_there_were_shards_is_laid_out_anew(tmp_path: Path) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(20)]
+    keys = (
+        [f"jobs/{id}/request.json" for id in ids]
+        + [f"open/{id}" for id in ids]
+        + ["format", f"imports/t/{ids[0]}"]
+    )
+    for key in keys:
+        path = tmp_path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(key)
+    moved = tmp_path / "open" / ids[1][:2] / ids[1]  # by a process that was stopped
+    moved.parent.mkdir()
+    (tmp_path / "open" / ids[1]).rename(moved)
+    for _ in range(2):
+        store = DirectoryStore(tmp_path)
+        assert sorted(entry.key for entry in store.list("")) == sorted(keys)
+        assert all(store.get(key).decode() == key for key in keys)
+    assert not list((tmp_path / "jobs").glob("*-*"))
+
+
 def test_of_what_was_deleted_no_folder_stays(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     store.put("a/b/c/d", b"")
     store.put("a/e", b"")
     store.delete("a/b/c/d")
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [".parts", "a", "a/e"]
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == [".layout", ".parts", ".parts/lock", "a", "a/e"]
 
 
 def test_processes_that_start_at_once_share_a_fresh_bucket(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,11 @@ def cancel(ledger: Ledger, id: str) -> Outcome:
 
 
 def expire(ledger: Ledger, job: JobRecord, now: datetime) -> bool:
-    """End the job if its report is no longer wanted, by the store's clock. Return whether it was too old."""
-    if job.expires_at is None or now < job.expires_at:
+    """End the job if its report is no longer wanted, by the store's clock. Return whether it was too old.
+
+    While this machine's clock and the store's disagree, nothing is ended: nobody can tell which of them is wrong.
+    """
+    if job.expires_at is None or now < job.expires_at or ledger.store.clock_fault():
         return False
     finish(ledger, job.id, Outcome(state=JobState.EXPIRED, finished_at=now))
     return True
@@ -100,6 +103,7 @@ def _owe(ledger: Ledger, delivery: Delivery) -> None:
         return
     if known is None or known.status == "owed":
         ledger.write_once(object_keys.outbox(delivery.id), delivery.dump())
+        ledger.redis.due_deliveries.note(delivery.id, known.next_at if known else delivery.next_at)
         ledger.redis.listings.add_delivery(delivery.tenant, delivery.id, delivery.created_at)
 
 
@@ -116,6 +120,8 @@ def _mark_done(ledger: Ledger, item: BatchPlace, winner: Outcome) -> None:
 def _announce(ledger: Ledger, id: str, record: Record | None, winner: Outcome) -> None:
     """Give hints that save waiting; all of them may be lost."""
     ledger.redis.marks.mark_ended(id, winner.state)
+    if isinstance(record, JobRecord):
+        ledger.redis.listings.job_ended(record.tenant, id, record.submitted_at, winner.state)
     if record:
         if delivery := webhook_owed(record, winner):
             ledger.queue.deliver(delivery.id)

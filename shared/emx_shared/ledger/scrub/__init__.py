@@ -1,11 +1,14 @@
 """Scrub: look at every object of a store, and mend what stopped half-way and nothing else brings to its end.
 
-What each kind of fault is and what is done about it: ``faults.py``. The modules beside it say for their objects what
-is decided where something can't be read.
+What each kind of fault is and what is done about it: ``faults.py``. The modules beside it say for their objects
+what is decided where something can't be read.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import groupby, islice
 
 from emx_shared.ledger import object_keys
@@ -79,7 +82,7 @@ def examine(ledger: Ledger, older_than: float, progress: Callable[[int], object]
 
 
 def _folder(entry: Entry) -> str:
-    """Return the prefix of the objects that are looked at together: those of a job or a batch, or this one alone."""
+    """Return the prefix of what is looked at together: the objects of a job or a batch, else a single one."""
     room, slash, rest = entry.key.partition("/")
     if room + slash in _OF_SEVERAL:
         return f"{room}/{rest.partition('/')[0]}"
@@ -103,5 +106,8 @@ def _unfinished_writes(ledger: Ledger, older_than: float) -> Iterator[Fault]:
     """Yield what writes left behind whose process was killed: it may hold a whole radiograph."""
     if not isinstance(ledger.store, DirectoryStore):
         return
-    for part in sorted(ledger.store.unfinished(older_than)):
-        yield Fault(FaultKind.PART, part, lambda: ledger.store.drop_unfinished(older_than))
+    for part in sorted((ledger.store.root / ".parts").iterdir()):
+        with suppress(FileNotFoundError):
+            if part.name != "lock" and time.time() - part.stat().st_mtime >= older_than:
+                drop = partial(ledger.store.drop_unfinished, older_than)
+                yield Fault(FaultKind.PART, f".parts/{part.name}", drop)

@@ -1,7 +1,7 @@
 """What may be wrong below ``batches/ID/``: manifest, cursor, counts, files.
 
 A page that was cut or is missing is made again of what is left: a row with a job gets what its job's record says,
-an erased row stays erased, and a row without a job is lost: its item fails as ``no-image``, as one does whose image
+an erased row stays erased, and a row without a job is lost. Its item fails as ``no-image``, as does any whose image
 isn't where the manifest says. Its client may retry it, once the page was restored from a backup.
 """
 
@@ -128,9 +128,7 @@ def _unknown(id: str, entries: list[Entry]) -> Iterator[Fault]:
             yield Fault(FaultKind.UNKNOWN, entry.key)
 
 
-def _of_counts(
-    view: View, batch: BatchRecord, outcome: Outcome | None, entries: list[Entry]
-) -> Iterator[Fault]:
+def _of_counts(view: View, batch: BatchRecord, outcome: Outcome | None, entries: list[Entry]) -> Iterator[Fault]:
     prefix = object_keys.done_markers(batch.id)
     states: dict[int, set[JobState]] = defaultdict(set)
     for entry in entries:

@@ -97,7 +97,11 @@ class FaultKind(Enum):
     )
     UPLOAD_LEFT = ("upload-left", "an upload that a job was made of", "It is deleted.")
     STALE_MARKER = ("stale-marker", "a marker of a batch that has no rows to read", "It is deleted.")
-    KEY_DAMAGED = ("key-damaged", "an API key or signing secret that can't be read", "Make another; see `emx keys`.")
+    KEY_DAMAGED = (
+        "key-damaged",
+        "an API key or signing secret that can't be read",
+        "Make another; see `emx keys`.",
+    )
     PROBE = ("probe", "an object with which a process tried the store", "It is deleted.")
     PART = ("part", "a write that was never finished", "It is deleted.")
     UNKNOWN = ("unknown", "an object that is none of the ledger's", "Look what it is.")

@@ -6,9 +6,9 @@ What was cut there is judged by what its client was told:
   record), and nothing was read. It is given up, as the reconciler gives up a submission without record; the same
   idempotency key makes another job. An item of a batch is submitted again instead, since its batch waits for it.
 - A record that was cut or is missing, with an outcome: the job was accepted, and lost its record since. Tenant,
-  metadata and webhook can't be told from what is left, so nothing is made up; the outcome stays for when the record
-  is restored.
-- An outcome that was cut counts as absent: the job is read again. Its webhook may come again, with the same id where
+  metadata and webhook can't be told from what is left, so nothing is made up; the outcome stays for when the
+  record is restored.
+- An outcome that was cut counts as absent: the job is read again. Its webhook may come again, with the same id if
   the state is the same.
 - What is whole JSON and still can't be read is never changed, as only its writer may know what it means. It isn't
   moved aside either, since an erasure would not find it there.

@@ -41,7 +41,7 @@ class Look(Generic[T]):
 
 @dataclass(frozen=True)
 class View:
-    """A ledger, of which only what is at rest is judged: what is younger than ``older_than`` seconds may be in work."""
+    """A ledger as a scrub sees it: what is younger than ``older_than`` seconds may be in work, and isn't judged."""
 
     ledger: Ledger
     older_than: float
