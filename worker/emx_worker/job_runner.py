@@ -20,7 +20,7 @@ from emx_shared.imaging import BadImage
 from emx_shared.imaging.decoder_pool import DecoderPool
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
-from emx_shared.ledger.records import Failure, Outcome
+from emx_shared.ledger.records import Failure, Outcome, UnreadableRecord
 from emx_shared.messaging import STAT_QUEUE
 from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, IMAGES_IN_HAND, STAGE_SECONDS, TOKENS
 from emx_shared.settings import Settings
@@ -140,6 +140,10 @@ class JobRunner:
         token = uuid.uuid4().hex
         try:
             return _retry_until_available(lambda: start(self.ledger, job, token))
+        except UnreadableRecord as error:  # the queue's other jobs are read all the same
+            log.error("job %s waits: %s", job, error)
+            self.ledger.redis.leases.release(job, token)
+            return None
         except Exception:
             self.ledger.redis.leases.release(job, token)
             raise

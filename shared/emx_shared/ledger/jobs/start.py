@@ -46,7 +46,7 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
     if outcome:
         finish(ledger, job, outcome)  # somebody stopped in the middle of it
     elif record:
-        batch_outcome = ledger.outcome(record.item.batch) if record.item else None
+        batch_outcome = ledger.if_readable(ledger.outcome, record.item.batch) if record.item else None
         if batch_outcome and batch_outcome.state == JobState.CANCELLED:
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None, "erased": False}))
         elif not expire(ledger, record, now):
