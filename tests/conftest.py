@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["support.servers", "support.reports"]
+pytest_plugins = ["support.object_stores", "support.servers", "support.reports"]
 
 TIERS = ("unit", "integration", "end_to_end", "deployment")
 

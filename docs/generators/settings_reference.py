@@ -51,7 +51,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "batch_window",
         "reconcile_every",
         "abandon_after",
-        "overtaken_after",
     ),
     "Webhooks": (
         "webhook_secret",

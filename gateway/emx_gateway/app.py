@@ -98,7 +98,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         root_path=chosen.path_prefix,
     )
-    app.state.rate_limits = RateLimits(chosen)
+    app.state.rate_limits = RateLimits(chosen, ledger.redis.connection)
     app.state.stopping = stopping
     app.state.services = Services(ledger, updates, app.state.rate_limits, chosen)
     app.state.authenticator = Authenticator(ring, may_open=is_loopback(chosen.host))

@@ -7,9 +7,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from emx_shared.redis_state.circuit_breaker import CircuitBreaker
+from emx_shared.redis_state.redis_connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from emx_shared.settings import LogLevel, Settings
 
-READ_QUEUES = ("stat", "routine", "backlog")
+STAT_QUEUE = "stat"
+READ_QUEUES = (STAT_QUEUE, "routine", "backlog")
 """In the strict order in which workers empty them."""
 
 COURIER_QUEUE = "courier"
@@ -63,8 +66,8 @@ def celery_app(name: str, settings: Settings) -> Celery:
         broker_transport_options={
             "queue_order_strategy": "priority",
             "visibility_timeout": 3600,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 2,
+            "socket_timeout": ANSWER_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
         },
         task_serializer="json",
         accept_content=["json"],
@@ -84,10 +87,10 @@ def run_celery_worker(app: Celery, log_level: LogLevel) -> NoReturn:
 
 
 class CeleryQueue:
-    """Sends the ledger's messages through Celery, each tried once."""
+    """Sends the ledger's messages through Celery, each tried once, and not while Redis is known to hang."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, app: Celery, breaker: CircuitBreaker) -> None:
+        self._app, self._breaker = app, breaker
 
     def enqueue_read(self, fallback_job: str, priority: str) -> None:
         """See ``Queue``. Raises QueueUnavailable."""
@@ -113,6 +116,7 @@ class CeleryQueue:
 
     def _send(self, task: str, args: list[str], queue: str, **options: Any) -> None:
         try:
-            self._app.send_task(task, args=args, queue=queue, retry=False, **options)
+            with self._breaker.call():
+                self._app.send_task(task, args=args, queue=queue, retry=False, **options)
         except (OperationalError, RedisError, OSError) as error:
             raise QueueUnavailable from error

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     server_grammar: Literal["structured_outputs", "none"] = Field(
         "structured_outputs", description="How the report grammar is sent there: as vLLM takes it, or not at all"
     )
-    slots: int = Field(32, ge=1, le=256, description="Images that one worker reads at a time")
+    slots: int = Field(32, ge=1, le=256, description="Images that one worker reads at a time, beside stat images")
 
     submit_limit: str = Field("200/second", description="Submissions of a tenant, in the notation of `limits`")
     read_limit: str = Field("1000/second", description="Other requests of a tenant")
@@ -141,10 +141,6 @@ class Settings(BaseSettings):
     reconcile_every: float = Field(3.0, description="Seconds between rounds of the reconciler")
     abandon_after: float = Field(
         600.0, description="Seconds after which a submission that never committed is removed"
-    )
-    overtaken_after: float = Field(
-        60.0,
-        description="Seconds by which a later job must have overtaken one to count that one's message as lost",
     )
     batch_window: int = Field(500, description="Items of one batch that are open at a time")
     max_batch_files: int = Field(500, description="Most images in one form of POST /v1/batches")

@@ -22,11 +22,14 @@ from emx_worker.model.checkpoint import ModelError
 
 log = logging.getLogger("emx.worker")
 
+_BESIDE = 8
+"""Threads beside those that fill the slots, to run stat jobs while these are taken."""
+
 app: Celery = celery_app("worker", settings())
 app.conf.update(
     task_queues=[Queue(name) for name in READ_QUEUES],
     worker_pool="threads",
-    worker_concurrency=settings().slots,
+    worker_concurrency=settings().slots + _BESIDE,
 )
 _runner: JobRunner | None = None
 

@@ -20,6 +20,7 @@ class ImageTask:
         warnings: what the report has to say of how the image was read.
         decode_seconds: time that decoding the image's bytes took.
         indication: clinical context, for models that take it.
+        urgent: images that are not wait while this one is read.
         cancelled: once set, the backend drops the image at its next step.
     """
 
@@ -29,6 +30,7 @@ class ImageTask:
     warnings: tuple[str, ...] = ()
     decode_seconds: float = 0.0
     indication: str | None = None
+    urgent: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -21,7 +20,8 @@ from emx_shared.imaging import BadImage
 from emx_shared.imaging.decoder_pool import DecoderPool
 from emx_shared.ledger import Ledger, Started, finish, hand_back, start
 from emx_shared.ledger.opening import open_ledger
-from emx_shared.ledger.records import Failure, Outcome
+from emx_shared.ledger.records import Failure, Outcome, UnreadableRecord
+from emx_shared.messaging import STAT_QUEUE
 from emx_shared.prometheus_metrics import ACCELERATOR_MEMORY, IMAGES_IN_HAND, STAGE_SECONDS, TOKENS
 from emx_shared.settings import Settings
 from emx_shared.store import NoSuchObject, StoreError
@@ -36,6 +36,9 @@ from emx_worker.text_publisher import TextPublisher
 
 log = logging.getLogger("emx.worker")
 T = TypeVar("T")
+
+_LOOK_AGAIN = 0.05
+"""Seconds after which a job that waits for a slot lets a stat job pass."""
 
 _RETRY_SECONDS = 600.0
 """How long a job in hand waits while the store or Redis is unavailable."""
@@ -52,6 +55,7 @@ class JobRunner:
         backend: runs the model.
         heartbeat: keeps the leases of the jobs in hand.
         draining: whether the worker is shutting down, and hands new jobs back.
+        slots: jobs that may be in hand beside stat jobs.
         text_publisher: publishes reports while they are written.
         decoders: processes that decode images, as a codec may crash.
     """
@@ -60,10 +64,13 @@ class JobRunner:
     backend: ReportBackend
     heartbeat: Heartbeat
     draining: bool = False
+    slots: int = 32
     text_publisher: TextPublisher = field(init=False)
     decoders: DecoderPool = field(init=False)
+    _free_slots: threading.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
+        self._free_slots = threading.BoundedSemaphore(self.slots)
         self.decoders = DecoderPool(os.cpu_count() or 1, self.ledger.settings)
         self.text_publisher = TextPublisher(self.ledger.redis, self.backend.partial_texts)
 
@@ -79,7 +86,7 @@ class JobRunner:
         backend = _open_backend(settings)
         name = uuid.uuid4().hex[:8]
         heartbeat = Heartbeat(ledger.redis, settings.lease, settings.hang, lambda: backend.progress, name)
-        return cls(ledger, backend, heartbeat)
+        return cls(ledger, backend, heartbeat, slots=settings.slots)
 
     def drain(self) -> None:
         """Hand back every job that comes from now on. Jobs in hand are still read."""
@@ -93,33 +100,59 @@ class JobRunner:
         self.decoders.close()
 
     def read(self, job: str, queue: str) -> None:
-        """Run the job whose turn it is in a queue.
+        """Run the job whose turn it is in a queue. While all slots are taken, stat jobs are run meanwhile.
 
         Args:
             job: id of the job to run if the queue's turns are unknown.
             queue: one of ``READ_QUEUES``.
         """
-        started = self._take(job, queue)
-        if started is None:
+        if queue == STAT_QUEUE:
+            self._read(job, queue)
             return
-        if self.draining:
-            hand_back(self.ledger, started)
-            return
-        self._run(started)
+        while not self._free_slots.acquire(timeout=_LOOK_AGAIN):
+            if self.draining:
+                self._read(job, queue)
+                return
+            self._read_urgent()
+        try:
+            self._read(job, queue)
+        finally:
+            self._free_slots.release()
+
+    def _read_urgent(self) -> None:
+        """Run the stat job whose turn it is, if any waits. Its message finds nothing to do then."""
+        turn = self.ledger.redis.turns.take(STAT_QUEUE)
+        if turn and (started := self._start(turn)):
+            self._run_or_hand_back(started)
+
+    def _read(self, job: str, queue: str) -> None:
+        if started := self._take(job, queue):
+            self._run_or_hand_back(started)
 
     def _take(self, job: str, queue: str) -> Started | None:
         while (turn := self.ledger.redis.turns.take(queue)) is not None:
-            if started := _retry_until_available(partial(self._start, turn)):
+            if started := self._start(turn):
                 return started
-        return _retry_until_available(partial(self._start, job))
+        return self._start(job)
 
     def _start(self, job: str) -> Started | None:
+        """Start a job, however long the store or Redis is away: under one token, as a try may succeed unheard."""
         token = uuid.uuid4().hex
         try:
-            return start(self.ledger, job, token)
+            return _retry_until_available(lambda: start(self.ledger, job, token))
+        except UnreadableRecord as error:  # the queue's other jobs are read all the same
+            log.error("job %s waits: %s", job, error)
+            self.ledger.redis.leases.release(job, token)
+            return None
         except Exception:
-            self.ledger.redis.leases.release(job, token)  # else the next try would find the job taken
+            self.ledger.redis.leases.release(job, token)
             raise
+
+    def _run_or_hand_back(self, started: Started) -> None:
+        if self.draining:
+            hand_back(self.ledger, started)
+        else:
+            self._run(started)
 
     def _run(self, started: Started) -> None:
         job = started.job.id
@@ -169,6 +202,7 @@ class JobRunner:
             warnings=decoded.warnings,
             decode_seconds=time.perf_counter() - began,
             indication=started.job.indication,
+            urgent=started.job.priority == STAT_QUEUE,
             cancelled=cancelled,
         )
 

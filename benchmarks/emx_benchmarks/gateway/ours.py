@@ -56,7 +56,7 @@ class OurGateway(MeasuredSystem):
 
     def clear(self) -> None:
         """Delete all jobs from queues and store."""
-        hints = [key for pattern in ("pending:*", "turns:*", "unacked*") for key in self._redis.keys(pattern)]
+        hints = [key for pattern in ("line:*", "round:*", "unacked*") for key in self._redis.keys(pattern)]
         self._redis.delete(*READ_QUEUES, *hints)
         for folder in ("jobs", "open"):
             shutil.rmtree(self._store / folder, ignore_errors=True)

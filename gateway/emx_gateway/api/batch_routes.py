@@ -233,7 +233,7 @@ def erase_batch(services: GatewayServices, caller: Administrator, audit: Audit, 
 
     The batch is unknown from now on; its jobs are erased soon after.
     """
-    batch, _ = services.find_batch(id, caller)
+    batch = services.find_erasable_batch(id, caller)
     audit.note(caller, "batch.erase", id)
     outcome = erase(services.ledger, batch)
     return batch_resource(services.ledger, batch, outcome)

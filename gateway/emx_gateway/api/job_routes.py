@@ -233,7 +233,7 @@ def cancel_job(services: GatewayServices, caller: Submitter, audit: Audit, id: s
 @router.delete("/v1/jobs/{id}", status_code=204, tags=["jobs"], responses=documented(*_GENERAL, 404))
 def erase_job(services: GatewayServices, caller: Administrator, audit: Audit, id: str) -> None:
     """Erase a job's image and report, for good."""
-    services.find_job(id, caller)
+    services.check_erasable_job(id, caller)
     audit.note(caller, "job.erase", id)
     erase(services.ledger, id)
 

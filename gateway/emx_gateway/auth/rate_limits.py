@@ -3,24 +3,26 @@
 import time
 
 from limits import RateLimitItem, RateLimitItemPerDay, parse
-from limits.storage import storage_from_string
+from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
 from emx_gateway.http.problems import Problem
+from emx_shared.redis_state.redis_connection import RedisConnection
 from emx_shared.settings import Settings
 
 
 class RateLimits:
     """Counts each tenant's requests in Redis. While Redis is unavailable, nothing is limited."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis: RedisConnection) -> None:
         self._limits: dict[str, RateLimitItem] = {
             "submit": parse(settings.submit_limit),
             "read": parse(settings.read_limit),
         }
         self._quota = RateLimitItemPerDay(settings.daily_quota) if settings.daily_quota else None
-        storage = storage_from_string(settings.redis, wrap_exceptions=False, socket_connect_timeout=2)
+        self._breaker = redis.breaker
+        storage = RedisStorage(settings.redis, connection_pool=redis.client.connection_pool)
         self._counter = SlidingWindowCounterRateLimiter(storage)
 
     def admit(self, tenant: str, kind: str) -> dict[str, str]:
@@ -59,8 +61,9 @@ class RateLimits:
         self, limit: RateLimitItem, tenant: str, kind: str, cost: int, problem: str, detail: str
     ) -> dict[str, str]:
         try:
-            admitted = self._counter.hit(limit, tenant, kind, cost=cost)
-            window = self._counter.get_window_stats(limit, tenant, kind)
+            with self._breaker.call():
+                admitted = self._counter.hit(limit, tenant, kind, cost=cost)
+                window = self._counter.get_window_stats(limit, tenant, kind)
         except RedisError:
             return {}
         resets = max(round(window.reset_time - time.time()), 1)

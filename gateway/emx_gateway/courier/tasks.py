@@ -30,6 +30,9 @@ log = logging.getLogger("emx.courier")
 _ALIVE_SECONDS = 60
 """For so long a round that succeeded shows that this courier works."""
 
+_BREATH = 0.1
+"""Seconds between rounds while there is more than one can look at."""
+
 app: Celery = celery_app("courier", settings())
 app.conf.update(task_queues=[Queue(COURIER_QUEUE)], worker_pool="threads", worker_concurrency=8)
 _stopping = threading.Event()
@@ -74,15 +77,16 @@ def _reconcile(ledger: Ledger) -> None:
     """Reconcile round after round, through any outage of the store or Redis."""
     reconciler, name = Reconciler(ledger), uuid.uuid4().hex[:8]
     while not _stopping.is_set():
+        at_end = True
         try:
-            reconciler.round()
+            at_end = reconciler.round()
             LAST_ROUND.set_to_current_time()
             ledger.redis.couriers.announce(name, _ALIVE_SECONDS)
         except (StoreError, RedisError) as error:
             log.warning("reconciling was put off: %s", type(error).__name__)
         except Exception:
             log.exception("reconciling failed")
-        _stopping.wait(settings().reconcile_every)
+        _stopping.wait(settings().reconcile_every if at_end else _BREATH)
 
 
 @app.task(name=DELIVER_TASK)

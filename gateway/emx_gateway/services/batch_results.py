@@ -120,7 +120,8 @@ class _Results:
             known, id = self.known[number // ROWS_PER_PAGE], item_id(self.batch.id, number)
             if number in known:
                 continue
-            if number in with_jobs and self.ledger.job(id):
+            job = self.ledger.if_readable(self.ledger.job, id) if number in with_jobs else None
+            if job:
                 self.waits = True
                 continue
             known.add(number)

@@ -3,10 +3,11 @@
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 
 from emx_shared.contracts.report import DISCLAIMER
 from emx_shared.ledger import Ledger, object_keys
-from emx_shared.ledger.batches.manifest_pages import manifest_rows
+from emx_shared.ledger.batches.manifest_pages import readable_rows
 from emx_shared.ledger.jobs.delivery import deliveries_of
 from emx_shared.ledger.jobs.erasure import unread_rows
 from emx_shared.ledger.records import UnreadableRecord
@@ -69,20 +70,19 @@ def _of_job(ledger: Ledger, id: str) -> Iterator[tuple[str, bytes]]:
             yield f"{folder}/{name}", ledger.store.get(key)
         except NoSuchObject:
             continue
-    try:
-        job = ledger.job(id)
-        if job is None:
-            return
+    job = ledger.if_readable(ledger.job, id)
+    if job is None:
+        return
+    with suppress(NoSuchObject):
+        yield f"{folder}/input.{_ENDINGS.get(job.media_type, 'bin')}", ledger.input(job)
+    with suppress(UnreadableRecord):
         for delivery in deliveries_of(ledger, job):
             yield f"{folder}/webhooks/{delivery.id}.json", delivery.dump()
-        yield f"{folder}/input.{_ENDINGS.get(job.media_type, 'bin')}", ledger.input(job)
-    except (NoSuchObject, UnreadableRecord):
-        return
 
 
 def _of_batches(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[tuple[str, bytes]]:
     for batch, numbers in unread_rows(ledger, tenant, kind, name):
         wanted = set(numbers)
-        for number, row in manifest_rows(ledger, batch):
+        for number, row in readable_rows(ledger, batch):
             if number in wanted:
                 yield f"batches/{batch.id}/row-{number}.json", row.model_dump_json().encode()

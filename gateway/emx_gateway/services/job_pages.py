@@ -93,7 +93,7 @@ def _places(ledger: Ledger, tenant: str, wanted: JobQuery, cursor: str | None) -
             return
     while True:
         try:
-            found = ledger.redis.listings.jobs(tenant, cursor, LOOKED_AT)
+            found = ledger.redis.listings.jobs(tenant, cursor, LOOKED_AT, wanted.state)
         except RedisError:
             detail = "The list of jobs is unavailable for the moment; single jobs can be fetched."
             raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None

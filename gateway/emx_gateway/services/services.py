@@ -12,6 +12,7 @@ from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.readiness import Probes
 from emx_gateway.services.submissions import Submissions
 from emx_shared.ledger import Ledger
+from emx_shared.ledger.damage import damaged_batch, damaged_job
 from emx_shared.ledger.records import BatchRecord, JobRecord, Outcome
 from emx_shared.settings import Settings
 from emx_shared.webhooks import WebhookSecrets
@@ -46,15 +47,48 @@ class Services:
         """Return a job and its outcome. Raises Problem 404 if it doesn't exist or is another tenant's."""
         job = self.ledger.job(id) if _is_id(id) else None
         if job is None or job.tenant != caller.tenant:
-            raise Problem(404, "no-such-job", "There is no job with this id.")
+            raise _no_such_job()
         return job, self.ledger.outcome(id)
+
+    def check_erasable_job(self, id: str, caller: Caller) -> None:
+        """Raise Problem 404 as ``find_job`` does. A record that can't be read need only say whose it is."""
+        job = None
+        if _is_id(id):
+            job = damaged_job(self.ledger, id, self.ledger.now(), _unnamed_owner(caller)) or self.ledger.job(id)
+        if job is None or job.tenant != caller.tenant:
+            raise _no_such_job()
+
+    def find_erasable_batch(self, id: str, caller: Caller) -> BatchRecord:
+        """Return a batch as ``find_batch`` does. A record that can't be read need only say whose it is."""
+        batch = None
+        if _is_id(id):
+            batch = damaged_batch(self.ledger, id, self.ledger.now(), _unnamed_owner(caller)) or self.ledger.batch(
+                id
+            )
+        begun = self.ledger.if_readable(self.ledger.erasing, id)
+        if batch is None or batch.tenant != caller.tenant or begun:
+            raise _no_such_batch()
+        return batch
 
     def find_batch(self, id: str, caller: Caller) -> tuple[BatchRecord, Outcome | None]:
         """Return a batch and its outcome. Raises Problem 404 as ``find_job``, and once its erasure has begun."""
         batch = self.ledger.batch(id) if _is_id(id) else None
         if batch is None or batch.tenant != caller.tenant or self.ledger.erasing(id):
-            raise Problem(404, "no-such-batch", "There is no batch with this id.")
+            raise _no_such_batch()
         return batch, self.ledger.outcome(id)
+
+
+def _unnamed_owner(caller: Caller) -> str:
+    """Return whose a record is that doesn't say so: everything is everyone's on a server without keys."""
+    return caller.tenant if caller.key is None else ""
+
+
+def _no_such_job() -> Problem:
+    return Problem(404, "no-such-job", "There is no job with this id.")
+
+
+def _no_such_batch() -> Problem:
+    return Problem(404, "no-such-batch", "There is no batch with this id.")
 
 
 def _is_id(text: str) -> bool:

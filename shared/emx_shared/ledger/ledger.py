@@ -16,6 +16,7 @@ from emx_shared.ledger.records import (
     OpenMarker,
     Outcome,
     Record,
+    UnreadableRecord,
     is_whole,
     read_record,
 )
@@ -64,8 +65,11 @@ class Ledger:
         return ended or self._read(object_keys.outbox(id), Delivery.load)
 
     def open_marker(self, id: str) -> OpenMarker:
-        """Return the marker of an open job or batch; an empty one if it has none."""
-        return self._read(object_keys.open_marker(id), OpenMarker.load) or OpenMarker()
+        """Return the marker of an open job or batch; an empty one if it has none, or a damaged one."""
+        return self.if_readable(self._open_marker, id) or OpenMarker()
+
+    def _open_marker(self, id: str) -> OpenMarker | None:
+        return self._read(object_keys.open_marker(id), OpenMarker.load)
 
     def erasing(self, id: str) -> Erasing | None:
         """Return the erasure of a job or a batch that is under way."""
@@ -110,6 +114,16 @@ class Ledger:
         except NoSuchObject:  # it was erased meanwhile
             return self.store.put_if_absent(key, record)
         return not is_whole(found) and self.store.replace(key, found, record)
+
+    def if_readable(self, read: Callable[[str], T | None], id: str) -> T | None:
+        """Return what a reading method returns, and None where it meets a record that can't be read.
+
+        It is for records of others: one that is damaged must not stop what is done for the rest.
+        """
+        try:
+            return read(id)
+        except UnreadableRecord:
+            return None
 
     def _read(self, key: str, load: Callable[[bytes], T]) -> T | None:
         """Return a record; None if there is none, or its writer died in the middle of it."""

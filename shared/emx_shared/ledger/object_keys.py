@@ -14,6 +14,10 @@ OPEN = "open/"
 OUTBOX = "outbox/"
 ERASE = "erase/"
 UNREAD = "unread/"
+GROUPS = "groups/"
+BATCHES = "batches/"
+IMPORTS = "imports/"
+PROBE = "probe/"
 
 FORMAT = "format"
 """Names the version of the records in this store."""
@@ -75,12 +79,17 @@ def groups(record: Record) -> Iterator[str]:
 
 def group(tenant: str, kind: str, name: str) -> str:
     """Return the prefix of a group's markers. The client's name, which may be of any length, is hashed."""
-    return f"groups/{tenant}/{kind}/{hashlib.sha256(name.encode()).hexdigest()}/"
+    return f"{GROUPS}{tenant}/{kind}/{hashlib.sha256(name.encode()).hexdigest()}/"
 
 
 def upload(tenant: str, id: str) -> str:
     """Return the key of an image that was uploaded before its submission."""
-    return f"{UPLOADS}{tenant}/{id}"
+    return f"{uploads(tenant)}{id}"
+
+
+def uploads(tenant: str) -> str:
+    """Return the prefix of a tenant's uploads."""
+    return f"{UPLOADS}{tenant}/"
 
 
 def used_upload(tenant: str, id: str) -> str:
@@ -90,17 +99,17 @@ def used_upload(tenant: str, id: str) -> str:
 
 def imported(tenant: str, path: str) -> str:
     """Return the key of an image that the operator put into the store for a tenant's batches."""
-    return f"imports/{tenant}/{path}"
+    return f"{IMPORTS}{tenant}/{path}"
 
 
 def batch(batch: str) -> str:
     """Return the prefix of all that belongs to a batch, except its record and its outcome."""
-    return f"batches/{batch}/"
+    return f"{BATCHES}{batch}/"
 
 
 def submissions(batch: str) -> str:
     """Return the prefix of what all submissions of a batch brought."""
-    return f"batches/{batch}/of-"
+    return f"{BATCHES}{batch}/of-"
 
 
 def submission(batch: str, nonce: str) -> str:
@@ -125,7 +134,7 @@ def batch_input(batch: str, nonce: str, sha256: str) -> str:
 
 def cursor(batch: str) -> str:
     """Return the key of the number of rows that were submitted at least."""
-    return f"batches/{batch}/cursor"
+    return f"{BATCHES}{batch}/cursor"
 
 
 def unread_batches(tenant: str) -> str:
@@ -140,17 +149,17 @@ def unread_batch(tenant: str, batch: str) -> str:
 
 def paused(batch: str) -> str:
     """Return the key of the marker that exists while the batch is paused."""
-    return f"batches/{batch}/paused"
+    return f"{BATCHES}{batch}/paused"
 
 
 def resumed(batch: str) -> str:
     """Return the key of the marker that exists once a batch that started paused was resumed."""
-    return f"batches/{batch}/resumed"
+    return f"{BATCHES}{batch}/resumed"
 
 
 def done_markers(batch: str) -> str:
     """Return the prefix of the markers of ended items."""
-    return f"batches/{batch}/done/"
+    return f"{BATCHES}{batch}/done/"
 
 
 def done_marker(batch: str, page: int, row: int, state: JobState) -> str:

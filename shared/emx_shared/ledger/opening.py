@@ -30,13 +30,14 @@ def open_ledger(settings: Settings, name: str, wait: float = STARTUP_WAIT) -> Le
         wait: seconds for which an unavailable store is tried again, with a line in the log each time.
 
     Raises:
-        UnsuitableStore: the store can't hold a ledger; the text says why.
+        UnsuitableStore: the store can't hold a ledger, or its clock isn't this machine's; the text says why.
         StoreError: the store is still unavailable.
     """
     store = open_store(settings)
     _check_when_available(store, wait)
-    redis_state = RedisState(settings.redis, settings.lease, settings.overtaken_after)
-    return Ledger(store, redis_state, CeleryQueue(celery_app(name, settings)), settings)
+    redis_state = RedisState(settings.redis, settings.lease)
+    queue = CeleryQueue(celery_app(name, settings), redis_state.connection.breaker)
+    return Ledger(store, redis_state, queue, settings)
 
 
 def _check_when_available(store: Store, wait: float) -> None:
@@ -45,6 +46,8 @@ def _check_when_available(store: Store, wait: float) -> None:
         try:
             store.check()
             _check_format(store)
+            if fault := store.clock_fault():
+                raise UnsuitableStore(fault)
             return
         except UnsuitableStore:
             raise

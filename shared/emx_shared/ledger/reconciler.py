@@ -1,10 +1,12 @@
 """Reconcile: whatever stopped half-way is brought to its end."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 
 from redis.exceptions import RedisError
 
@@ -24,6 +26,7 @@ from emx_shared.ledger.records import (
     Tombstone,
     UnreadableRecord,
 )
+from emx_shared.ledger.sliced_listing import SlicedListing
 from emx_shared.redis_state import Standing
 from emx_shared.store import StoreError
 from emx_shared.store.base import Entry
@@ -33,53 +36,119 @@ log = logging.getLogger("emx.ledger")
 POISON_DEATHS = 4
 """Lapsed leases before a job is poison: one in company, three alone."""
 
-HISTORY_PER_ROUND = 500
-"""Objects that one round looks at, in order to list jobs again."""
+SWEEP_EVERY = 60.0
+"""Seconds between looks at the store about each open job, even where Redis says that all is well."""
+
+_SECONDS = 1.0
+"""For each thing that a round does. What is left is for the next one: nothing waits long for the others."""
+
+_DUE_AT_ONCE = 500
+"""Most webhooks that are named to the couriers at a time."""
 
 _UNFINISHED_SECONDS = 3600.0
 """Age at which a write that was never finished belongs to a process that died."""
 
-FULL_SWEEP = 20
-"""Every so many rounds the store is asked about each open job, even where Redis says that all is well."""
+_THREADS = 8
+"""In which the store is asked about jobs of which Redis knows nothing."""
 
 
 class Reconciler:
     """Brings open jobs, owed webhooks and erasures forward, round after round.
 
-    It lists ``open/``, ``outbox/`` and ``erase/`` only: a round's cost grows with what is open, not with history.
-    Any number may run at once. It remembers nothing but when it first missed Redis's epoch.
+    It lists ``open/``, ``outbox/`` and ``erase/`` only: its cost grows with what is open, not with history. A
+    round takes a few seconds at most, and the next goes on where it stopped. Any number may run at once. It
+    remembers nothing but how far it is, and when it first missed Redis's epoch.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._missed_since: float | None = None
-        self._rounds = 0
-        self._history: Iterator[Entry] | None = None
         self._unreadable: set[str] = set()
+        self._erasures = self._listing(object_keys.ERASE)
+        self._open = self._listing(object_keys.OPEN)
+        self._outbox = self._listing(object_keys.OUTBOX)
+        self._sweep = self._listing(object_keys.OPEN, SWEEP_EVERY)
+        self._history = self._listing((object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX))
+        self._swept_at = self._due_at = -math.inf
 
-    def round(self) -> None:
-        """Make one pass.
+    def round(self) -> bool:
+        """Go on, with a little of everything. Return whether all that is open was looked at.
 
         Raises:
             StoreError, RedisError: one of them is unavailable; what was left is for the next round.
         """
-        ledger = self.ledger
-        full = self._rounds % FULL_SWEEP == 0
-        self._rounds += 1
-        for entry in list(ledger.store.list(object_keys.ERASE)):
-            self._attempt(entry, self._resume_erasure)
-        if self._may_enqueue():
-            for entry in list(ledger.store.list(object_keys.OPEN)):
-                self._attempt(entry, lambda entry: self._advance(entry, full))
-            ledger.redis.epoch.begin()
-            self._list_history()
-        for entry in list(ledger.store.list(object_keys.OUTBOX)):
-            self._attempt(entry, self._resume_delivery)
-        if full:
+        redis = self.ledger.redis
+        for erasures in self._erasures.slices(_SECONDS):
+            self._attempt_all(erasures, self._resume_erasure)
+        if redis.ping():
+            self._resume_deliveries()
+            if self._may_enqueue():
+                self._advance_open_jobs()
+                self._list_history()
+        if time.monotonic() - self._swept_at > SWEEP_EVERY:
+            self._swept_at = time.monotonic()
             self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
             apply_retention(self.ledger)
             with suppress(UnreadableRecord):  # a batch that this version can't read may wait for any of them
                 self._drop_uploads()
+        return self._open.at_end and self._outbox.at_end and self._erasures.at_end
+
+    def _listing(self, prefixes: str | tuple[str, ...], every: float = 0.0) -> SlicedListing:
+        given = (prefixes,) if isinstance(prefixes, str) else prefixes
+        return SlicedListing(lambda: chain.from_iterable(map(self.ledger.store.list, given)), every)
+
+    def _resume_deliveries(self) -> None:
+        """Name the webhooks that are due to the couriers, and note those of which Redis doesn't know."""
+        self._name_due()
+        for entries in self._outbox.slices(_SECONDS):
+            ids = [entry.key.removeprefix(object_keys.OUTBOX) for entry in entries]
+            unknown = set(self.ledger.redis.due_deliveries.unknown_among(ids))
+            known = [entry for entry, id in zip(entries, ids, strict=True) if id in unknown]
+            self._attempt_all(known, self._note_delivery)
+        self._name_due()
+
+    def _name_due(self) -> None:
+        ledger = self.ledger
+        for delivery in ledger.redis.due_deliveries.claim(ledger.now(), _DUE_AT_ONCE):
+            ledger.queue.deliver(delivery)
+
+    def _note_delivery(self, entry: Entry) -> None:
+        ledger, id = self.ledger, entry.key.removeprefix(object_keys.OUTBOX)
+        owed = ledger.delivery(id)
+        if owed and owed.status == "owed":
+            ledger.redis.due_deliveries.note(id, owed.next_at)
+        else:
+            ledger.queue.deliver(id)
+
+    def _advance_open_jobs(self) -> None:
+        for entries in self._open.slices(2 * _SECONDS):
+            self._advance_all(entries, lambda standing: not standing.waiting)
+            self._name_due()
+        if self._open.at_end:
+            self.ledger.redis.epoch.begin()
+        for entries in self._sweep.slices(_SECONDS):
+            self._advance_all(entries, lambda standing: standing.waiting)
+
+    def _advance_all(self, entries: list[Entry], concerns: Callable[[Standing], bool]) -> None:
+        standings = self.ledger.redis.marks.standings(
+            [entry.key.removeprefix(object_keys.OPEN) for entry in entries]
+        )
+        found = {
+            entry: standing
+            for entry, standing in zip(entries, standings, strict=True)
+            if not standing.leased and concerns(standing)
+        }
+        self._attempt_all(list(found), lambda entry: self._advance(entry, found[entry]))
+
+    def _attempt_all(self, entries: list[Entry], advance: Callable[[Entry], object]) -> None:
+        """Advance several entries at a time: mostly it is the store that is waited for."""
+        if len(entries) < _THREADS:
+            for entry in entries:
+                self._attempt(entry, advance)
+            return
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile") as threads:
+            for _ in threads.map(lambda entry: self._attempt(entry, advance), entries):
+                pass
 
     def _attempt(self, entry: Entry, advance: Callable[[Entry], object]) -> None:
         """Keep one entry's fault from stopping the others; an unavailable store or Redis stops them all."""
@@ -105,12 +174,9 @@ class Reconciler:
         self._missed_since = self._missed_since or time.monotonic()
         return time.monotonic() - self._missed_since >= self.ledger.settings.lease
 
-    def _advance(self, entry: Entry, full: bool) -> None:
+    def _advance(self, entry: Entry, standing: Standing) -> None:
         """Bring one open job or batch forward."""
         ledger, id = self.ledger, entry.key.removeprefix(object_keys.OPEN)
-        standing = ledger.redis.marks.standing(id)
-        if standing.leased or (standing.waiting and not full):
-            return
         record, outcome = ledger.record(id), ledger.outcome(id)
         if record is None:
             self._wait_for_commit(entry, id)
@@ -178,35 +244,22 @@ class Reconciler:
         else:
             end_erasure(ledger, id)
 
-    def _resume_delivery(self, entry: Entry) -> None:
-        ledger, id = self.ledger, entry.key.removeprefix(object_keys.OUTBOX)
-        owed = ledger.delivery(id)
-        if owed is None or owed.status != "owed" or ledger.now() >= owed.next_at:
-            ledger.queue.deliver(id)
-
     def _list_history(self) -> None:
-        """List again what is in the store after Redis was lost: a few hundred objects a round."""
-        ledger = self.ledger
-        if ledger.redis.listings.is_complete():
-            self._history = None
+        """List again what is in the store after Redis was lost."""
+        if self.ledger.redis.listings.is_complete():
             return
-        if self._history is None:
-            prefixes = (object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX)
-            self._history = chain(*map(ledger.store.list, prefixes))
-        history, self._history = self._history, None  # after an error it is begun anew: nothing may be left out
-        some = list(islice(history, HISTORY_PER_ROUND))
-        for entry in some:
-            self._attempt(entry, lambda entry: self._list(entry.key))
-        if len(some) < HISTORY_PER_ROUND:
-            ledger.redis.listings.mark_complete()
-        else:
-            self._history = history
+        for entries in self._history.slices(_SECONDS):
+            self._attempt_all(entries, lambda entry: self._list(entry.key))
+        if self._history.at_end:
+            self.ledger.redis.listings.mark_complete()
 
     def _list(self, key: str) -> None:
         ledger, listings = self.ledger, self.ledger.redis.listings
         if id := object_keys.id_of_record(key):
-            record = ledger.record(id)
-            if isinstance(record, JobRecord):
+            record, outcome = ledger.record(id), ledger.outcome(id)
+            if isinstance(record, JobRecord) and outcome:
+                listings.job_ended(record.tenant, id, record.submitted_at, outcome.state, must=True)
+            elif isinstance(record, JobRecord):
                 listings.add_job(record.tenant, id, record.submitted_at, must=True)
             elif isinstance(record, BatchRecord):
                 listings.add_batch(record.tenant, id, record.submitted_at, must=True)
@@ -216,6 +269,8 @@ class Reconciler:
     def _drop_uploads(self) -> None:
         """Delete old uploads that no open batch, be it large or paused, is waiting to submit."""
         store, now = self.ledger.store, self.ledger.now()
+        if store.clock_fault():
+            return
         longest = self.ledger.settings.upload_ttl
         uploads = list(store.list(object_keys.UPLOADS))
         old = [upload.key for upload in uploads if (now - upload.modified).total_seconds() > longest]

@@ -1,9 +1,11 @@
 """Marks: how far each open job has come, as far as Redis remembers."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from emx_shared.redis_state.redis_connection import RedisConnection
+from emx_shared.redis_state.turns import line
 
 NEWS_CHANNEL = "emx:news"
 """Published on: ``JOB WHAT`` when a job starts, when it ends, and, while it is watched, when text was written."""
@@ -20,8 +22,8 @@ class Standing:
         leased: whether a worker holds its lease.
         started: the token of the last worker to start it.
         enqueued: whether a message was sent for it.
-        lost: it was enqueued, and its message can't be there any more: either a job of the same queue and tenant
-            that was enqueued well after it has started, or the queue is empty and nobody has taken its lease.
+        lost: it was enqueued two lease periods ago, nobody holds its lease, and either its turn was taken or its
+            queue has no message left: whoever took it has died.
     """
 
     leased: bool
@@ -38,12 +40,12 @@ class Standing:
 class JobMarks:
     """When each job was enqueued, started and ended. Setting a mark does nothing while Redis is unavailable."""
 
-    def __init__(self, connection: RedisConnection, lease: float, overtaken_after: float) -> None:
-        """Set the lease's length and the time after which an overtaken job counts as lost, both in seconds."""
+    def __init__(self, connection: RedisConnection, lease: float) -> None:
+        """Set the lease's length in seconds."""
         self._redis = connection
-        self._lease, self._overtaken_after = lease, overtaken_after
+        self._lease = lease
         self._mark_enqueued = connection.script("mark_enqueued")
-        self._raise_newest_started = connection.script("raise_newest_started")
+        self._mark_started = connection.script("mark_started")
         self._mark_ended = connection.script("mark_ended")
 
     def mark_enqueued(self, job: str, queue: str, tenant: str) -> None:
@@ -57,17 +59,8 @@ class JobMarks:
 
     def mark_started(self, job: str, token: str) -> None:
         """Note that the worker with this token has started the job, and publish it."""
-
-        def mark() -> None:
-            client = self._redis.client
-            client.set(f"started:{job}", token, ex=_LIFETIME)
-            client.set(f"begun:{job}", self._redis.now(), ex=_LIFETIME)
-            client.publish(NEWS_CHANNEL, f"{job} running")
-            if enqueued := client.get(f"enqueued:{job}"):
-                at, queue, tenant = enqueued.split()
-                self._raise_newest_started(keys=[f"newest:{queue}:{tenant}"], args=[at])
-
-        self._redis.attempt(mark, None)
+        keys, args = [f"started:{job}", f"begun:{job}"], [token, job, NEWS_CHANNEL, _LIFETIME]
+        self._redis.attempt(lambda: self._mark_started(keys=keys, args=args), None)
 
     def started_at(self, job: str) -> datetime | None:
         """Return when a worker last started the job, in UTC; None where that is not known."""
@@ -83,24 +76,59 @@ class JobMarks:
         keys = [f"enqueued:{job}", f"started:{job}", f"begun:{job}"]
         self._redis.attempt(lambda: self._mark_ended(keys=keys, args=[job, NEWS_CHANNEL, state]), None)
 
-    def standing(self, job: str) -> Standing:
-        """Return how the job stands.
+    def standings(self, jobs: list[str]) -> list[Standing]:
+        """Return how each of the jobs stands, in the same order.
 
         Raises:
-            RedisError: without Redis nothing can be said about it.
+            RedisError: without Redis nothing can be said about them.
         """
-        names = (f"lease:{job}", f"started:{job}", f"enqueued:{job}")
-        leased, started, enqueued = self._redis.client.mget(*names)
-        lost = bool(enqueued) and not started and self._is_lost(*enqueued.split())
-        return Standing(bool(leased), started, bool(enqueued), lost)
+        if not jobs:
+            return []
+        asked = self._redis.client.pipeline(transaction=False)
+        for mark in ("lease", "started", "enqueued"):
+            asked.mget([f"{mark}:{job}" for job in jobs])
+        leases, starts, enqueuings = asked.execute()
+        unseen = {
+            job: _Enqueuing.read(enqueued)
+            for job, leased, started, enqueued in zip(jobs, leases, starts, enqueuings, strict=True)
+            if enqueued and not leased and not started
+        }
+        lost = self._lost_among(unseen)
+        return [
+            Standing(bool(leased), started, bool(enqueued), job in lost)
+            for job, leased, started, enqueued in zip(jobs, leases, starts, enqueuings, strict=True)
+        ]
 
-    def _is_lost(self, enqueued_at: str, queue: str, tenant: str) -> bool:
-        """Tell whether a message is gone: a worker may die between taking it and taking the lease.
+    def _lost_among(self, enqueued: dict[str, "_Enqueuing"]) -> set[str]:
+        """Return the jobs whose message or turn is gone: a worker may die between taking it and taking the lease.
 
-        Where the queue is empty, the message was taken; a living worker shows that within two lease periods.
+        A living worker shows itself within two lease periods.
         """
-        newest = float(self._redis.client.get(f"newest:{queue}:{tenant}") or 0)
-        if newest > float(enqueued_at) + self._overtaken_after:
-            return True
-        waited = self._redis.now() - float(enqueued_at)
-        return waited > 2 * self._lease and self._redis.client.llen(queue) == 0
+        before = self._redis.now() - 2 * self._lease
+        lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for job, found in enqueued.items():
+            if found.at < before:
+                lines[found.queue, found.tenant].append(job)
+        asked = self._redis.client.pipeline(transaction=False)
+        for (queue, tenant), waiting in lines.items():
+            asked.llen(queue).zmscore(line(queue, tenant), waiting)
+        answers = iter(asked.execute())
+        lost: set[str] = set()
+        for waiting in lines.values():
+            messages, places = next(answers), next(answers)
+            lost |= {job for job, place in zip(waiting, places, strict=True) if place is None or not messages}
+        return lost
+
+
+@dataclass(frozen=True)
+class _Enqueuing:
+    """What the mark of an enqueued job says: when that was by Redis's clock, and where."""
+
+    at: float
+    queue: str
+    tenant: str
+
+    @classmethod
+    def read(cls, mark: str) -> "_Enqueuing":
+        at, queue, tenant = mark.split()
+        return cls(float(at), queue, tenant)

@@ -14,7 +14,7 @@ class Leases:
         self._release = connection.script("release_lease")
 
     def take(self, name: str, token: str, seconds: float | None = None) -> bool:
-        """Take a free lease.
+        """Take a free lease, or one that this token holds: a former try may have got it unheard.
 
         Args:
             name: what is leased: a job's id, or ``delivery:ID``, ``erasing:ID`` and the like.
@@ -28,7 +28,7 @@ class Leases:
             RedisError: without Redis nobody can tell who works on what.
         """
         lasts = self._milliseconds if seconds is None else int(seconds * 1000)
-        return bool(self._redis.client.set(f"lease:{name}", token, nx=True, px=lasts))
+        return bool(self._extend(keys=[f"lease:{name}"], args=[token, lasts]))
 
     def extend(self, name: str, token: str) -> bool:
         """Renew a lease, or take it anew if Redis forgot it. Return False if somebody else holds it."""

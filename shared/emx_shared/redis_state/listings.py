@@ -1,13 +1,18 @@
 """Listings: what a tenant has, newest first. They are rebuilt from the store after Redis lost them."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from redis.exceptions import RedisError
 
+from emx_shared.contracts.states import JobState
 from emx_shared.redis_state.redis_connection import RedisConnection
 
 Place = tuple[str, str]
 """An id, and the cursor after which the next page starts."""
+
+_ENDED = tuple(state for state in JobState if state.terminal)
 
 
 class Listings:
@@ -19,30 +24,59 @@ class Listings:
 
     def __init__(self, connection: RedisConnection) -> None:
         self._redis = connection
+        self._list_job = connection.script("list_job")
 
     def add_job(self, tenant: str, job: str, at: datetime, must: bool = False) -> None:
-        """List a job that was submitted at this time."""
-        self._add(f"jobs:{tenant}", job, at, must)
+        """List a job that was submitted at this time, as open unless it is listed as ended."""
+        keys = [_jobs(tenant), _jobs(tenant, JobState.QUEUED), "tenants", *(_jobs(tenant, end) for end in _ENDED)]
+        self._write(lambda: self._list_job(keys=keys, args=[job, _score(at), tenant]), must)
+
+    def job_started(self, tenant: str, job: str, at: datetime) -> None:
+        """List a job, which was submitted at this time, among those that are being read."""
+        self._write(lambda: self._redis.client.zadd(_jobs(tenant, JobState.RUNNING), {job: _score(at)}), False)
+
+    def job_ended(self, tenant: str, job: str, at: datetime, state: JobState, must: bool = False) -> None:
+        """List a job, which was submitted at this time, among those that ended in a state."""
+
+        def move() -> None:
+            together = self._redis.client.pipeline(transaction=True)
+            together.zadd(_jobs(tenant), {job: _score(at)})
+            together.zadd(_jobs(tenant, state), {job: _score(at)})
+            together.zrem(_jobs(tenant, JobState.QUEUED), job)
+            together.zrem(_jobs(tenant, JobState.RUNNING), job)
+            together.sadd("tenants", tenant).execute()
+
+        self._write(move, must)
 
     def add_batch(self, tenant: str, batch: str, at: datetime, must: bool = False) -> None:
         """List a batch that was submitted at this time."""
-        self._add(f"batches:{tenant}", batch, at, must)
+        self._write(lambda: self._redis.client.zadd(f"batches:{tenant}", {batch: _score(at)}), must)
 
     def add_delivery(self, tenant: str, delivery: str, at: datetime, must: bool = False) -> None:
         """List a webhook delivery that was created at this time."""
-        self._add(f"deliveries:{tenant}", delivery, at, must)
+        self._write(lambda: self._redis.client.zadd(f"deliveries:{tenant}", {delivery: _score(at)}), must)
 
     def remove_job(self, tenant: str, job: str) -> None:
-        """Drop an erased job from its tenant's list."""
-        self._redis.attempt(lambda: self._redis.client.zrem(f"jobs:{tenant}", job), None)
+        """Drop an erased job from its tenant's lists."""
+
+        def remove() -> None:
+            together = self._redis.client.pipeline(transaction=True)
+            for state in (None, *JobState):
+                together.zrem(_jobs(tenant, state), job)
+            together.execute()
+
+        self._redis.attempt(remove, None)
 
     def remove_batch(self, tenant: str, batch: str) -> None:
         """Drop an erased batch from its tenant's list."""
         self._redis.attempt(lambda: self._redis.client.zrem(f"batches:{tenant}", batch), None)
 
-    def jobs(self, tenant: str, after: str | None, count: int) -> list[Place]:
-        """Return up to ``count`` jobs, newest first, after a cursor."""
-        return self._page(f"jobs:{tenant}", after, count)
+    def jobs(self, tenant: str, after: str | None, count: int, state: JobState | None = None) -> list[Place]:
+        """Return up to ``count`` jobs, newest first, after a cursor.
+
+        With a state, hardly any others: one listed as running may have lost its worker, one as queued be running.
+        """
+        return self._page(_jobs(tenant, state), after, count)
 
     def batches(self, tenant: str, after: str | None, count: int) -> list[Place]:
         """Return up to ``count`` batches, newest first, after a cursor."""
@@ -54,7 +88,7 @@ class Listings:
 
     def tenants(self) -> list[str]:
         """Return the tenants that have jobs. Raises RedisError."""
-        return sorted(key.partition(":")[2] for key in self._redis.client.scan_iter("jobs:*", count=1000))
+        return sorted(self._redis.client.smembers("tenants"))
 
     def oldest_jobs(self, tenant: str, after: str | None, until: datetime, count: int) -> list[tuple[str, str]]:
         """Return jobs that were submitted before a time, oldest first.
@@ -72,7 +106,7 @@ class Listings:
             RedisError: Redis is unavailable.
         """
         begin, end = f"({after}" if after else "-inf", int(until.timestamp() * 1e6)
-        found = self._redis.client.zrangebyscore(f"jobs:{tenant}", begin, end, 0, count, withscores=True)
+        found = self._redis.client.zrangebyscore(_jobs(tenant), begin, end, 0, count, withscores=True)
         return [(id, str(int(score))) for id, score in found]
 
     def inputs_dropped_until(self, tenant: str) -> str | None:
@@ -86,15 +120,15 @@ class Listings:
 
     def is_complete(self) -> bool:
         """Return whether everything in the store is listed; False while that is being done after a loss."""
-        return bool(self._redis.attempt(lambda: self._redis.client.exists("emx:history"), 0))
+        return bool(self._redis.attempt(lambda: self._redis.client.exists("emx:listed"), 0))
 
     def mark_complete(self) -> None:
         """Note that everything in the store is listed."""
-        self._redis.attempt(lambda: self._redis.client.set("emx:history", 1), None)
+        self._redis.attempt(lambda: self._redis.client.set("emx:listed", 1), None)
 
-    def _add(self, key: str, member: str, at: datetime, must: bool) -> None:
+    def _write(self, write: Callable[[], Any], must: bool) -> None:
         try:
-            self._redis.client.zadd(key, {member: int(at.timestamp() * 1e6)})
+            write()
         except RedisError:
             if must:
                 raise
@@ -109,3 +143,12 @@ class Listings:
             skipped = {other for other in same if other >= listed}
         found = self._redis.client.zrevrangebyscore(key, last, "-inf", 0, count + len(skipped), withscores=True)
         return [(id, f"{int(score)}-{id}") for id, score in found if id not in skipped][:count]
+
+
+def _jobs(tenant: str, state: JobState | None = None) -> str:
+    """Return the key of a tenant's jobs in a state; as queued count all that haven't ended."""
+    return f"jobs:{tenant}" if state is None else f"{state}-jobs:{tenant}"
+
+
+def _score(at: datetime) -> int:
+    return int(at.timestamp() * 1e6)

@@ -13,18 +13,18 @@ class Turns:
         self._ahead = connection.script("jobs_ahead")
 
     def join(self, job: str, queue: str, tenant: str) -> None:
-        """Put a job at the end of its tenant's line. From now on nobody has started it."""
-        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}", f"started:{job}"]
+        """Put a job at the end of its tenant's line, unless it waits there. From now on nobody has started it."""
+        keys = [line(queue, tenant), f"round:{queue}", f"started:{job}", "turn-number"]
         self._redis.attempt(lambda: self._join(keys=keys, args=[job, tenant]), None)
 
     def take(self, queue: str) -> str | None:
         """Return the job whose turn it is, taken out of its line; None if no job is known to wait."""
-        found = self._redis.attempt(lambda: self._take(keys=[f"turns:{queue}"], args=[queue]), None)
+        found = self._redis.attempt(lambda: self._take(keys=[f"round:{queue}"], args=[queue]), None)
         return None if found is None else str(found)
 
     def ahead(self, job: str, queue: str, tenant: str) -> int | None:
         """Return how many jobs of the queue come before this one; None if it doesn't wait, or nothing is known."""
-        keys = [f"pending:{queue}:{tenant}", f"turns:{queue}"]
+        keys = [line(queue, tenant), f"round:{queue}"]
         found = self._redis.attempt(lambda: self._ahead(keys=keys, args=[job, queue]), None)
         return None if found is None else int(found)
 
@@ -34,7 +34,7 @@ class Turns:
         def count() -> tuple[int, int]:
             asked = self._redis.client.pipeline(transaction=False)
             for name in queues:
-                asked.llen(f"pending:{name}:{tenant}")
+                asked.zcard(line(name, tenant))
             *waiting, messages = asked.llen(queue).execute()
             return sum(waiting), int(messages)
 
@@ -43,3 +43,8 @@ class Turns:
     def queue_depths(self, queues: tuple[str, ...]) -> dict[str, int]:
         """Return the number of messages in each queue; empty while Redis is unavailable."""
         return self._redis.attempt(lambda: {queue: int(self._redis.client.llen(queue)) for queue in queues}, {})
+
+
+def line(queue: str, tenant: str) -> str:
+    """Return the key of a tenant's line: a sorted set, by the order of joining."""
+    return f"line:{queue}:{tenant}"

@@ -1,5 +1,6 @@
 """What the ledger asks of an object store."""
 
+import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -7,8 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+log = logging.getLogger("emx.store")
+
 _CLOCK_SECONDS = 60.0
 """For so long a store's clock isn't asked again."""
+
+_CLOCK_GRAIN = 2.0
+"""Seconds by which file systems' times and HTTP's dates may be coarser than a clock's."""
+
+_MOST_CLOCK_ERROR = 60.0
+"""Seconds."""
 
 
 class StoreError(Exception):
@@ -35,14 +44,26 @@ class Entry:
     modified: datetime
 
 
+@dataclass(frozen=True)
+class _ClockReading:
+    """What the store's clock said, in seconds of Unix time, and when that was, in ticks."""
+
+    store: float
+    at: float
+
+
+def _ticks() -> float:
+    """Return a clock that nobody sets, in seconds; where there is one, it goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class Store(ABC):
     """An object store. Keys are relative paths with ``/``.
 
     A write is durable when it returns, and visible whole or not at all. Every method may raise StoreError.
     """
 
-    _clock: tuple[float, float] | None = None
-    """How far the store's clock was before this machine's, and when that was, by the monotonic clock."""
+    _clock: _ClockReading | None = None
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -72,11 +93,28 @@ class Store(ABC):
     def now(self) -> datetime:
         """Return the store's clock, by which ages are measured, in UTC. It is asked for at most once a minute.
 
-        It is the same for every process, even where one machine's own clock is wrong.
+        It is the same for every process, even where one machine's own clock is wrong, or is set meanwhile.
         """
-        if self._clock is None or time.monotonic() - self._clock[1] > _CLOCK_SECONDS:
-            self._clock = (self._ask_clock() - time.time(), time.monotonic())
-        return datetime.fromtimestamp(time.time() + self._clock[0], UTC)
+        reading = self._read_clock()
+        return datetime.fromtimestamp(reading.store + _ticks() - reading.at, UTC)
+
+    def clock_fault(self) -> str | None:
+        """Return how far this machine's clock is off the store's and what to do, if that is over a minute."""
+        error = time.time() - self.now().timestamp()
+        if abs(error) <= _MOST_CLOCK_ERROR:
+            return None
+        return (
+            f"This machine's clock is {abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the store's. "
+            "Set whichever of them is wrong, by NTP for example."
+        )
+
+    def _read_clock(self) -> _ClockReading:
+        if self._clock is None or _ticks() - self._clock.at > _CLOCK_SECONDS:
+            asked, own = self._ask_clock(), time.time()
+            self._clock = _ClockReading(own if abs(asked - own) <= _CLOCK_GRAIN else asked, _ticks())
+            if fault := self.clock_fault():
+                log.error("%s Until then nothing expires.", fault)
+        return self._clock
 
     @abstractmethod
     def _ask_clock(self) -> float:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from emx_shared.store import sharding
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
 
-_PARTS, _LOCK = ".parts", "lock"
-_CLOCK_GRAIN = 2.0
-"""Seconds by which file systems' times may be coarser than a clock's."""
+_PARTS, _LOCK, _LAYOUT = ".parts", "lock", ".layout"
+_SHARDED = b"sharded"
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 """Images and reports are nobody else's to read."""
 
@@ -36,13 +36,34 @@ class DirectoryStore(Store):
         try:
             self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             self._parts.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            if not (self.root / _LAYOUT).exists():
+                self._lay_out()
         except OSError as error:
             raise StoreError(f"Cannot make the store's directory: {error.strerror}") from None
 
+    def _lay_out(self) -> None:
+        """Move what was written before there were shards. Safe to stop and repeat anywhere."""
+        with self._alone():
+            for path in self._files(self.root):
+                key = sharding.key_of(path.relative_to(self.root).as_posix())
+                place = self.root / sharding.path_of(key)
+                if place != path:
+                    _make(place.parent)
+                    path.rename(place)
+                    self._remove_empty(path)
+            (self.root / _LAYOUT).write_bytes(_SHARDED)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep out others who replace or move what is there."""
+        with (self._parts / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _path(self, key: str) -> Path:
-        if not key or any(part in ("", ".", "..", _PARTS) for part in key.split("/")):
+        if not key or any(part in ("", ".", "..", _PARTS, _LAYOUT) for part in key.split("/")):
             raise ValueError("not a key")
-        return self.root / key
+        return self.root / sharding.path_of(key)
 
     @override
     def get(self, key: str) -> bytes:
@@ -61,8 +82,7 @@ class DirectoryStore(Store):
 
     @override
     def replace(self, key: str, expected: bytes, data: bytes) -> bool:
-        with _disk(key), (self._parts / _LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # against others who replace; nobody else writes what is there
+        with _disk(key), self._alone():  # nobody else writes what is there
             try:
                 if self._path(key).read_bytes() != expected:
                     return False
@@ -103,25 +123,44 @@ class DirectoryStore(Store):
         path = self._path(key)
         with _disk(key), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
+        self._remove_empty(path)
+
+    def _remove_empty(self, path: Path) -> None:
+        """Remove the folders that are empty without a file, but the few that are filled again at once."""
+        below = path.name
         with suppress(OSError):  # not empty, or another process was quicker
             for folder in path.parents:
-                if self.root in (folder, folder.parent):
+                depth = len(folder.relative_to(self.root).parts)
+                if depth < 2 or (depth == 2 and sharding.is_shard(folder.name, below)):
                     break
                 folder.rmdir()
+                below = folder.name
 
     @override
     def list(self, prefix: str) -> Iterator[Entry]:
-        folder = self.root / prefix.rpartition("/")[0]
-        with _disk(prefix):
-            paths = sorted(folder.rglob("*"))
-        for path in paths:
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(_PARTS) or not key.startswith(prefix):
+        head, slash, begin = prefix.rpartition("/")
+        for path in self._files(self.root / sharding.path_of(head) if slash else self.root, begin):
+            key = sharding.key_of(path.relative_to(self.root).as_posix())
+            if not key.startswith(prefix):
                 continue
             with _disk(key), suppress(FileNotFoundError):  # deleted while we walk
-                found = path.stat()
-                if stat.S_ISREG(found.st_mode):
-                    yield Entry(key, datetime.fromtimestamp(found.st_mtime, UTC))
+                yield Entry(key, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+
+    def _files(self, folder: Path, begin: str = "") -> Iterator[Path]:
+        """Yield the files below a folder in order, passing over folders that have no name beginning so."""
+        try:
+            with _disk(str(folder)), os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except NoSuchObject:  # deleted while we walk
+            return
+        for entry in entries:
+            whole = entry.name.startswith(begin)
+            if entry.name in (_PARTS, _LAYOUT) or not (whole or begin.startswith(entry.name)):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._files(folder / entry.name, "" if whole else begin)
+            elif entry.is_file():
+                yield folder / entry.name
 
     @override
     def drop_unfinished(self, seconds: float) -> None:
@@ -134,13 +173,13 @@ class DirectoryStore(Store):
 
     @override
     def _ask_clock(self) -> float:
-        """Return the time of a new file: the file system's clock, unless it differs by no more than its grain."""
+        """Return the time of a new file, by the file system's clock."""
         part = self._parts / uuid.uuid4().hex
         with _disk(str(part)):
             part.touch(mode=_FILE_MODE)
-            modified, now = part.stat().st_mtime, time.time()
+            modified = part.stat().st_mtime
             part.unlink()
-        return modified if abs(modified - now) > _CLOCK_GRAIN else now
+        return modified
 
     @override
     def size(self, key: str) -> int:
@@ -158,10 +197,7 @@ class DirectoryStore(Store):
 
 @contextmanager
 def _disk(key: str) -> Iterator[None]:
-    """Turn whatever a disk may say into the store's errors.
-
-    A folder that can't be read lists nothing with pathlib; a file that can't is an error.
-    """
+    """Turn whatever a disk may say into the store's errors."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -180,7 +180,7 @@ def test_a_full_queue_refuses_and_writes_nothing(
     redis_url: str, tmp_path: Path, start_gateway: StartGateway
 ) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="2") as gateway:
-        gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
+        gateway.ledger.redis.connection.client.delete("line:routine:default", "round:routine")
         for _ in range(2):
             assert gateway.submit(gateway.png()).status_code == 202
         before = sorted(str(file) for file in tmp_path.rglob("*"))
@@ -292,7 +292,7 @@ def test_what_was_submitted_before_costs_nothing(
 
 def test_a_cancelled_job_waits_no_more(redis_url: str, tmp_path: Path, start_gateway: StartGateway) -> None:
     with start_gateway(redis_url, tmp_path, EMX_MAX_QUEUED_PER_TENANT="1") as gateway:
-        gateway.ledger.redis.connection.client.delete("pending:routine:default", "turns:routine")
+        gateway.ledger.redis.connection.client.delete("line:routine:default", "round:routine")
         first = gateway.submit(gateway.png()).headers["location"]
         gateway.problem(gateway.submit(gateway.png()), 429, "too-many-queued")
         gateway.client.post(f"{first}/cancel")

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from emx_gateway.courier.health import fault
 from emx_shared.messaging import CeleryQueue, celery_app
+from emx_shared.redis_state.circuit_breaker import CircuitBreaker
 from emx_shared.settings import Settings
 from explainmyxray.supervisor import free_port
 
@@ -22,7 +23,7 @@ COURIER = [sys.executable, "-P", "-m", "emx_gateway.courier"]
 def test_it_waits_for_its_store_and_takes_no_message_meanwhile(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.delete("courier")
-        CeleryQueue(celery_app("test", Settings(redis=redis_url))).deliver("some-delivery")
+        CeleryQueue(celery_app("test", Settings(redis=redis_url)), CircuitBreaker()).deliver("some-delivery")
         own = {"EMX_REDIS": redis_url, "EMX_STORE": f"s3+http://127.0.0.1:{free_port()}/nowhere"}
         courier = subprocess.Popen(
             COURIER, env={**os.environ, **own}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -139,7 +139,7 @@ def test_a_poll_may_be_long(gateway: RunningGateway) -> None:
 
 
 def test_a_job_shows_its_place_and_its_times(gateway: RunningGateway) -> None:
-    gateway.ledger.redis.connection.client.delete("pending:stat:default", "turns:stat")
+    gateway.ledger.redis.connection.client.delete("line:stat:default", "round:stat")
     first, second = (gateway.submit(gateway.png(), priority="stat").json() for _ in range(2))
     assert (first["ahead"], second["ahead"], second["attempts"]) == (0, 1, 0)
     assert gateway.ledger.redis.turns.take("stat") == first["id"]

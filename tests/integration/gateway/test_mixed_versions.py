@@ -1,15 +1,22 @@
 """Records that a newer version wrote, as they are met while processes are updated one by one, and damaged ones."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emx_shared.ledger import Reconciler, deliver, object_keys
+from emx_shared.api_keys import KeyRing
+from emx_shared.ledger import Reconciler, advance_batch, deliver, object_keys, submit
+from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.jobs.delivery import EndpointAnswer
 from emx_shared.ledger.records import Delivery
+from emx_shared.store.directory import DirectoryStore
+from support.damage import DAMAGES, damage
 from support.gateway import RunningGateway, StartGateway
+from support.mortality import as_courier, new_job
 
 SECRET_TEXT = "Mrs Example has fluid."
 
@@ -116,3 +123,75 @@ def test_the_reconciler_passes_over_what_it_cant_read_and_says_so_once(
     assert len(said) == 1 and "newer version" in said[0] and SECRET_TEXT not in caplog.text
     gateway.client.post(f"/v1/jobs/{waiting}/cancel")
     gateway.ledger.store.delete(object_keys.open_marker(strange))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("key", [object_keys.record, object_keys.outcome])
+def test_a_damaged_job_can_be_erased_by_its_id(gateway: RunningGateway, how: str, key: Any) -> None:
+    job = read(gateway)
+    damage(gateway.ledger.store, key(job), how)
+    assert gateway.client.delete(f"/v1/jobs/{job}").status_code == 204
+    assert not list(gateway.ledger.store.list(object_keys.inputs(job)))
+    gateway.problem(gateway.client.delete(f"/v1/jobs/{job}"), 404, "no-such-job")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("key", [object_keys.record, object_keys.outcome])
+def test_a_damaged_batch_can_be_erased_by_its_id(gateway: RunningGateway, how: str, key: Any) -> None:
+    batch = gateway.client.post("/v1/batches", files=[("files", ("x.png", gateway.png()))]).json()["id"]
+    damage(gateway.ledger.store, key(batch), how)
+    assert gateway.client.delete(f"/v1/batches/{batch}").status_code == 202
+    as_courier(gateway.ledger, batch)
+    assert not list(gateway.ledger.store.list(object_keys.batch(batch)))
+    gateway.problem(gateway.client.delete(f"/v1/batches/{batch}"), 404, "no-such-batch")
+
+
+def test_a_damaged_record_is_erased_by_whom_it_names_alone(
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway
+) -> None:
+    ring = KeyRing(DirectoryStore(tmp_path))
+    keys = {tenant: ring.create(tenant)[1] for tenant in ("mine", "yours")}
+    with start_gateway(redis_url, tmp_path) as gateway:
+        cut, emptied = (submit(gateway.ledger, new_job(tenant="mine"))[0].id for _ in range(2))
+        damage(gateway.ledger.store, object_keys.record(cut), "cut")
+        damage(gateway.ledger.store, object_keys.record(emptied), "emptied")
+        answers = [
+            (tenant, job, gateway.client.delete(f"/v1/jobs/{job}", headers={"Authorization": f"Bearer {key}"}))
+            for tenant, key in reversed(keys.items())
+            for job in (cut, emptied)
+        ]
+    done = [(tenant, job) for tenant, job, answer in answers if answer.status_code == 204]
+    assert done == [("mine", cut)] and len(answers) == 4
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_of_a_cancelled_batch_all_results_come_beside_a_damaged_one(gateway: RunningGateway, how: str) -> None:
+    files = [("files", (f"{n}.png", gateway.png())) for n in range(3)]
+    batch = gateway.client.post("/v1/batches", files=files).json()["id"]
+    advance_batch(gateway.ledger, batch)
+    gateway.read_by_a_worker(item_id(batch, 0))
+    for row, key in ((0, object_keys.outcome), (1, object_keys.record)):
+        damage(gateway.ledger.store, key(item_id(batch, row)), how)
+    assert gateway.client.post(f"/v1/batches/{batch}/cancel").status_code == 200
+    results = gateway.client.get(f"/v1/batches/{batch}/results.ndjson").text.splitlines()
+    rows = {json.loads(line)["row"] for line in results}
+    assert {1, 2} <= rows
+    assert gateway.client.get(f"/v1/batches/{batch}/items").json()["items"]
+    assert gateway.client.get(f"/v1/batches/{batch}").json()["state"] == "cancelled"
+    gateway.ledger.store.delete(object_keys.open_marker(item_id(batch, 1)))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_an_export_has_the_images_beside_what_is_damaged(gateway: RunningGateway, how: str) -> None:
+    hook = {"webhook_url": "https://example.org/hook", "patient": f"exported {how}"}
+    jobs = [submit(gateway.ledger, new_job(gateway.png(), **hook))[0].id for _ in range(3)]
+    for job in jobs:
+        gateway.read_by_a_worker(job)
+    damage(gateway.ledger.store, object_keys.record(jobs[0]), how)
+    owed = Delivery.id_of(jobs[1], hook["webhook_url"], "job.succeeded")
+    damage(gateway.ledger.store, object_keys.outbox(owed), how)
+    answer = gateway.client.get("/v1/export", params={"patient": hook["patient"]})
+    names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    for job in jobs[1:]:
+        assert {f"jobs/{job}/request.json", f"jobs/{job}/input.png"} <= set(names)
+    gateway.ledger.store.delete(object_keys.outbox(owed))

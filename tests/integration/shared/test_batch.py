@@ -32,6 +32,7 @@ from emx_shared.ledger.batches.items import ended_items
 from emx_shared.ledger.batches.manifest_pages import item_id, manifest_rows
 from emx_shared.ledger.records import BatchPlace, BatchRecord, Delivery, Row, Tombstone
 from support.mortality import as_courier, die_after_each_write, listed, new_job, reconcile, run
+from support.object_stores import NewStore
 
 HOOK = "https://example.org/hook"
 IMAGES = [f"\x89PNG\r\n\x1a\n{n}".encode("latin-1") for n in range(6)]
@@ -251,12 +252,20 @@ def test_an_item_is_given_up_once_its_batch_has_ended(ledger: Ledger) -> None:
     assert listed(ledger, object_keys.OPEN) == []
 
 
+@pytest.mark.parametrize(
+    ("new_store", "stride"), [("directory", 1), ("seaweed", 5), ("moto", 5)], indirect=["new_store"]
+)
 @pytest.mark.parametrize("begun", [False, True])
-def test_erasing_a_patient_stopped_anywhere_reaches_every_row(ledger: Ledger, begun: bool) -> None:
+def test_erasing_a_patient_stopped_anywhere_reaches_every_row(
+    ledger: Ledger, new_store: NewStore, stride: int, begun: bool
+) -> None:
+    """``stride``: an S3 server takes longer, and is stopped at every fifth write."""
+
     def erasing(mortal: Ledger) -> None:
         erase_group(mortal, "default", "patient", "a-patient")
 
-    for writes in count(1):
+    for writes in count(1, stride):
+        ledger = replace(ledger, store=new_store())
         request = of_patients(ledger, "a-patient", "another", "a-patient")
         if begun:
             advance_batch(narrow(ledger, batch_window=1), request.id)

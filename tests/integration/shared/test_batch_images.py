@@ -22,6 +22,7 @@ from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.jobs.erasure import announce_erasure, end_erasure, item_tombstone
 from emx_shared.ledger.records import Row
 from support.mortality import die_after_each_write, listed, reconcile, run
+from support.object_stores import STORES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -31,7 +32,9 @@ def uploaded(ledger: Ledger, name: str) -> str:
     return f"upload:{name}"
 
 
-@pytest.mark.parametrize("size", [5, 1203])
+@pytest.mark.parametrize(
+    ("new_store", "size"), [("directory", 1203), *((name, 5) for name in STORES)], indirect=["new_store"]
+)
 def test_an_upload_named_by_several_rows_is_read_for_each(ledger: Ledger, size: int) -> None:
     one, other = uploaded(ledger, "one"), uploaded(ledger, "other")
     images = [one if row % 2 else other for row in range(size)]

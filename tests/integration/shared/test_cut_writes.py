@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +66,9 @@ def test_an_object_is_replaced_only_as_long_as_it_is_the_same(store: Store) -> N
     assert not store.replace("missing", b"", b"2") and not store.exists("missing")
 
 
-@pytest.fixture
-def on_store(ledger: Ledger, store: Store) -> Ledger:
-    return replace(ledger, store=store)
-
-
 @pytest.mark.parametrize("left", [b"", b'{"state": "succ', b'{"state": "failed", "failure": {"code": "x"}'])
-def test_a_cut_record_counts_as_absent_and_is_written_again(on_store: Ledger, left: bytes) -> None:
+def test_a_cut_record_counts_as_absent_and_is_written_again(ledger: Ledger, left: bytes) -> None:
     """Whatever a store without digests may have kept."""
-    ledger = on_store
     url = "https://ris.example.org/hook"
     new = NewJob(b"an image", "image/png", webhook_url=url, idempotency_key="k")
     job = submit(ledger, new)[0].id
@@ -97,13 +90,13 @@ def test_a_cut_record_counts_as_absent_and_is_written_again(on_store: Ledger, le
     assert tried and tried.status == "delivered" and ledger.delivery(delivery) == tried
 
 
-def test_the_reconciler_ends_a_job_whose_outcome_was_cut(on_store: Ledger) -> None:
-    job = submit(on_store, NewJob(b"an image", "image/png"))[0].id
-    on_store.store.put(object_keys.outcome(job), b"")
-    on_store.redis.marks.mark_ended(job, "succeeded")  # its worker believed so, and died
-    on_store.redis.epoch.begin()
-    Reconciler(on_store).round()
-    assert on_store.redis.marks.is_enqueued(job), "it is read again"
+def test_the_reconciler_ends_a_job_whose_outcome_was_cut(ledger: Ledger) -> None:
+    job = submit(ledger, NewJob(b"an image", "image/png"))[0].id
+    ledger.store.put(object_keys.outcome(job), b"")
+    ledger.redis.marks.mark_ended(job, "succeeded")  # its worker believed so, and died
+    ledger.redis.epoch.begin()
+    Reconciler(ledger).round()
+    assert ledger.redis.marks.is_enqueued(job), "it is read again"
 
 
 FAILING: dict[str, Callable[[Store], Any]] = {

@@ -2,15 +2,10 @@
 
 import hashlib
 import os
-import socket
-import subprocess
-import sysconfig
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,11 +42,9 @@ from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.records import BatchRecord, Delivery, Failure, Outcome, Row, Tombstone
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
-from emx_shared.store import Store
-from emx_shared.store.directory import DirectoryStore
-from emx_shared.store.s3 import S3Store
-from explainmyxray.supervisor import free_port
 from support.mortality import Killed, MortalStore, as_courier
+from support.object_stores import NewStore
+from support.servers import RememberingQueue
 
 EXAMPLES = int(os.environ.get("EMX_TEST_EXAMPLES", "60"))
 """Of whole lives; more, by hand, take longer."""
@@ -296,37 +289,13 @@ class Lifecycle(RuleBasedStateMachine):
             assert all(items) and len(ended_items(self.ledger, batch.id)) == batch.rows
 
 
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Store]]:
-    """Buckets on a moto server."""
-    port = free_port()
-    program = Path(sysconfig.get_path("scripts")) / "moto_server"
-    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log, env=os.environ
-        )
-    for _ in range(150):
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            break
-        time.sleep(0.2)
-
-    def bucket(name: str) -> Store:
-        store = S3Store(f"127.0.0.1:{port}", name, "key", "a-long-secret", "us-east-1", secure=False)
-        store.check()
-        return store
-
-    yield bucket
-    process.kill()
-    process.wait(20)
-
-
-def run(redis_url: str, new_store: Callable[[], Store], queue: object, examples: int) -> None:
+def run(redis_url: str, new_store: NewStore, examples: int) -> None:
     chosen = Settings(lease=0.0, abandon_after=-1.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
 
     class Bound(Lifecycle):
         def __init__(self) -> None:
             super().__init__()
-            self.ledger = Ledger(new_store(), RedisState(redis_url, lease=600), queue, chosen)  # type: ignore[arg-type]
+            self.ledger = Ledger(new_store(), RedisState(redis_url, lease=600), RememberingQueue(), chosen)
 
     suppressed = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     limits = settings(
@@ -335,9 +304,9 @@ def run(redis_url: str, new_store: Callable[[], Store], queue: object, examples:
     run_state_machine_as_test(Bound, settings=limits)
 
 
-def test_on_a_directory(redis_url: str, tmp_path: Path, ledger: Ledger) -> None:
-    run(redis_url, lambda: DirectoryStore(tmp_path / uuid.uuid4().hex), ledger.queue, EXAMPLES)
-
-
-def test_on_s3(redis_url: str, moto: Callable[[str], Store], ledger: Ledger) -> None:
-    run(redis_url, lambda: moto(uuid.uuid4().hex), ledger.queue, max(EXAMPLES // 8, 1))
+@pytest.mark.parametrize(
+    ("new_store", "share"), [("directory", 1), ("moto", 8), ("seaweed", 8)], indirect=["new_store"]
+)
+def test_whatever_happens(redis_url: str, new_store: NewStore, share: int) -> None:
+    """``share``: an S3 server takes longer, and sees fewer lives."""
+    run(redis_url, new_store, max(EXAMPLES // share, 1))

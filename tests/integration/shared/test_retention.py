@@ -74,6 +74,7 @@ def test_images_need_not_be_kept_at_all(ledger: Ledger) -> None:
     assert not has_image(ledger, waiting)
 
 
+@pytest.mark.parametrize("new_store", ["directory"], indirect=True)
 def test_parts_of_writes_that_were_killed_are_deleted(ledger: Ledger) -> None:
     assert isinstance(ledger.store, DirectoryStore)
     old, young = (ledger.store.root / ".parts" / name for name in ("old", "young"))

@@ -12,6 +12,7 @@ from kombu import Connection
 
 from emx_shared.messaging import READ_TASK, CeleryQueue, celery_app
 from emx_shared.redis_state import RedisState
+from emx_shared.redis_state.circuit_breaker import CircuitBreaker
 from emx_shared.settings import Settings
 
 Start = Callable[[Path | str], "subprocess.Popen[str]"]
@@ -52,7 +53,7 @@ def waiting(redis_url: str) -> int:
 
 
 def test_a_worker_that_cannot_load_its_model_says_so_and_takes_no_message(start: Start, redis_url: str) -> None:
-    CeleryQueue(celery_app("test", Settings(redis=redis_url))).enqueue_read("job", "routine")
+    CeleryQueue(celery_app("test", Settings(redis=redis_url)), CircuitBreaker()).enqueue_read("job", "routine")
     process = start("/nowhere/model")
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 1

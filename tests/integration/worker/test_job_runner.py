@@ -126,6 +126,44 @@ def test_a_job_that_has_ended_is_not_read_again(
     assert outcome(ledger, job) == first
 
 
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_stat_job_passes_those_that_wait_for_a_slot(
+    ledger: Ledger, engine: Engine, monkeypatch: pytest.MonkeyPatch, draining: bool
+) -> None:
+    heartbeat = Heartbeat(ledger.redis, ledger.settings.lease, 60, lambda: engine.progress, "w1")
+    runner = JobRunner(ledger, EngineThread(lambda: engine), heartbeat, slots=1)
+    read, go_on = EngineThread.read, threading.Event()
+
+    def held_up(backend: EngineThread, task: ImageTask, alone: bool = False) -> Any:
+        if not task.urgent:
+            go_on.wait(20)
+        return read(backend, task, alone)
+
+    monkeypatch.setattr(EngineThread, "read", held_up)
+    others = [submitted(ledger), submitted(ledger)]
+    threads = [threading.Thread(target=runner.read, args=(job, "routine")) for job in others]
+    for thread in threads:
+        thread.start()
+    while not ledger.redis.leases.held_among(others):
+        time.sleep(0.01)
+    if draining:
+        runner.drain()
+        threads[1].join(5)
+        assert sorted(thread.is_alive() for thread in threads) == [False, True]
+    else:
+        urgent = submit(ledger, NewJob(png(), "image/png", priority="stat"))[0].id
+        give_up = time.monotonic() + 20
+        while not ledger.outcome(urgent) and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert outcome(ledger, urgent).report
+    assert [ledger.outcome(job) for job in others] == [None, None]
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    runner.close()
+    assert len([job for job in others if ledger.outcome(job)]) == (1 if draining else 2)
+
+
 def test_a_draining_runner_hands_the_job_back_without_counting_a_death(ledger: Ledger, runner: JobRunner) -> None:
     job = submitted(ledger)
     runner.drain()

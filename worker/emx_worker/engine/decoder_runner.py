@@ -103,7 +103,7 @@ class DecoderRunner:
         """Run one forward pass over the tokens that are not in the slots yet.
 
         Args:
-            batch: all running sequences; the n-th holds slot n.
+            batch: the first running sequences, or all; the n-th holds slot n.
 
         Returns:
             The decoder's output for the last token of each sequence, (sequences, width).

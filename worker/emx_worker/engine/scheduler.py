@@ -1,6 +1,7 @@
 """Decides which sequences go through the next forward pass."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from emx_worker.engine.sequence import ReportSequence
 from emx_worker.engine.slot_cache import SlotCache
@@ -17,8 +18,11 @@ MAX_DEFERRED_STEPS = 4
 class Scheduler:
     """Starts sequences in the order in which they came, as many at once as there are slots.
 
+    Urgent ones come first: while any is running, the others pause in their slots; and where no slot is free, one
+    of the others is begun anew later.
+
     Attributes:
-        running: the sequences that have begun; the n-th of them holds slot n.
+        running: the sequences that have begun; the n-th of them holds slot n. Urgent ones hold the first slots.
         most: how many may run together: the number of slots, or fewer after memory has run out.
     """
 
@@ -36,24 +40,53 @@ class Scheduler:
 
     def add(self, sequence: ReportSequence) -> None:
         """Queue a sequence that has not begun."""
-        self._waiting.append(sequence)
+        if sequence.urgent:
+            self._waiting.insert(self._urgent_among(self._waiting), sequence)
+        else:
+            self._waiting.append(sequence)
 
     def schedule(self) -> list[ReportSequence]:
-        """Return the sequences to prefill if any wait and there is room, else all that are running."""
+        """Return the sequences to prefill if any wait and there is room, else those to decode.
+
+        These are the first that are running: the urgent ones, or all if none is urgent.
+        """
         fresh: list[ReportSequence] = []
         self._deferred_steps += 1
-        if not self.running or len(self._waiting) >= PREFILL_BATCH or self._deferred_steps >= MAX_DEFERRED_STEPS:
-            while self._waiting and self._may_begin(self._waiting[0]):
+        if self._may_prefill():
+            while self._next_may_begin():
                 fresh.append(self._waiting.popleft())
-                self.running.append(fresh[-1])
+                self._enter(fresh[-1])
         if fresh or not self._waiting:
             self._deferred_steps = 0
-        return fresh or list(self.running)
+        return fresh or self.running[: self._urgent_among(self.running) or None]
 
-    def _may_begin(self, sequence: ReportSequence) -> bool:
+    def _may_prefill(self) -> bool:
+        if self._waiting and self._waiting[0].urgent:
+            return True
+        full = len(self._waiting) >= PREFILL_BATCH or self._deferred_steps >= MAX_DEFERRED_STEPS
+        return not self.running or full
+
+    def _next_may_begin(self) -> bool:
+        if not self._waiting:
+            return False
+        sequence = self._waiting[0]
+        if sequence.urgent:
+            self._make_room()
         if any(other.alone for other in self.running) or (sequence.alone and self.running):
             return False
+        if not sequence.urgent and self._urgent_among(self.running):
+            return False
         return len(self.running) < self.most
+
+    def _make_room(self) -> None:
+        """Put back the one that has written least, or runs alone, if an urgent sequence has no place otherwise."""
+        others = self.running[self._urgent_among(self.running) :]
+        if others and (len(self.running) >= self.most or others[0].alone):
+            self.requeue([min(others, key=lambda sequence: len(sequence.tokens))])
+
+    @staticmethod
+    def _urgent_among(sequences: Iterable[ReportSequence]) -> int:
+        return sum(sequence.urgent for sequence in sequences)
 
     def drop_cancelled(self) -> None:
         """End the sequences whose images were cancelled."""
@@ -81,12 +114,29 @@ class Scheduler:
         for sequence in reversed(batch):
             self._leave(sequence)
             sequence.reset()
-            self._waiting.appendleft(sequence)
+            self._waiting.insert(0 if sequence.urgent else self._urgent_among(self._waiting), sequence)
+
+    def _enter(self, sequence: ReportSequence) -> None:
+        """Give a sequence the first free slot; an urgent one gets that after the other urgent ones."""
+        last, first = len(self.running), self._urgent_among(self.running)
+        self.running.append(sequence)
+        if sequence.urgent and first != last:
+            self._move(first, last)
+            self._slots.clear(first)
+            self.running[first] = sequence
 
     def _leave(self, sequence: ReportSequence) -> None:
-        slot, last = self.running.index(sequence), len(self.running) - 1
-        if slot != last:
-            self._slots.move(last, slot)
-            self.running[slot] = self.running[last]
+        """Take a sequence's slot, and close the gap: first with the last urgent one, if this one is urgent."""
+        gap = self.running.index(sequence)
+        if sequence.urgent:
+            gap = self._move(self._urgent_among(self.running) - 1, gap)
+        last = self._move(len(self.running) - 1, gap)
         self.running.pop()
         self._slots.clear(last)
+
+    def _move(self, source: int, target: int) -> int:
+        """Move a running sequence to another slot. Return the slot that it left."""
+        if source != target:
+            self._slots.move(source, target)
+            self.running[target] = self.running[source]
+        return source

@@ -60,6 +60,11 @@ class ReportSequence:
         self.cached, self.marks = 0, []
 
     @property
+    def urgent(self) -> bool:
+        """Tell whether others pause for this one."""
+        return self.task.urgent
+
+    @property
     def ended(self) -> bool:
         """Tell whether the report is finished, or will never be."""
         return self.fault is not None or self.declined is not None or self.constraint.finished

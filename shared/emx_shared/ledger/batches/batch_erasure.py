@@ -5,7 +5,7 @@ import uuid
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.items import rows_with_jobs
 from emx_shared.ledger.batches.manifest_pages import item_id
-from emx_shared.ledger.jobs.erasure import announce_erasure, end_erasure, item_tombstone
+from emx_shared.ledger.jobs.erasure import announce_erasure, end_erasure, item_tombstone, make_readable
 from emx_shared.ledger.jobs.finish import cancel
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, Outcome, tombstone_of
@@ -13,7 +13,9 @@ from emx_shared.ledger.records import BatchRecord, Outcome, tombstone_of
 
 def erase_batch(ledger: Ledger, batch: BatchRecord) -> Outcome:
     """Settle that a batch will be erased; the courier erases its many jobs. Return how it had ended."""
-    announce_erasure(ledger, tombstone_of(batch))
+    tombstone = tombstone_of(batch)
+    announce_erasure(ledger, tombstone)
+    make_readable(ledger, tombstone)
     outcome = cancel(ledger, batch.id)
     ledger.queue.erase_batch(batch.id)
     return outcome
@@ -21,8 +23,10 @@ def erase_batch(ledger: Ledger, batch: BatchRecord) -> Outcome:
 
 def end_batch_erasure(ledger: Ledger, id: str) -> None:
     """Erase a batch whose erasure was announced. Safe to stop and repeat anywhere."""
-    if ledger.erasing(id) is None:
+    erasing = ledger.erasing(id)
+    if erasing is None:
         return
+    make_readable(ledger, erasing.tombstone)
     batch = ledger.batch(id)
     if batch:
         cancel(ledger, id)
@@ -42,7 +46,7 @@ def _erase_items(ledger: Ledger, batch: BatchRecord) -> bool:
     now = ledger.now()
     for row in rows_with_jobs(ledger, batch):
         item = item_id(batch.id, row)
-        outcome = ledger.outcome(item)
+        outcome = ledger.if_readable(ledger.outcome, item)
         if outcome is None or not outcome.erased:
             announce_erasure(ledger, item_tombstone(batch, row, now))
             end_erasure(ledger, item)

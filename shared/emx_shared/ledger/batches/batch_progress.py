@@ -80,8 +80,8 @@ def failed_rows(ledger: Ledger, batch: BatchRecord) -> set[int]:
 
 
 def is_permanent_failure(ledger: Ledger, batch: BatchRecord, row: int) -> bool:
-    """Return whether a row's image would fail again, so that trying it again is of no use."""
-    outcome = ledger.outcome(item_id(batch.id, row))
+    """Return whether a row's image is known to fail again, so that trying it again is of no use."""
+    outcome = ledger.if_readable(ledger.outcome, item_id(batch.id, row))
     return bool(outcome and outcome.failure and outcome.failure.code in PERMANENT_FAILURES)
 
 

@@ -125,7 +125,7 @@ def retry_batch(
         for number, row in manifest_rows(ledger, batch):
             if number in failed:
                 item = item_id(batch.id, number)
-                known = ledger.job(item)
+                known = ledger.if_readable(ledger.job, item)
                 image = row.image if known and known.refused else f"job:{item}"
                 yield row.model_copy(update={"image": image, "keeps_upload": False})
 

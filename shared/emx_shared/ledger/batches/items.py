@@ -1,6 +1,8 @@
 """The items of a batch: one job for each row of its manifest, submitted by the courier, a window at a time."""
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,7 +13,7 @@ from emx_shared.ledger.batches.manifest_pages import ERASED_ROW, item_id, manife
 from emx_shared.ledger.jobs.finish import cancel, refuse
 from emx_shared.ledger.jobs.submission import NewJob, commit_job
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row
+from emx_shared.ledger.records import BatchPlace, BatchRecord, Failure, JobRecord, Row, UnreadableRecord
 from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 from emx_shared.ledger.uploads import use_up
 from emx_shared.store import NoSuchObject
@@ -22,7 +24,7 @@ _CURSOR_SAVED_EVERY = 50
 
 def submit_items(ledger: Ledger, batch: BatchRecord, end: int) -> None:
     """Submit the rows before ``end``. The cursor is behind at worst: an item submitted twice is one item."""
-    next_row = cursor(ledger, batch.id)
+    next_row = cursor(ledger, batch.id) or 0
     for number, row in manifest_rows(ledger, batch, next_row):
         if number >= end or ledger.outcome(batch.id) or is_paused(ledger, batch):
             break
@@ -33,12 +35,14 @@ def submit_items(ledger: Ledger, batch: BatchRecord, end: int) -> None:
     _save_cursor(ledger, batch.id, next_row)
 
 
-def cursor(ledger: Ledger, batch: str) -> int:
-    """Return how many rows were submitted at least."""
+def cursor(ledger: Ledger, batch: str) -> int | None:
+    """Return how many rows were submitted at least; None where the object that says so is damaged."""
     try:
         return int(ledger.store.get(object_keys.cursor(batch)))
     except NoSuchObject:
         return 0
+    except ValueError:
+        return None
 
 
 def is_paused(ledger: Ledger, batch: BatchRecord) -> bool:
@@ -66,27 +70,45 @@ def ends_of_page(ledger: Ledger, batch: str, page: int) -> dict[int, tuple[datet
 
 
 def rows_with_jobs(ledger: Ledger, batch: BatchRecord) -> range:
-    """Return the rows that may already have a job: up to 50 too many, since the cursor is saved every 50 rows."""
-    return range(min(cursor(ledger, batch.id) + _CURSOR_SAVED_EVERY, batch.rows))
+    """Return the rows that may already have a job: up to 50 too many, since the cursor is saved every 50 rows.
+
+    Where the cursor is damaged, every row may have one.
+    """
+    submitted = cursor(ledger, batch.id)
+    return range(batch.rows if submitted is None else min(submitted + _CURSOR_SAVED_EVERY, batch.rows))
 
 
 def cancel_items(ledger: Ledger, batch: BatchRecord) -> None:
     """Cancel every item that has a job and hasn't ended."""
     ended = ended_items(ledger, batch.id)
     for row in rows_with_jobs(ledger, batch):
-        item = ledger.job(item_id(batch.id, row)) if row not in ended else None
-        if item:
-            cancel(ledger, item.id)
+        if row in ended:
+            continue
+        with suppress(UnreadableRecord):  # that item waits for whoever can read it; the others don't
+            if item := ledger.job(item_id(batch.id, row)):
+                cancel(ledger, item.id)
 
 
 def awaited_uploads(ledger: Ledger) -> Iterator[str]:
-    """Yield the keys of the uploads that open batches will submit."""
+    """Yield the keys of the uploads that open batches will submit.
+
+    A batch that can't be read may wait for any of its tenant's.
+    """
     for entry in list(ledger.store.list(object_keys.UNREAD)):
-        batch = ledger.batch(entry.key.rpartition("/")[2])
-        if batch and ledger.outcome(batch.id) is None:
-            for _, row in manifest_rows(ledger, batch, cursor(ledger, batch.id)):
-                if row.image.startswith("upload:"):
-                    yield _image_key(ledger, batch, row)
+        tenant, _, id = entry.key.removeprefix(object_keys.UNREAD).partition("/")
+        try:
+            with suppress(NoSuchObject):  # it is being erased
+                yield from _awaited_by(ledger, id)
+        except UnreadableRecord:
+            yield from (upload.key for upload in ledger.store.list(object_keys.uploads(tenant)))
+
+
+def _awaited_by(ledger: Ledger, id: str) -> Iterator[str]:
+    batch = ledger.batch(id)
+    if batch and ledger.outcome(id) is None:
+        for _, row in manifest_rows(ledger, batch, cursor(ledger, id) or 0):
+            if row.image.startswith("upload:"):
+                yield _image_key(ledger, batch, row)
 
 
 def _save_cursor(ledger: Ledger, batch: str, next_row: int) -> None:
@@ -97,9 +119,26 @@ def _states(ledger: Ledger, prefix: str) -> dict[int, JobState]:
     return dict(object_keys.read_done_marker(entry.key) for entry in ledger.store.list(prefix))
 
 
+def restore_item(ledger: Ledger, batch: BatchRecord, number: int) -> None:
+    """Submit an item again whose record was cut, with the image that it had, or else the one that its row names."""
+    item = item_id(batch.id, number)
+    _, row = next(manifest_rows(ledger, batch, number))
+    had = [entry.key for entry in ledger.store.list(object_keys.inputs(item))]
+    for key in had:
+        data = ledger.store.get(key)
+        if key == object_keys.job_input(item, hashlib.sha256(data).hexdigest()):
+            new = replace(_new_item(batch, number, row), data=data, media_type=media_type(data))
+            ledger.enqueue(commit_job(ledger, new.record(ledger, item), data))
+            return
+    _submit_item(ledger, batch, number, row)
+
+
 def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> None:
     item = item_id(batch.id, number)
-    known = ledger.record(item)
+    try:
+        known = ledger.record(item)
+    except UnreadableRecord:  # it has its job; those after it go on
+        return
     if known:
         _drop_upload(ledger, batch, row)
         if isinstance(known, JobRecord) and known.refused:
@@ -107,7 +146,18 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
         return
     if row == ERASED_ROW:
         return
-    new = NewJob(
+    new = _new_item(batch, number, row)
+    try:
+        _commit_item(ledger, batch, item, row, new)
+    except (SubmissionAbandoned, SubmissionErased):  # the batch has ended, or the row was erased, meanwhile
+        return
+    except IdempotencyConflict:  # another courier was quicker, and has deleted the upload since
+        return
+
+
+def _new_item(batch: BatchRecord, number: int, row: Row) -> NewJob:
+    """Return a row's job, without its image."""
+    return NewJob(
         data=b"",
         media_type="application/octet-stream",
         tenant=batch.tenant,
@@ -118,15 +168,9 @@ def _submit_item(ledger: Ledger, batch: BatchRecord, number: int, row: Row) -> N
         patient=row.patient,
         indication=row.indication,
         request_id=batch.request_id,
-        id=item,
+        id=item_id(batch.id, number),
         item=BatchPlace(batch=batch.id, row=number, name=row.name),
     )
-    try:
-        _commit_item(ledger, batch, item, row, new)
-    except (SubmissionAbandoned, SubmissionErased):  # the batch has ended, or the row was erased, meanwhile
-        return
-    except IdempotencyConflict:  # another courier was quicker, and has deleted the upload since
-        return
 
 
 def _commit_item(ledger: Ledger, batch: BatchRecord, item: str, row: Row, new: NewJob) -> None:
@@ -165,7 +209,11 @@ def _image(ledger: Ledger, batch: BatchRecord, row: Row) -> tuple[bytes, str] | 
 
 
 def _image_key(ledger: Ledger, batch: BatchRecord, row: Row) -> str:
-    """Return the key of a row's image. Raises NoSuchObject for a job that was erased or is another tenant's."""
+    """Return the key of a row's image.
+
+    Raises:
+        NoSuchObject: it is a job that was erased, can't be read, or is another tenant's; or the row is lost.
+    """
     kind, _, where = row.image.partition(":")
     if kind == "file":
         return object_keys.batch_input(batch.id, batch.nonce, where)
@@ -173,7 +221,7 @@ def _image_key(ledger: Ledger, batch: BatchRecord, row: Row) -> str:
         return object_keys.upload(batch.tenant, where)
     if kind == "import":
         return object_keys.imported(batch.tenant, where)
-    found = ledger.job(where) if kind == "job" else None
+    found = ledger.if_readable(ledger.job, where) if kind == "job" else None
     if found is None or found.tenant != batch.tenant:
         raise NoSuchObject(where)
     return object_keys.job_input(where, found.input_sha256)

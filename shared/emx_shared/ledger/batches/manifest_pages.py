@@ -4,16 +4,20 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
-from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, ManifestPage, Row
+from emx_shared.ledger.records import ROWS_PER_PAGE, BatchRecord, CutRecord, ManifestPage, Row, UnreadableRecord
 from emx_shared.ledger.uploads import use_up
 from emx_shared.store import NoSuchObject, StoreError
 
 ERASED_ROW = Row(image="erased:")
 """Stands in the place of a row whose job was erased."""
+
+LOST_ROW = Row(image="lost:")
+"""Stands in the place of each row of a page that was cut: no image is found for it."""
 
 _ITEMS = uuid.UUID("8f1d2b9e-6b0c-5ad4-9d0a-7a9d6c1f4b52")
 _TRIES = 50
@@ -51,11 +55,35 @@ def write_manifest(ledger: Ledger, batch: str, nonce: str, rows: Iterable[Row]) 
 
 
 def manifest_rows(ledger: Ledger, batch: BatchRecord, first: int = 0) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a batch from ``first`` on, with their numbers. Raises NoSuchObject once it was erased."""
-    for number in range(first // ROWS_PER_PAGE, -(-batch.rows // ROWS_PER_PAGE)):
-        for place, row in enumerate(_page(ledger, batch, number), start=number * ROWS_PER_PAGE):
+    """Yield the rows of a batch from ``first`` on, with their numbers.
+
+    Raises:
+        NoSuchObject: it was erased.
+        UnreadableRecord: a page is damaged, or written by a newer version.
+    """
+    for number in range(first // ROWS_PER_PAGE, _page_count(batch)):
+        for place, row in enumerate(page_rows(ledger, batch, number), start=number * ROWS_PER_PAGE):
             if place >= first:
                 yield place, row
+
+
+def readable_rows(ledger: Ledger, batch: BatchRecord) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a batch as ``manifest_rows`` does, but pass over the pages that can't be read."""
+    for number in range(_page_count(batch)):
+        with suppress(UnreadableRecord):
+            yield from enumerate(page_rows(ledger, batch, number), start=number * ROWS_PER_PAGE)
+
+
+def page_rows(ledger: Ledger, batch: BatchRecord, number: int) -> tuple[Row, ...]:
+    """Return the rows of one page; of one that was cut, as many lost ones. Raises as ``manifest_rows``."""
+    try:
+        return ManifestPage.load(ledger.store.get(object_keys.page(batch.id, batch.nonce, number))).rows
+    except CutRecord:
+        return (LOST_ROW,) * min(ROWS_PER_PAGE, batch.rows - number * ROWS_PER_PAGE)
+
+
+def _page_count(batch: BatchRecord) -> int:
+    return -(-batch.rows // ROWS_PER_PAGE)
 
 
 def drop_other_submissions(ledger: Ledger, batch: BatchRecord) -> None:
@@ -78,11 +106,6 @@ def forget_rows(ledger: Ledger, batch: BatchRecord, rows: Iterable[int]) -> None
         _forget(ledger, batch, number, places)
 
 
-def _page(ledger: Ledger, batch: BatchRecord, number: int) -> tuple[Row, ...]:
-    key = object_keys.page(batch.id, batch.nonce, number)
-    return ManifestPage.load(ledger.store.get(key)).rows
-
-
 def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:
     """Rewrite one page. Images go first: once the row is gone, nothing names them."""
     lease, token = f"page:{batch.id}:{number}", uuid.uuid4().hex
@@ -93,7 +116,7 @@ def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -
     else:
         raise StoreError("a batch's manifest is being changed by others")
     try:
-        rows = _page(ledger, batch, number)
+        rows = page_rows(ledger, batch, number)
         forgotten = {place for place in places if rows[place] != ERASED_ROW}
         erased = {number * ROWS_PER_PAGE + place for place in places}
         for place in forgotten:
@@ -112,7 +135,7 @@ def _drop_image(ledger: Ledger, batch: BatchRecord, image: str, rows: set[int]) 
     """Delete an image that came for these rows alone. What an operator put into the store is the operator's."""
     kind, _, where = image.partition(":")
     if kind not in ("upload", "file") or any(
-        row.image == image and number not in rows for number, row in manifest_rows(ledger, batch)
+        row.image == image and number not in rows for number, row in readable_rows(ledger, batch)
     ):
         return
     if kind == "upload":

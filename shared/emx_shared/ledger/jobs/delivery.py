@@ -56,26 +56,53 @@ def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], Endpoin
         The delivery's record after the try; None if there was nothing to do.
 
     Raises:
-        StoreError: the store is unavailable; the webhook stays owed.
+        StoreError: the store is unavailable; the webhook stays owed. If it was sent, that is remembered, and only
+            noted the next time.
     """
-    store = ledger.store
+    due = ledger.redis.due_deliveries
     owed = ledger.delivery(delivery_id)
     if owed is None:  # or its writer died in the middle: whoever finishes the job writes it again
+        due.forget(delivery_id)
         return None
     if owed.status != "owed":
-        store.delete(object_keys.outbox(delivery_id))
+        ledger.store.delete(object_keys.outbox(delivery_id))
+        due.forget(delivery_id)
         return None
-    if store.now() < owed.next_at:
-        return None
-    tried = _after(ledger, owed, send(owed))
-    if tried.status != "owed" and (outcome := ledger.outcome(owed.job)) and outcome.erased:
-        tried = tried.model_copy(update={"url": ""})
-    if tried.status == "owed":
-        store.put(object_keys.outbox(delivery_id), tried.dump())
-    else:
-        ledger.write_once(object_keys.delivery(delivery_id), tried.dump())
-        store.delete(object_keys.outbox(delivery_id))
+    tried = _unnoted(ledger, owed)
+    if tried is None:
+        if ledger.now() < owed.next_at:
+            due.note(delivery_id, owed.next_at)
+            return None
+        tried = _after(ledger, owed, send(owed))
+        due.keep_try(delivery_id, tried.dump())
+    _note(ledger, tried)
+    due.forget_try(delivery_id)
     return tried
+
+
+def _unnoted(ledger: Ledger, owed: Delivery) -> Delivery | None:
+    """Return the try that came after what the store says, if the store couldn't be written then."""
+    kept = ledger.redis.due_deliveries.last_try(owed.id)
+    tried = Delivery.load(kept) if kept else None
+    return tried if tried and tried.tries > owed.tries else None
+
+
+def _note(ledger: Ledger, tried: Delivery) -> None:
+    """Write what came of a try."""
+    if tried.status == "owed":
+        _owe(ledger, tried)
+        return
+    if (outcome := ledger.outcome(tried.job)) and outcome.erased:
+        tried = tried.model_copy(update={"url": ""})
+    ledger.write_once(object_keys.delivery(tried.id), tried.dump())
+    ledger.store.delete(object_keys.outbox(tried.id))
+    ledger.redis.due_deliveries.forget(tried.id)
+
+
+def _owe(ledger: Ledger, delivery: Delivery) -> None:
+    """Write a delivery that is to be tried at its time, in place of what the outbox says of it."""
+    ledger.store.put(object_keys.outbox(delivery.id), delivery.dump())
+    ledger.redis.due_deliveries.note(delivery.id, delivery.next_at)
 
 
 def _after(ledger: Ledger, owed: Delivery, answer: EndpointAnswer) -> Delivery:
@@ -99,13 +126,13 @@ def _after(ledger: Ledger, owed: Delivery, answer: EndpointAnswer) -> Delivery:
 def put_off(ledger: Ledger, owed: Delivery, seconds: float) -> None:
     """Let a webhook wait without a try, since its endpoint doesn't answer."""
     later = owed.model_copy(update={"next_at": ledger.now() + timedelta(seconds=seconds)})
-    ledger.store.put(object_keys.outbox(owed.id), later.dump())
+    _owe(ledger, later)
 
 
 def send_at_once(ledger: Ledger, owed: Delivery) -> Delivery:
     """Make an owed webhook due now, even if its endpoint is paused. The tries it had still count."""
     due = owed.model_copy(update={"next_at": ledger.now(), "at_once": True})
-    ledger.store.put(object_keys.outbox(owed.id), due.dump())
+    _owe(ledger, due)
     ledger.queue.deliver(owed.id)
     return due
 
@@ -125,7 +152,7 @@ def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
             "last_answer": "",
         }
     )
-    ledger.store.put(object_keys.outbox(again.id), again.dump())
+    _owe(ledger, again)
     ledger.redis.listings.add_delivery(again.tenant, again.id, now)
     ledger.queue.deliver(again.id)
     return again

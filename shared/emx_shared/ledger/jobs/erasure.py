@@ -6,16 +6,19 @@ from datetime import datetime
 
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
-from emx_shared.ledger.batches.manifest_pages import drop_other_submissions, forget_rows, item_id, manifest_rows
+from emx_shared.ledger.batches.items import ended_items_of_page
+from emx_shared.ledger.batches.manifest_pages import drop_other_submissions, forget_rows, item_id, readable_rows
+from emx_shared.ledger.damage import damaged_batch, damaged_job
 from emx_shared.ledger.jobs.delivery import forget_addresses
 from emx_shared.ledger.jobs.finish import cancel
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
+    ROWS_PER_PAGE,
     BatchPlace,
     BatchRecord,
     Erasing,
+    JobRecord,
     Outcome,
-    Record,
     Tombstone,
     UnreadableRecord,
     tombstone_of,
@@ -24,8 +27,11 @@ from emx_shared.store import NoSuchObject
 
 
 def erase(ledger: Ledger, job: str) -> None:
-    """Erase one job. Safe to repeat: no late report can come back, because the outcome is settled first."""
-    if record := ledger.record(job):
+    """Erase one job, also one whose own objects are damaged.
+
+    Safe to repeat: no late report can come back, because the outcome is settled first.
+    """
+    if record := damaged_job(ledger, job, ledger.now()) or ledger.record(job):
         announce_erasure(ledger, tombstone_of(record))
     end_erasure(ledger, job)
 
@@ -41,13 +47,13 @@ def end_erasure(ledger: Ledger, id: str) -> None:
     if erasing is None:
         return
     store, tombstone = ledger.store, erasing.tombstone
+    make_readable(ledger, tombstone)
     ledger.write_once(object_keys.record(id), tombstone.dump())  # whoever is about to submit it comes too late
-    record: Record = tombstone
-    with suppress(UnreadableRecord):  # whatever it says must go
-        record = ledger.record(id) or tombstone
-        if not isinstance(record, Tombstone):
+    record = ledger.record(id) or tombstone
+    if not isinstance(record, Tombstone):
+        with suppress(UnreadableRecord):
             forget_addresses(ledger, record)
-        cancel(ledger, id)
+    cancel(ledger, id)
     store.delete_below(object_keys.inputs(id))
     for group in object_keys.groups(record):
         store.delete(group)
@@ -60,6 +66,24 @@ def end_erasure(ledger: Ledger, id: str) -> None:
     erased = Outcome(state=JobState.CANCELLED, erased=True, finished_at=store.now())
     store.put(object_keys.outcome(id), erased.dump())
     store.delete(object_keys.erasing(id))
+
+
+def make_readable(ledger: Ledger, tombstone: Tombstone) -> None:
+    """Replace what can't be read of a job or a batch by what it still tells, by which all of it is found."""
+    store, id, place = ledger.store, tombstone.id, tombstone.item
+    if tombstone.of == "batch":
+        damaged: JobRecord | BatchRecord | None = damaged_batch(ledger, id, tombstone.submitted_at)
+    elif damaged := damaged_job(ledger, id, tombstone.submitted_at):
+        place = damaged.item or place
+        damaged = damaged.model_copy(update={"item": place})
+    if damaged:
+        store.put(object_keys.record(id), damaged.dump())
+    try:
+        ledger.outcome(id)
+    except UnreadableRecord:
+        counted = bool(place and place.row in ended_items_of_page(ledger, place.batch, place.row // ROWS_PER_PAGE))
+        lost = Outcome(state=JobState.CANCELLED, finished_at=store.now(), erased=counted)
+        store.put(object_keys.outcome(id), lost.dump())
 
 
 def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
@@ -107,27 +131,30 @@ def _end_others(ledger: Ledger, tenant: str) -> None:
     """Finish erasures that were stopped half-way, of which no marker and no row is left to find them by."""
     for entry in list(ledger.store.list(object_keys.ERASE)):
         job = entry.key.removeprefix(object_keys.ERASE)
-        erasing = ledger.erasing(job)
+        erasing = ledger.if_readable(ledger.erasing, job)
         if erasing and erasing.tombstone.tenant == tenant and erasing.tombstone.of == "job":
             end_erasure(ledger, job)
 
 
 def unread_rows(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[tuple[BatchRecord, list[int]]]:
-    """Yield the rows of a study or a patient in each batch that may have rows without a job."""
+    """Yield the rows of a study or a patient in each batch that may have rows without a job.
+
+    Of a batch whose record is damaged, the rows are found by what it still tells.
+    """
     prefix = object_keys.unread_batches(tenant)
     for entry in list(ledger.store.list(prefix)):
-        try:
-            record = ledger.record(entry.key.removeprefix(prefix))
-        except UnreadableRecord:
-            continue
+        id = entry.key.removeprefix(prefix)
+        damaged = damaged_batch(ledger, id, entry.modified, tenant)
+        record = damaged or ledger.record(id)
         if record is None:
             continue
         if not isinstance(record, BatchRecord):
             ledger.store.delete(entry.key)
             continue
-        drop_other_submissions(ledger, record)
+        if not damaged:
+            drop_other_submissions(ledger, record)
         with suppress(NoSuchObject):  # the whole batch is being erased
-            rows = [number for number, row in manifest_rows(ledger, record) if getattr(row, kind) == name]
+            rows = [number for number, row in readable_rows(ledger, record) if getattr(row, kind) == name]
             yield record, rows
 
 

@@ -15,6 +15,7 @@ from emx_shared.ledger.records import (
     Outcome,
     Record,
     Tombstone,
+    UnreadableRecord,
 )
 from emx_shared.prometheus_metrics import OUTCOMES
 
@@ -35,7 +36,7 @@ def finish(ledger: Ledger, id: str, outcome: Outcome) -> Outcome:
     if won and record and _is_job(record):
         OUTCOMES.labels(winner.state).inc()
     if record:
-        if delivery := _owed(record, winner):
+        if delivery := webhook_owed(record, winner):
             _owe(ledger, delivery)
         if not isinstance(record, BatchRecord) and record.item:
             _mark_done(ledger, record.item, winner)
@@ -54,8 +55,11 @@ def cancel(ledger: Ledger, id: str) -> Outcome:
 
 
 def expire(ledger: Ledger, job: JobRecord, now: datetime) -> bool:
-    """End the job if its report is no longer wanted, by the store's clock. Return whether it was too old."""
-    if job.expires_at is None or now < job.expires_at:
+    """End the job if its report is no longer wanted, by the store's clock. Return whether it was too old.
+
+    While this machine's clock and the store's disagree, nothing is ended: nobody can tell which of them is wrong.
+    """
+    if job.expires_at is None or now < job.expires_at or ledger.store.clock_fault():
         return False
     finish(ledger, job.id, Outcome(state=JobState.EXPIRED, finished_at=now))
     return True
@@ -76,7 +80,8 @@ def _is_job(record: Record) -> bool:
     return isinstance(record, JobRecord) or (isinstance(record, Tombstone) and record.of == "job")
 
 
-def _owed(record: Record, outcome: Outcome) -> Delivery | None:
+def webhook_owed(record: Record, outcome: Outcome) -> Delivery | None:
+    """Return the webhook that an outcome calls for; None if there is no address, or all was erased."""
     if isinstance(record, Tombstone) or record.webhook_url is None or outcome.erased:
         return None
     event = event_type(record, outcome)
@@ -92,9 +97,13 @@ def _owed(record: Record, outcome: Outcome) -> Delivery | None:
 
 
 def _owe(ledger: Ledger, delivery: Delivery) -> None:
-    known = ledger.delivery(delivery.id)
+    try:
+        known = ledger.delivery(delivery.id)
+    except UnreadableRecord:  # it is owed or has ended, as a newer version may tell
+        return
     if known is None or known.status == "owed":
         ledger.write_once(object_keys.outbox(delivery.id), delivery.dump())
+        ledger.redis.due_deliveries.note(delivery.id, known.next_at if known else delivery.next_at)
         ledger.redis.listings.add_delivery(delivery.tenant, delivery.id, delivery.created_at)
 
 
@@ -111,8 +120,10 @@ def _mark_done(ledger: Ledger, item: BatchPlace, winner: Outcome) -> None:
 def _announce(ledger: Ledger, id: str, record: Record | None, winner: Outcome) -> None:
     """Give hints that save waiting; all of them may be lost."""
     ledger.redis.marks.mark_ended(id, winner.state)
+    if isinstance(record, JobRecord):
+        ledger.redis.listings.job_ended(record.tenant, id, record.submitted_at, winner.state)
     if record:
-        if delivery := _owed(record, winner):
+        if delivery := webhook_owed(record, winner):
             ledger.queue.deliver(delivery.id)
         if not isinstance(record, BatchRecord) and record.item:
             ledger.queue.advance_batch(record.item.batch)

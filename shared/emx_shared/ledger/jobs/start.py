@@ -46,12 +46,14 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
     if outcome:
         finish(ledger, job, outcome)  # somebody stopped in the middle of it
     elif record:
-        batch_outcome = ledger.outcome(record.item.batch) if record.item else None
+        batch_outcome = ledger.if_readable(ledger.outcome, record.item.batch) if record.item else None
         if batch_outcome and batch_outcome.state == JobState.CANCELLED:
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None, "erased": False}))
         elif not expire(ledger, record, now):
-            ledger.redis.marks.mark_started(job, token)
-            return Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
+            started = Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
+            ledger.redis.marks.mark_started(job, token)  # now that nothing can fail that would count as a death
+            ledger.redis.listings.job_started(record.tenant, job, record.submitted_at)
+            return started
     ledger.redis.leases.release(job, token)
     return None
 

@@ -1,4 +1,7 @@
--- KEYS: pending:QUEUE:TENANT, turns:QUEUE, started:JOB.  ARGV: job, tenant.
--- The first waiting job of a tenant gives the tenant a turn.
+-- KEYS: line:QUEUE:TENANT, round:QUEUE, started:JOB, turn-number.  ARGV: job, tenant.
+-- A job that waits keeps its place; a tenant that has waiting jobs has a turn.
 redis.call('del', KEYS[3])
-if redis.call('rpush', KEYS[1], ARGV[1]) == 1 then redis.call('rpush', KEYS[2], ARGV[2]) end
+if not redis.call('zscore', KEYS[1], ARGV[1]) then
+    redis.call('zadd', KEYS[1], redis.call('incr', KEYS[4]), ARGV[1])
+end
+if not redis.call('lpos', KEYS[2], ARGV[2]) then redis.call('rpush', KEYS[2], ARGV[2]) end

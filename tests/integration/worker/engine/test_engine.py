@@ -82,6 +82,33 @@ def test_more_images_than_a_batch_holds_are_read_in_several(dense: LoadedModel, 
     assert Engine(dense).generate([]) == []
 
 
+@pytest.mark.parametrize("slots", [8, 3])
+def test_others_pause_while_urgent_images_are_read(dense: LoadedModel, tasks: Tasks, slots: int) -> None:
+    """Where no slot is free, one of them begins anew."""
+    alone = texts(Engine(dense).generate(tasks(5)))
+    engine, given = Engine(dense, max_batch=slots), tasks(5)
+    sequences = [engine.new_sequence(replace(task, urgent=number > 2)) for number, task in enumerate(given)]
+    others, urgent = sequences[:3], sequences[3:]
+    for sequence in others:
+        engine.add(sequence)
+    while len(others[0].tokens) < 20:
+        engine.step()
+    written = [len(sequence.tokens) for sequence in others]
+    for sequence in urgent:
+        engine.add(sequence)
+    ended: list[ReportSequence] = []
+    while len(ended) < 2:
+        ended += engine.step()
+        now = [len(sequence.tokens) for sequence in others]
+        assert sum(after < before for before, after in zip(written, now, strict=True)) == (slots == 3) * 2
+        assert all(after <= before for before, after in zip(written, now, strict=True))
+    assert set(ended) == set(urgent)
+    while engine.busy:
+        ended += engine.step()
+    assert texts([sequence.result() for sequence in sequences]) == alone
+    assert engine._runner.slots.empty
+
+
 @pytest.mark.parametrize(("free", "slots"), [(10**12, 32), (1_200_000, 2), (0, 1)])
 def test_memory_bounds_how_many_run_together_and_the_log_says_so(
     dense: LoadedModel, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, caplog: Any, free: int, slots: int
