@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import random
 import threading
 import time
@@ -132,10 +133,12 @@ class Load:
         except httpx.TransportError:
             return False
 
-    def submit_batch(self, row: str, key: str | None = None, files: Files | None = None) -> str:
-        """Send a batch of two files. Return its id."""
+    def submit_batch(
+        self, row: str, key: str | None = None, files: Files | None = None, paused: bool = False
+    ) -> str:
+        """Send a batch of two files. Return its id. A paused one waits until it is resumed."""
         key, files = key or str(uuid.uuid4()), files or self.files()
-        options = {"webhook_url": self.hook, "item_webhook_url": self.hook, "priority": "routine"}
+        options = {**self._batch_options(), "paused": json.dumps(paused)}
         headers = {"Idempotency-Key": key}
         id = str(self.ask(row, "POST", "/v1/batches", files=files, data=options, headers=headers).json()["id"])
         self._accept_batch(row, id, len(files), key)
@@ -144,7 +147,7 @@ class Load:
     def submit_manifest(self, row: str) -> str:
         """Send a batch whose manifest names an upload. Return its id."""
         key, image = str(uuid.uuid4()), self.upload(row)
-        options = {"webhook_url": self.hook, "item_webhook_url": self.hook, "priority": "routine"}
+        options = self._batch_options()
         headers = {"Idempotency-Key": key, "Content-Type": "application/x-ndjson"}
         line = f'{{"image": "upload:{image}"}}\n'
         answer = self.ask(row, "POST", "/v1/batches", content=line, params=options, headers=headers)
@@ -235,6 +238,9 @@ class Load:
     def files(self) -> Files:
         """Return two images as files of a form."""
         return [("files", (f"{number}.png", self.image())) for number in range(2)]
+
+    def _batch_options(self) -> dict[str, str]:
+        return {"webhook_url": self.hook, "item_webhook_url": self.hook, "priority": "routine"}
 
     def _accept_batch(self, row: str, id: str, rows: int, key: str) -> None:
         items = tuple(item_id(id, number) for number in range(rows))
