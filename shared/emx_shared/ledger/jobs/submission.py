@@ -166,7 +166,6 @@ def commit_job(ledger: Ledger, mine: JobRecord, data: bytes | None) -> JobRecord
             for written in (*object_keys.groups(mine), input):
                 store.delete(written)
             raise
-    ledger.redis.listings.add_job(job.tenant, job.id, job.submitted_at)
     return job
 
 
