@@ -64,8 +64,16 @@ def check_unpromised(store: Store, promises: Iterable[Promise]) -> Iterable[Viol
             yield Violation(None, "lost", f"{id}, whose client got no answer, has no outcome")
 
 
-def check_webhooks(store: Store, promises: Iterable[Promise], taken: Iterable[Taken]) -> Iterable[Violation]:
-    """Find events that never came, came for two outcomes, or came under two ids."""
+def check_webhooks(
+    outcomes: Mapping[str, bytes], promises: Iterable[Promise], taken: Iterable[Taken]
+) -> Iterable[Violation]:
+    """Find events that never came, came for two outcomes, or came under two ids.
+
+    Args:
+        outcomes: the bytes of each, by id.
+        promises: what was accepted.
+        taken: what the receiver took.
+    """
     events = defaultdict[str, list[Taken]](list)
     for each in taken:
         events[each.subject].append(each)
@@ -78,7 +86,7 @@ def check_webhooks(store: Store, promises: Iterable[Promise], taken: Iterable[Ta
             yield Violation(promise.row, "owed_webhooks", f"an event of {promise.id} came under two ids")
         if not promise.hooked or promise.erased:
             continue
-        data = read_whole(store, object_keys.outcome(promise.id))
+        data = outcomes.get(promise.id)
         if data and _event(promise, JobState(json.loads(data)["state"])) not in {each.event for each in came}:
             yield Violation(promise.row, "owed_webhooks", f"the event of {promise.kind} {promise.id} never came")
 

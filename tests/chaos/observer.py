@@ -10,7 +10,8 @@ from emx_shared.ledger import object_keys
 from emx_shared.store import NoSuchObject, Store, StoreError
 from tests.chaos.book import Book
 
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS, _SHARE = 0.05, 4
+"""It pauses at least so long, and so many times as long as it took to look."""
 
 
 def read_whole(store: Store, key: str) -> bytes | None:
@@ -63,7 +64,9 @@ class Observer:
         return max((seen for seen in times if seen), default=None) if all(times) else None
 
     def _run(self) -> None:
-        while not self._over.wait(_PAUSE_SECONDS):
+        took = 0.0
+        while not self._over.wait(max(_PAUSE_SECONDS, _SHARE * took)):
+            began = time.monotonic()
             for id in self.open():
                 try:
                     found = read_whole(self._store, object_keys.outcome(id))
@@ -72,3 +75,4 @@ class Observer:
                 if found is not None:
                     self._at[id] = time.monotonic()
                     self.first[id] = found
+            took = time.monotonic() - began
