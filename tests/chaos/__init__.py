@@ -1,1 +1,1 @@
-"""The chaos matrix: real processes, broken in every way that the ledger must survive. ``python -m tests.chaos``."""
+"""``python -m tests.chaos``: real processes, broken in every way that the ledger must survive."""

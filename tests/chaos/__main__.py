@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.chaos.bench import Phase
 from tests.chaos.matrix import LONG_FROM, run_matrix
 from tests.chaos.phases import PHASES
-from tests.chaos.stores import STORES
+from tests.chaos.stores import STORES, keep_mounts_to_this_process
 from tests.chaos.system import NotReady
 
 _SECONDS, _SECONDS_A_JOB = 600, 3
@@ -24,18 +24,24 @@ _DESCRIPTION = f"""\
 Break two gateways, two couriers, two workers, Redis and the store in every way that the ledger must survive, while
 clients submit, ask, cancel, erase and send batches; then check that nothing was lost.
 
-Each row is one fault. What is counted, in all rows and in each: jobs accepted; lost, of which there is no outcome or
-a wrong one (a report thrown away, a batch that counts falsely, a list that says it is complete and isn't); double
-outcomes, changed after they were seen first or reported in two ways; owed webhooks, which never came or came under two
-ids; orphans, left in open/, outbox/, erase/ or .parts/, inputs without a record, or bytes of an erased patient.
+Each row is one fault. Counted for each row and in all:
+
+  jobs             accepted, items of batches included
+  lost             without an outcome, or with a wrong one: a report thrown away, a batch that counts falsely, a
+                   job missing in a list that says it is complete, a request that nobody answered for a minute
+  double_outcomes  changed after they were first seen, or reported in two ways; keys that gave two jobs
+  owed_webhooks    events that never came, or came under two ids
+  orphans          left in open/, outbox/, erase/ or .parts/; inputs without a record; bytes of an erased patient
 
 recovery_seconds of a row is the time from the moment at which its fault heals (the process is started again or
-continues, the store answers) until the first outcome of one of the row's jobs is seen in the store after it.
-recovery_p95_seconds is the 95th percentile of these over the rows. From {LONG_FROM} jobs on, processes are started as an
-operator would, workers run the demo model, and each row waits until all of its jobs have ended; with fewer, processes
-are forked from one that has imported everything, and workers ask a small server that gives every image one report.
+continues, the store answers) until the first outcome of one of the row's jobs is seen in the store after it;
+recovery_p95_seconds is the 95th percentile of these over the rows, by nearest rank.
 
-The exit status is 1 if anything was lost, double, owed or orphaned, or a row never recovered."""
+With {LONG_FROM} jobs or more, processes are started as an operator would, workers run the demo model, and each row
+waits until all of its jobs have ended. With fewer, processes are forked from one that has imported everything,
+workers ask a small server that gives every image one report, and some rows run at the same time.
+
+The exit status is 1 if anything was lost, double, owed or orphaned, or if a row never recovered."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     phases = _phases(chosen.phases)
     progress = Console(stderr=True)
+    keep_mounts_to_this_process()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(_SECONDS + _SECONDS_A_JOB * chosen.jobs)

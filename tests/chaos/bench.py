@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -68,6 +68,12 @@ class Bench:
     ledger: Ledger
     jobs: int
     random: random.Random
+    given_up: bool = False
+
+    def give_up(self) -> None:
+        """Let nobody wait any more, since the run was interrupted."""
+        self.given_up = True
+        self.load.give_up()
 
     @contextmanager
     def under_load(self, row: Row) -> Iterator[None]:
@@ -81,18 +87,18 @@ class Bench:
     def recover(self, row: Row) -> None:
         """Wait for the first outcome after healing."""
         until = row.healed_at + _RECOVERY_SECONDS
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self.given_up:
             if seen := self.observer.first_after(row.name, row.healed_at):
                 row.recovery_seconds = round(seen - row.healed_at, 2)
                 return
             time.sleep(0.02)
         row.notes.append(f"no outcome within {_RECOVERY_SECONDS:.0f} s")
 
-    def wait_until_ended(self, seconds: float, row: str | None = None) -> bool:
-        """Wait until everything has an outcome, of one row or of all. Return whether it has."""
-        until = time.monotonic() + seconds
-        while self.observer.open(row):
-            if time.monotonic() > until:
+    def wait_until_ended(self, seconds: float, row: str | None = None, ids: Sequence[str] = ()) -> bool:
+        """Wait until everything has an outcome, of one row or of all, or of some ids. Return whether it has."""
+        until, wanted = time.monotonic() + seconds, set(ids)
+        while wanted & set(self.observer.open(row)) if wanted else self.observer.open(row):
+            if time.monotonic() > until or self.given_up:
                 return False
             time.sleep(0.05)
         return True

@@ -19,6 +19,9 @@ from PIL import Image
 from emx_shared.ledger.batches.manifest_pages import item_id
 from tests.chaos.book import Book, Promise
 
+FEWEST = 6
+"""Jobs that are submitted at least: of each kind one, and of a batch's two."""
+
 _PAUSE_SECONDS = 0.15
 _TIMEOUT = httpx.Timeout(4.0, connect=1.0)
 _THREADS = 24
@@ -53,24 +56,28 @@ class Load:
         self._client = httpx.Client(timeout=_TIMEOUT, limits=httpx.Limits(max_connections=64))
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="client")
 
+    def give_up(self) -> None:
+        """Let no client try again."""
+        self._patience = 0.0
+
     def close(self) -> None:
         """Let the clients go."""
+        self.give_up()
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
     @contextmanager
     def running(self, row: str, jobs: int) -> Iterator[None]:
-        """Have about so many jobs submitted while the block runs, and wait until all clients have their answers."""
+        """Have about so many jobs submitted while the block runs; then wait until all clients have answers."""
         wanted: list[Callable[[str], object]] = [
-            *(
-                self.submit,
-                self.submit_without_key,
-                self.submit_and_cancel,
-                self.submit_and_erase,
-                self.submit_batch,
-            ),
-            *([self.submit, self.submit_without_key] * max((jobs - 6) // 2, 0)),
+            self.submit,
+            self.submit_without_key,
+            self.submit_and_cancel,
+            self.submit_and_erase,
+            self.submit_batch,
         ]
+        for _ in range((jobs - FEWEST) // 2):
+            wanted += [self.submit, self.submit_without_key]
         clients = [self._threads.submit(client, row) for client in wanted]
         try:
             yield
@@ -185,7 +192,7 @@ class Load:
     def upload(self, row: str) -> str:
         """Upload an image before its submission. Return the upload's id."""
         key = str(uuid.uuid4())
-        until = time.monotonic() + self._patience
+        began = time.monotonic()
         while True:
             made = self.ask(row, "POST", "/v1/uploads", headers={"Idempotency-Key": key}).json()
             if made["received"]:
@@ -193,7 +200,7 @@ class Load:
             try:
                 self._client.put(made["url"], content=self.image(), headers={"Content-Type": "image/png"})
             except httpx.TransportError:
-                if time.monotonic() > until:
+                if time.monotonic() > began + self._patience:
                     raise Unanswered("an upload") from None
 
     def ask(
@@ -211,8 +218,8 @@ class Load:
         Raises:
             Unanswered: nobody gave an answer that ends the tries, or one that forbids more.
         """
-        until, last = time.monotonic() + self._patience, "no answer"
-        while time.monotonic() < until:
+        began, last = time.monotonic(), "no answer"
+        while time.monotonic() < began + self._patience:
             try:
                 answer = self._client.request(method, f"{self._gateway()}{path}", **options)
             except httpx.TransportError as error:

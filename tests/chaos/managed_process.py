@@ -1,4 +1,4 @@
-"""A process of the system under test: started, signalled, and started again when it dies, as a supervisor would."""
+"""Processes of the system under test: started, signalled, and started again when they die."""
 
 import os
 import select
@@ -7,36 +7,93 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.chaos.launcher_process import Order
 
 _DEAD_SECONDS = 0.05
 """A process that died is started again after so long."""
 
 _WAIT_SECONDS = 15.0
-"""For the end of a process that was asked to end, before it is killed."""
+
+
+class Launcher:
+    """Starts processes while it is entered: see ``launcher_process``. They all end with it."""
+
+    def __init__(self, folder: Path, root: Path, preload: bool) -> None:
+        """Begin to start; ``launch`` waits for that.
+
+        Args:
+            folder: working directory of all processes, for their logs and temporary files.
+            root: of the clone.
+            preload: whether to import what the product's processes need.
+        """
+        self._log = (folder / "launcher.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.launcher_process", *(["preload"] if preload else [])],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            start_new_session=True,
+        )
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def launch(self, order: Order) -> int:
+        """Start a process and return its id. Raises ChildProcessError."""
+        with self._lock:
+            assert self._process.stdin and self._process.stdout
+            if not self._ready:
+                self._read()
+                self._ready = True
+            self._process.stdin.write(f"{order.model_dump_json()}\n")
+            self._process.stdin.flush()
+            return int(self._read())
+
+    def _read(self) -> str:
+        assert self._process.stdout
+        if line := self._process.stdout.readline():
+            return line
+        raise ChildProcessError(f"The launcher died: see {self._log.name}")
 
 
 class ManagedProcess:
-    """One process, which may be another's child. It is known by a descriptor, so that no reused id is signalled."""
+    """One process, which is another's child. Signals go to its descriptor: its id might be reused."""
 
-    def __init__(self, name: str, launch: Callable[[], int]) -> None:
-        """Start the process.
-
-        Args:
-            name: such as gateway-1.
-            launch: starts it and returns its id.
-        """
+    def __init__(self, name: str, launcher: Launcher, order: Order) -> None:
+        """Start the process; ``name`` is such as gateway-1."""
         self.name = name
         self.wanted = True
         self.starts = 0
-        self._launch = launch
+        self._launcher, self._order = launcher, order
         self._died_at: float | None = None
         self._descriptor: int | None = None
         self._lock = threading.Lock()
         self.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is running."""
+        if self._descriptor is None:
+            return False
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return not poll.poll(0)
 
     def start(self) -> None:
         """Start it if it isn't running, and keep it running from now on."""
@@ -58,14 +115,11 @@ class ManagedProcess:
             except ProcessLookupError:
                 return
 
-    def wait(self, seconds: float = _WAIT_SECONDS) -> bool:
-        """Wait for its end. Return whether it has ended."""
+    def wait(self, seconds: float = _WAIT_SECONDS) -> None:
+        """Wait for its end, for so many seconds at most."""
         until = time.monotonic() + seconds
-        while self.is_alive:
-            if time.monotonic() > until:
-                return False
+        while self.is_alive and time.monotonic() < until:
             time.sleep(0.02)
-        return True
 
     def restart_if_dead(self) -> None:
         """Start it again if it has died by itself or at a fault point."""
@@ -88,68 +142,9 @@ class ManagedProcess:
         self._died_at, self._descriptor = None, None
         self.starts += 1
         try:
-            self._descriptor = os.pidfd_open(self._launch())
+            self._descriptor = os.pidfd_open(self._launcher.launch(self._order))
         except ProcessLookupError:  # it has ended already
             return
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is running."""
-        if self._descriptor is None:
-            return False
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return not poll.poll(0)
-
-
-class ForkServer:
-    """Starts the product's processes in hundredths of a second: see ``product_process``."""
-
-    def __init__(self, folder: Path, root: Path) -> None:
-        """Start to import what the processes need; ``fork`` waits for that.
-
-        Args:
-            folder: working directory of all processes.
-            root: of the clone.
-        """
-        self._log = (folder / "fork-server.log").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.product_process"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(root)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            start_new_session=True,
-        )
-        self._ready = False
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
-
-    def fork(self, order: str) -> int:
-        """Fork a process as a line of JSON says, and return its id. Raises ChildProcessError."""
-        with self._lock:
-            assert self._process.stdin and self._process.stdout
-            if not self._ready:
-                self._read()
-                self._ready = True
-            self._process.stdin.write(f"{order}\n")
-            self._process.stdin.flush()
-            return int(self._read())
-
-    def _read(self) -> str:
-        assert self._process.stdout
-        if line := self._process.stdout.readline():
-            return line
-        raise ChildProcessError(f"The fork server died: see {self._log.name}")
 
 
 class Restarter:

@@ -1,5 +1,6 @@
 """Runs the phases one after the other on one system, then checks what must hold."""
 
+import math
 import random
 import tempfile
 import time
@@ -16,7 +17,7 @@ from tests.chaos import invariants
 from tests.chaos.bench import Bench, Phase, Row
 from tests.chaos.book import Book, Promise
 from tests.chaos.invariants import Violation
-from tests.chaos.load import Load
+from tests.chaos.load import FEWEST, Load
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
 from tests.chaos.stores import NotHere
@@ -24,9 +25,6 @@ from tests.chaos.system import ABANDON_AFTER, LONG, SHORT, System
 
 LONG_FROM = 500
 """Jobs from which on a run is a long one: see ``system.Pace``."""
-
-_SETTLE_SECONDS = 90.0
-"""After the last row, for jobs to end, webhooks to come, and nothing to be left."""
 
 _MOST_NOTES = 5
 """Violations that a row spells out."""
@@ -65,7 +63,7 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
             "chaos",
         )
         observer = stack.enter_context(Observer(ledger.store, book))
-        share = max(-(-jobs // len(phases)), 6)
+        share = max(math.ceil(jobs / len(phases)), FEWEST)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")
@@ -93,7 +91,11 @@ def _run_phases(bench: Bench, phases: Sequence[Phase], progress: Progress) -> li
     rows: list[Row] = []
     for step in steps:
         with ThreadPoolExecutor(len(step)) as threads:
-            rows += threads.map(lambda phase: _run_phase(bench, phase, progress), step)
+            try:
+                rows += threads.map(lambda phase: _run_phase(bench, phase, progress), step)
+            except BaseException:
+                bench.give_up()
+                raise
     return rows
 
 
@@ -106,8 +108,9 @@ def _run_phase(bench: Bench, phase: Phase, progress: Progress) -> Row:
     except NotHere as error:
         row.skipped = True
         row.notes.append(f"skipped: {error}")
-    if bench.system.pace.cold and not bench.wait_until_ended(_SETTLE_SECONDS, row.name):
-        row.notes.append(f"not all had ended after {_SETTLE_SECONDS:.0f} s")
+    pace = bench.system.pace
+    if pace.cold and not bench.wait_until_ended(pace.settle, row.name):
+        row.notes.append(f"not all had ended after {pace.settle:.0f} s")
     took = time.monotonic() - began
     progress(f"{phase.name}: recovered in {row.recovery_seconds} s, took {took:.1f} s {'; '.join(row.notes)}")
     return row
@@ -115,7 +118,7 @@ def _run_phase(bench: Bench, phase: Phase, progress: Progress) -> Row:
 
 def _settle(bench: Bench) -> list[Violation]:
     """Wait until nothing is owed and nothing left. Return what is wrong with that after a long wait."""
-    until = time.monotonic() + _SETTLE_SECONDS
+    until = time.monotonic() + bench.system.pace.settle
     while True:
         bench.wait_until_ended(max(until - time.monotonic(), 0))
         found = _passing_violations(bench)

@@ -117,11 +117,11 @@ def _break_disk(folder: Path, faults: FaultFolder) -> None:
 
     real_fsync = os.fsync
 
-    def fsync(file: Any) -> None:
+    def fsync(fd: Any) -> None:
         if faults.claim(CUT):
             _die()
         suffer(writes=True)
-        real_fsync(file)
+        real_fsync(fd)
 
     for name in _READS:
         setattr(os, name, broken(getattr(os, name), lambda *_, **__: False))
@@ -135,4 +135,4 @@ def _break_disk(folder: Path, faults: FaultFolder) -> None:
         return io_open(file, *args, **options) if isinstance(file, int) else opened(file, *args, **options)
 
     io_open = io.open
-    io.open = builtins.open = open_path  # type: ignore[assignment]
+    io.open = builtins.open = open_path

@@ -13,8 +13,6 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 Fault = Literal["500", "503", "no answer", "answer lost"]
 _FAULTS: tuple[Fault, ...] = ("500", "503", "no answer", "answer lost")
-_MOST_FAULTS = 2
-"""For one event, so that its last try comes soon enough: couriers pause for five seconds, then for ten."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +33,20 @@ class Taken:
 class WebhookReceiver:
     """Takes events while it is entered.
 
-    Of the tries of an event it lets some fail, by a hash of the seed, the event's id and the number of the try: with a
-    status, without an answer, or by losing its answer after it took the event.
+    Of the tries of an event it lets some fail, by a hash of the seed, the event's id and the number of the try:
+    with a status, without an answer, or by losing its answer after it took the event.
     """
 
-    def __init__(self, secret: str, seed: int, share: float = 0.2) -> None:
+    def __init__(self, secret: str, seed: int, most: int, share: float = 0.2) -> None:
         """Listen on a free port.
 
         Args:
             secret: whsec_…, with which events are signed.
             seed: of the faults.
+            most: tries of one event that may fail: couriers pause for five seconds after the first, then for ten.
             share: of the tries that fail.
         """
-        self._webhook, self._seed, self._share = Webhook(secret), seed, share
+        self._webhook, self._seed, self._most, self._share = Webhook(secret), seed, most, share
         self._tries: dict[str, int] = defaultdict(int)
         self._taken: list[Taken] = []
         self._unsigned = 0
@@ -104,7 +103,7 @@ class WebhookReceiver:
 
     def _fault(self, message: str, number: int) -> Fault | None:
         chance = hashlib.sha256(f"{self._seed} {message} {number}".encode()).digest()
-        if number > _MOST_FAULTS or chance[0] >= 256 * self._share:
+        if number > self._most or chance[0] >= 256 * self._share:
             return None
         return _FAULTS[chance[1] % len(_FAULTS)]
 

@@ -3,12 +3,11 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, Self
@@ -17,7 +16,8 @@ from emx_shared.store import StoreError
 from emx_shared.store.s3 import S3Store
 from explainmyxray.supervisor import free_port
 from tests.chaos.fault_folder import FaultFolder
-from tests.chaos.managed_process import ManagedProcess
+from tests.chaos.launcher_process import Order
+from tests.chaos.managed_process import Launcher, ManagedProcess
 from tests.chaos.product_faults import CUT
 from tests.chaos.store_proxy import CutWrites, Delay, Drop, ProxyFault, Refuse, StoreProxy
 
@@ -29,7 +29,7 @@ _CUTS = 6
 """Processes that die inside a write, one after the other."""
 
 _DISK_BYTES = 256 * 2**20
-_MS_RDONLY, _MS_REMOUNT, _MNT_DETACH = 1, 32, 2
+_MS_RDONLY, _MS_REMOUNT, _MS_REC, _MS_PRIVATE, _MNT_DETACH, _CLONE_NEWNS = 1, 32, 16384, 1 << 18, 2, 0x20000
 _START_SECONDS = 60.0
 
 
@@ -64,8 +64,8 @@ class StoreUnderTest(ABC):
         """EMX_STORE for the harness itself, which looks past all faults that can be passed."""
 
     @abstractmethod
-    def broken(self, fault: StoreFault) -> Iterator[str]:
-        """Have a fault, yield what it is here, and heal once that was consumed. Raises NotHere."""
+    def broken(self, fault: StoreFault) -> AbstractContextManager[str]:
+        """Have a fault while it is entered, which returns what it is here. Raises NotHere."""
 
     @abstractmethod
     def unfinished_writes(self) -> list[str]:
@@ -166,8 +166,8 @@ class SeaweedUnderTest(StoreUnderTest):
 
     name = "s3"
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "seaweed"
+    def __init__(self, folder: Path, launcher: Launcher) -> None:
+        self._folder, self._launcher = folder / "seaweed", launcher
         names = ("s3.port", "master.port", "volume.port", "filer.port")
         grpc = ("s3.port.grpc", "master.port.grpc", "volume.port.grpc", "filer.port.grpc")
         self._ports = {name: free_port() for name in (*names, *grpc)}
@@ -181,7 +181,7 @@ class SeaweedUnderTest(StoreUnderTest):
             "EMX_S3_ACCESS_KEY": "any",
             "EMX_S3_SECRET_KEY": "any",
         }
-        self._server = ManagedProcess("seaweedfs", self._launch)
+        self._server = ManagedProcess("seaweedfs", self._launcher, self._order())
         self._wait_until_it_answers()
         return self
 
@@ -218,7 +218,7 @@ class SeaweedUnderTest(StoreUnderTest):
     def unfinished_writes(self) -> list[str]:
         return []
 
-    def _launch(self) -> int:
+    def _order(self) -> Order:
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         command = [
             *(str(weed), f"-logdir={self._folder}", "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
@@ -227,9 +227,7 @@ class SeaweedUnderTest(StoreUnderTest):
             *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-dir={self._folder}"),
             *(f"-{name}={port}" for name, port in self._ports.items()),
         ]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        return self._process.pid
+        return Order(command=command, log=str(self._folder / "log"))
 
     def _wait_until_it_answers(self) -> None:
         address = f"127.0.0.1:{self._ports['s3.port']}"
@@ -257,6 +255,15 @@ _PROXY_FAULTS: dict[StoreFault, tuple[ProxyFault, str]] = {
 }
 
 
+def keep_mounts_to_this_process() -> None:
+    """Let what this process mounts from now on be seen by its children alone, and vanish with them.
+
+    Where this user may not do that, they may mount nothing either, and a disk's faults come from ``product_faults``.
+    """
+    if _libc().unshare(_CLONE_NEWNS) == 0:
+        _libc().mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -272,8 +279,8 @@ def _free(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-MakeStore = Callable[[Path, FaultFolder], StoreUnderTest]
+MakeStore = Callable[[Path, FaultFolder, Launcher], StoreUnderTest]
 STORES: dict[str, MakeStore] = {
-    "directory": DirectoryUnderTest,
-    "s3": lambda folder, _: SeaweedUnderTest(folder),
+    "directory": lambda folder, faults, _: DirectoryUnderTest(folder, faults),
+    "s3": lambda folder, _, launcher: SeaweedUnderTest(folder, launcher),
 }

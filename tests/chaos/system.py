@@ -1,13 +1,11 @@
 """The system under test: two gateways, two couriers, two workers, Redis and a store."""
 
-import json
 import os
-import subprocess
 import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,14 @@ import redis
 from explainmyxray.processes import REDIS
 from explainmyxray.supervisor import find_redis, free_port
 from tests.chaos.fault_folder import FaultFolder
-from tests.chaos.managed_process import ForkServer, ManagedProcess, Restarter
+from tests.chaos.launcher_process import Order
+from tests.chaos.managed_process import Launcher, ManagedProcess, Restarter
 from tests.chaos.model_server import MODEL, ModelServer
 from tests.chaos.product_process import DISK, FAULTS
 from tests.chaos.receiver import WebhookReceiver
 from tests.chaos.stores import STORES, StoreUnderTest
 
 ROOT = Path(__file__).resolve().parents[2]
-
-Launch = Callable[[], int]
-"""Starts a process and returns its id."""
 
 Role = Literal["gateway", "courier", "worker", "redis"]
 ROLES: tuple[Role, ...] = ("gateway", "courier", "worker", "redis")
@@ -54,6 +50,8 @@ class Pace:
         beyond_lease: for so long processes and stores are paused.
         down: for so long a killed process stays away.
         patience: for so long a client tries again.
+        settle: for so long a run waits in the end until nothing is owed or left.
+        webhook_faults: how many tries of one event may fail.
         cold: whether every process is started as an operator would, and workers run the demo model. Otherwise
             processes are forked from one that has imported everything, and workers ask a small server.
     """
@@ -62,11 +60,13 @@ class Pace:
     beyond_lease: float
     down: float
     patience: float
+    settle: float
+    webhook_faults: int
     cold: bool
 
 
-SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=60.0, cold=False)
-LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, patience=60.0, cold=True)
+SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=60.0, settle=30.0, webhook_faults=1, cold=False)
+LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, patience=60.0, settle=120.0, webhook_faults=2, cold=True)
 
 
 class NotReady(Exception):
@@ -87,14 +87,14 @@ class System:
     def __init__(self, folder: Path, store: str, pace: Pace, seed: int) -> None:
         self.pace, self._folder = pace, folder
         self.faults = FaultFolder(folder / "faults").make()
-        self.store: StoreUnderTest = STORES[store](folder, self.faults)
+        self._launcher = Launcher(folder, ROOT, preload=not pace.cold)
+        self.store: StoreUnderTest = STORES[store](folder, self.faults, self._launcher)
         self.processes: dict[Role, list[ManagedProcess]] = {}
         self._secret = "whsec_" + b64encode(os.urandom(24)).decode()
-        self.receiver = WebhookReceiver(self._secret, seed)
+        self.receiver = WebhookReceiver(self._secret, seed, pace.webhook_faults)
         self.models = ModelServer()
         self._ports = [free_port() for _ in range(_OF_EACH)]
         self._redis_port = free_port()
-        self._children: list[subprocess.Popen[bytes]] = []
         self._stack = ExitStack()
         self._all: list[ManagedProcess] = []
 
@@ -121,9 +121,7 @@ class System:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             (self._folder / "logs").mkdir()
-            if not self.pace.cold:
-                self._forks = stack.enter_context(ForkServer(self._folder, ROOT))
-            stack.callback(self._reap)
+            stack.enter_context(self._launcher)
             stack.enter_context(self.receiver)
             stack.enter_context(self.models)
             stack.enter_context(self.store)
@@ -158,7 +156,8 @@ class System:
             "NO_FAKE_STAT": "1",
             "EMX_PORT": str(port),
         }
-        return self._add(f"{role}-of-another-clock", lambda: self._execute(role, environment))
+        name = f"{role}-of-another-clock"
+        return self._add(name, self._order(role, name, environment, cold=True))
 
     def forget(self, processes: Iterable[ManagedProcess]) -> None:
         """End processes that were added."""
@@ -167,54 +166,30 @@ class System:
             self._all.remove(process)
 
     def _start(self) -> None:
-        self.processes["redis"] = [self._add("redis", self._start_redis)]
+        command = [find_redis(), *REDIS[1:], "--port", str(self._redis_port), "--bind", "127.0.0.1"]
+        redis_order = Order(command=[*command, "--dir", str(self._folder)], log=self._log("redis"))
+        self.processes["redis"] = [self._add("redis", redis_order)]
         for role in ("gateway", "courier", "worker"):
-            self.processes[role] = [
-                self._add(f"{role}-{number + 1}", self._launcher(role, number)) for number in range(_OF_EACH)
-            ]
+            self.processes[role] = []
+            for number, port in enumerate(self._ports, start=1):
+                name = f"{role}-{number}"
+                order = self._order(role, name, {"EMX_PORT": str(port)}, cold=self.pace.cold)
+                self.processes[role].append(self._add(name, order))
 
-    def _add(self, name: str, launch: Launch) -> ManagedProcess:
-        process = ManagedProcess(name, launch)
+    def _add(self, name: str, order: Order) -> ManagedProcess:
+        process = ManagedProcess(name, self._launcher, order)
         self._all.append(process)
         return process
 
-    def _launcher(self, role: Role, number: int) -> Launch:
-        environment = {"EMX_PORT": str(self._ports[number])}
-        if self.pace.cold:
-            return lambda: self._execute(role, environment)
-        order = json.dumps(
-            {
-                "module": MODULES[role],
-                "environment": {**self._environment(), **environment},
-                "log": str(self._folder / "logs" / f"{role}-{number + 1}.log"),
-            }
-        )
-        return lambda: self._forks.fork(order)
+    def _order(self, role: Role, name: str, environment: dict[str, str], *, cold: bool) -> Order:
+        module, environment = MODULES[role], {**self._environment(), **environment}
+        if cold:
+            command = [sys.executable, "-m", "tests.chaos.product_process", module]
+            return Order(command=command, environment=environment, log=self._log(name))
+        return Order(module=module, environment=environment, log=self._log(name))
 
-    def _execute(self, role: Role, environment: dict[str, str]) -> int:
-        self._reap()
-        command = [sys.executable, "-m", "tests.chaos.product_process", MODULES[role]]
-        environment = {**os.environ, **self._environment(), **environment, "PYTHONPATH": str(ROOT)}
-        return self._run(command, environment, f"{role}-{environment['EMX_PORT']}")
-
-    def _start_redis(self) -> int:
-        port = str(self._redis_port)
-        command = [find_redis(), *REDIS[1:], "--port", port, "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        return self._run(command, dict(os.environ), "redis")
-
-    def _run(self, command: list[str], environment: dict[str, str], log: str) -> int:
-        with (self._folder / "logs" / f"{log}.log").open("ab") as stream:
-            child = subprocess.Popen(
-                command,
-                env=environment,
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
-            )
-        self._children.append(child)
-        return child.pid
+    def _log(self, name: str) -> str:
+        return str(self._folder / "logs" / f"{name}.log")
 
     def _environment(self) -> dict[str, str]:
         pace = self.pace
@@ -256,11 +231,6 @@ class System:
             thread.start()
         for thread in threads:
             thread.join()
-        self._reap()
-
-    def _reap(self) -> None:
-        """Let the system forget the children that have ended."""
-        self._children = [child for child in self._children if child.poll() is None]
 
 
 def _ready(gateway: str) -> bool:

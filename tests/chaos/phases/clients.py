@@ -50,9 +50,7 @@ def _poison(bench: Bench, row: Row) -> None:
     with bench.under_load(row):
         job = bench.load.submit(row.name, data=data)
         bench.book.must_end(job, "failed")
-        until = time.monotonic() + _POISON_SECONDS
-        while job in bench.observer.open(row.name) and time.monotonic() < until:
-            time.sleep(0.05)
+        bench.wait_until_ended(_POISON_SECONDS, ids=[job])
     found = json.loads(read_whole(bench.ledger.store, object_keys.outcome(job)) or b"{}")
     code = (found.get("failure") or {}).get("code")
     row.notes.append(f"failed as {code} after {found.get('attempts')} attempts")

@@ -74,7 +74,7 @@ def _die_at(operations: tuple[_Operation, ...], bench: Bench, row: Row) -> None:
                 operation.tour(bench, row.name)
             except Unanswered as error:
                 bench.book.give_up(row.name, str(error))
-            if not faults.armed() & mine or time.monotonic() > until:
+            if not faults.armed() & mine or time.monotonic() > until or bench.given_up:
                 return
             time.sleep(_BETWEEN_SECONDS)
 
