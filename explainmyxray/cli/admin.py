@@ -129,12 +129,14 @@ def _print_table(
     if not found:
         console.print("[green]Nothing is wrong in this store.[/]")
         return
-    table = Table("found", "mended", "what", "what to do", show_lines=True)
+    table = Table("found", "mended", "fault", "what it is", "what mending does, or what to do", show_lines=True)
     for kind, count in found.items():
-        named = "\n".join(f"[dim]{escape(key)}[/]" for key in keys[kind])
-        more = f"\n[dim]and {count - _NAMED} more[/]" if count > _NAMED else ""
-        mended = str(count - left[kind])
-        table.add_row(str(count), mended, f"[bold]{kind.code}[/]: {kind.what}\n{named}{more}", kind.todo)
+        table.add_row(str(count), str(count - left[kind]), f"[bold]{kind.code}[/]", kind.what, kind.todo)
     console.print(table)
+    for kind, known in keys.items():
+        for key in known:
+            console.print(f"[bold]{kind.code}[/] {escape(key)}", highlight=False, soft_wrap=True)
+        if found[kind] > len(known):
+            console.print(f"[bold]{kind.code}[/] and {found[kind] - len(known)} more: --json names all")
     if not mend:
         console.print("Nothing was changed. To mend what can be mended: emx admin check --mend")
