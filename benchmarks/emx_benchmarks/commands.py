@@ -207,6 +207,42 @@ def _print_gateway(figures: dict[str, Any]) -> None:
     console.print(figures["notes"])
 
 
+@bench.command()
+def queue(
+    full: Annotated[bool, typer.Option("--full", help="Measure for minutes, for reliable percentiles")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure what grows with the jobs that wait: 100,000 beside 1,000, and a stat image behind a backlog."""
+    from emx_benchmarks.gateway.served_process import NotServing
+    from emx_benchmarks.queue.queue_bench import FULL, QueueBenchSizes, bench_queue
+    from explainmyxray.supervisor import CannotStart
+
+    try:
+        sizes = FULL if full else QueueBenchSizes()
+        figures = bench_queue(sizes, lambda text: errors.print(text, markup=False))
+    except (NotServing, CannotStart) as error:
+        raise refused(error) from None
+    _print(figures, _print_queue, json)
+
+
+def _print_queue(figures: dict[str, Any]) -> None:
+    few, many = (f"{figures['open_jobs'][which]:,} open, ms" for which in ("few", "many"))
+    table = Table("", few, many, "ratio")
+    for name, ratio in figures["ratios"].items():
+        row = (f"{figures['milliseconds'][which][name]:.1f}" for which in ("few", "many"))
+        table.add_row(name.replace("_", ", state="), *row, f"{ratio:.2f}")
+    console.print(table)
+    console.print(
+        f"With {figures['open_jobs']['many']:,} open jobs, a due webhook leaves within "
+        f"{figures['reconcile_due_seconds_at_100k']:.1f} s, and a lost job is found within "
+        f"{figures['lost_job_found_seconds_at_100k']:.1f} s. Behind {figures['open_jobs']['backlog']:,} others, a "
+        f"stat image waits {figures['stat_wait_p95_over_job_seconds']:.2f} (p95) of the "
+        f"{figures['stat_job_seconds']:.2f} s that it takes, and ends after "
+        f"{figures['stat_total_behind_backlog_vs_idle']:.2f} times what it takes on an idle worker."
+    )
+    console.print(figures["notes"])
+
+
 def _print(figures: dict[str, Any], table: Callable[[dict[str, Any]], None], json: bool) -> None:
     if json:
         print(jsonlib.dumps(figures, indent=2))

@@ -13,6 +13,9 @@ log = logging.getLogger("emx.store")
 _CLOCK_SECONDS = 60.0
 """For so long a store's clock isn't asked again."""
 
+_CLOCK_GRAIN = 2.0
+"""Seconds by which file systems' times and HTTP's dates may be coarser than a clock's."""
+
 _MOST_CLOCK_ERROR = 60.0
 """Seconds."""
 
@@ -107,7 +110,8 @@ class Store(ABC):
 
     def _read_clock(self) -> _ClockReading:
         if self._clock is None or _ticks() - self._clock.at > _CLOCK_SECONDS:
-            self._clock = _ClockReading(self._ask_clock(), _ticks())
+            asked, own = self._ask_clock(), time.time()
+            self._clock = _ClockReading(own if abs(asked - own) <= _CLOCK_GRAIN else asked, _ticks())
             if fault := self.clock_fault():
                 log.error("%s Until then nothing expires.", fault)
         return self._clock

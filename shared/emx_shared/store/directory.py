@@ -18,8 +18,6 @@ from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreF
 
 _PARTS, _LOCK, _LAYOUT = ".parts", "lock", ".layout"
 _SHARDED = b"sharded"
-_CLOCK_GRAIN = 2.0
-"""Seconds by which file systems' times may be coarser than a clock's."""
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 """Images and reports are nobody else's to read."""
 
@@ -175,13 +173,13 @@ class DirectoryStore(Store):
 
     @override
     def _ask_clock(self) -> float:
-        """Return the time of a new file: the file system's clock, unless it differs by no more than its grain."""
+        """Return the time of a new file, by the file system's clock."""
         part = self._parts / uuid.uuid4().hex
         with _disk(str(part)):
             part.touch(mode=_FILE_MODE)
-            modified, now = part.stat().st_mtime, time.time()
+            modified = part.stat().st_mtime
             part.unlink()
-        return modified if abs(modified - now) > _CLOCK_GRAIN else now
+        return modified
 
     @override
     def size(self, key: str) -> int:

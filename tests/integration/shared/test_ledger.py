@@ -1,5 +1,6 @@
 """Every operation is stopped after each of its writes, and brought to its end by somebody else."""
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from emx_shared.ledger import (
     finish,
     hand_back,
     object_keys,
+    opening,
     sliced_listing,
     start,
     submit,
@@ -29,7 +31,7 @@ from emx_shared.ledger import (
 from emx_shared.ledger.reconciler import POISON_DEATHS
 from emx_shared.ledger.records import Delivery, Tombstone
 from emx_shared.messaging import QueueUnavailable
-from emx_shared.store import Entry, StoreError
+from emx_shared.store import Entry, StoreError, UnsuitableStore
 from support.mortality import die_after_each_write, failure, listed, new_job, reconcile, run
 
 HOOK = "https://example.org/hook"
@@ -382,3 +384,79 @@ def test_a_list_is_complete_only_once_everything_is_in_it(
             break
     assert failures[0] <= 0 and ledger.redis.listings.is_complete()
     assert {id for id, _ in ledger.redis.listings.jobs("default", None, 100)} == jobs
+
+
+def test_a_webhook_is_sent_once_though_the_store_cant_note_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does Redis take anything when it is sent."""
+    request, _ = submit(ledger, new_job(webhook_url=HOOK))
+    finish(ledger, request.id, failure(ledger))
+    owed, sent = Delivery.id_of(request.id, HOOK, "job.failed"), list[str]()
+
+    def send(due: Delivery) -> EndpointAnswer:
+        sent.append(due.id)
+        if len(sent) == 1:
+            redis.setattr(ledger.redis.connection, "attempt", lambda _, otherwise: otherwise)
+        return EndpointAnswer(500 if len(sent) == 1 else 200)
+
+    def read_only(key: str, data: bytes) -> bool:
+        raise StoreError("The store's disk failed: Read-only file system")
+
+    with monkeypatch.context() as disk, monkeypatch.context() as redis:
+        for operation in ("put", "put_if_absent"):
+            disk.setattr(type(ledger.store), operation, lambda _, key, data: read_only(key, data))
+        for number in range(20):
+            with pytest.raises(StoreError):
+                deliver(ledger, owed, send)
+            if number == 10:
+                redis.undo()
+    assert sent == [owed]
+    noted = deliver(ledger, owed, send)
+    assert noted and (noted.tries, noted.status, sent) == (1, "owed", [owed])
+    assert ledger.delivery(owed) == noted
+    assert ledger.redis.due_deliveries.claim(noted.next_at, 9) == [owed]
+
+
+def test_webhooks_that_redis_forgot_are_named_again_once_they_are_due(ledger: Ledger) -> None:
+    request, _ = submit(ledger, new_job(webhook_url=HOOK))
+    finish(ledger, request.id, failure(ledger))
+    owed = Delivery.id_of(request.id, HOOK, "job.failed")
+    tried = deliver(ledger, owed, lambda _: EndpointAnswer(500))
+    ledger.redis.connection.client.flushall()
+    before = ledger.queue.sent.count(("deliver", owed))  # type: ignore[attr-defined]
+    reconcile(ledger)
+    assert ledger.queue.sent.count(("deliver", owed)) == before  # type: ignore[attr-defined]
+    assert tried and ledger.redis.due_deliveries.claim(tried.next_at, 9) == [owed]
+
+
+def test_nothing_expires_while_two_clocks_disagree(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though a machine's clock that is set while it runs changes nothing at once."""
+    request, _ = submit(ledger, new_job(expires_in=3600.0))
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 25 * 3600)
+    assert abs(ledger.now().timestamp() - clock()) < 5
+    reconcile(ledger)
+    assert ledger.outcome(request.id) is None
+    monkeypatch.undo()
+    ahead = replace(ledger, store=copy.copy(ledger.store))
+    monkeypatch.setattr(ahead.store, "_clock", None)
+    monkeypatch.setattr(ahead.store, "_ask_clock", lambda: clock() + 25 * 3600)
+    assert start(ahead, request.id, "token")
+    assert ledger.outcome(request.id) is None
+    assert "This machine's clock is 90000 s behind the store's." in caplog.text
+    ledger.store.put(object_keys.FORMAT, b"2")
+    with pytest.raises(UnsuitableStore, match="by NTP"):
+        opening._check_when_available(ahead.store, wait=0)
+
+
+def test_a_full_sweep_finds_what_ended_or_expired_while_redis_says_that_it_waits(ledger: Ledger) -> None:
+    jobs = [submit(ledger, new_job(expires_in=expires))[0].id for expires in (0.2, 3600.0)]
+    ledger.redis.connection.client.rpush("routine", *jobs)
+    ledger.store.put(object_keys.outcome(jobs[1]), failure(ledger).dump())  # whoever wrote it died
+    time.sleep(0.3)
+    reconcile(ledger)
+    assert listed(ledger, object_keys.OPEN) == []
+    assert [outcome.state for job in jobs if (outcome := ledger.outcome(job))] == ["expired", "failed"]
