@@ -126,7 +126,7 @@ class S3Store(Store):
                 self._write(key, data, condition)
                 return True
             except S3Error as error:
-                if error.code == "PreconditionFailed":
+                if error.code in ("PreconditionFailed", "NoSuchKey"):  # the latter: it was deleted meanwhile
                     return False
                 if error.code != "ConditionalRequestConflict":  # 409: a writer was at it at the same moment
                     raise _answered(error) from error
