@@ -16,6 +16,7 @@ from emx_shared.ledger import (
     NewJob,
     Reconciler,
     cancel,
+    claim_job,
     deliver,
     erase,
     erase_group,
@@ -333,6 +334,21 @@ def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: 
         request = ledger.record(job)
         assert isinstance(request, Tombstone)
     assert not listed(ledger, "groups/default/patient/")
+
+
+def test_of_two_patients_under_one_key_each_is_erased_alone(ledger: Ledger) -> None:
+    """Of two submissions at once, the one that loses leaves nothing by which its patient finds the other's."""
+    mine, theirs = (new_job(idempotency_key="k", patient=patient) for patient in ("mine", "theirs"))
+    claims = [claim_job(ledger, new) for new in (mine, theirs)]
+    job, _ = submit(ledger, mine, claims[0])
+    with pytest.raises(IdempotencyConflict):
+        submit(ledger, theirs, claims[1])
+    assert listed(ledger, "groups/") == list(object_keys.groups(job))
+    (stray,) = object_keys.groups(job.model_copy(update={"patient": "theirs"}))
+    ledger.store.put(stray, b"")  # as its process may have died before
+    assert erase_group(ledger, "default", "patient", "theirs") == 0
+    assert ledger.job(job.id) and not ledger.store.exists(stray)
+    assert erase_group(ledger, "default", "patient", "mine") == 1
 
 
 def test_jobs_are_listed_again_after_redis_was_lost(ledger: Ledger) -> None:
