@@ -168,22 +168,22 @@ def deliveries_of(ledger: Ledger, record: JobRecord | BatchRecord) -> Iterator[D
 def forget_addresses(ledger: Ledger, record: JobRecord | BatchRecord) -> None:
     """Erase where events were sent to. Of those that are still owed that is done once they have ended."""
     for id in _delivery_ids(ledger, record):
-        found = ledger.if_readable(ledger.delivery, id) or _damaged(ledger, record, id)
+        found = ledger.if_readable(ledger.delivery, id) or _unknown_end(ledger, record, id)
         if found.status != "owed":
             erased = found.model_copy(update={"url": ""})
             ledger.store.put(object_keys.delivery(found.id), erased.dump())
 
 
-def _damaged(ledger: Ledger, record: JobRecord | BatchRecord, id: str) -> Delivery:
-    """Return what stands for a delivery of which nobody can tell whether it was made. It isn't owed any more."""
+def _unknown_end(ledger: Ledger, record: JobRecord | BatchRecord, id: str) -> Delivery:
+    """Return what stands for a damaged delivery: nobody can tell whether it was made. It isn't owed any more."""
     ledger.store.delete(object_keys.outbox(id))
-    now = ledger.now()
+    outcome, now = ledger.outcome(record.id), ledger.now()
     return Delivery(
         id=id,
         tenant=record.tenant,
         job=record.id,
         url="",
-        event=f"{record.kind}.unknown",
+        event=event_type(record, outcome) if outcome else "",
         created_at=now,
         next_at=now,
         status="undelivered",
