@@ -101,7 +101,7 @@ def disk(chosen: Settings) -> Check:
     """Check the free space where the store is."""
     from emx_shared.store.selection import folder_of
 
-    folder = _existing(folder_of(chosen.store) or Path.cwd())
+    folder = nearest_existing(folder_of(chosen.store) or Path.cwd())
     free = shutil.disk_usage(folder).free
     found = f"{free / _GB:.1f} GB free at {folder}"
     todo = "Free space, or choose another disk: emx up --data DIR, or EMX_STORE"
@@ -139,7 +139,7 @@ def store(chosen: Settings) -> Check:
 
     folder = folder_of(chosen.store)
     if folder and not folder.exists():
-        parent = _existing(folder)
+        parent = nearest_existing(folder)
         if os.access(parent, os.W_OK):
             return Check("Store", "ok", f"{folder} will be made when it is needed")
         return Check("Store", "fail", f"{folder} can't be made in {parent}", "Choose another: EMX_STORE=file:DIR")
@@ -234,7 +234,7 @@ def server(url: str) -> Check:
     return Check("Server", "ok", f"{url} is ready")
 
 
-def _existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """Return the folder itself, or the nearest parent that exists."""
     resolved = folder.resolve()
     return next(parent for parent in (resolved, *resolved.parents) if parent.exists())

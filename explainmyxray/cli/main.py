@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from emx_shared.version import __version__
+from explainmyxray.cli.admin import admin
 from explainmyxray.cli.analyze import analyze
 from explainmyxray.cli.batch import batch
 from explainmyxray.cli.doctor import doctor
@@ -46,7 +47,7 @@ def _options(
 
 for command in (up, analyze, evaluate, listen, doctor):
     app.command()(command)
-for group, name in ((jobs, "jobs"), (batch, "batch"), (keys, "keys"), (model, "model")):
+for group, name in ((jobs, "jobs"), (batch, "batch"), (keys, "keys"), (admin, "admin"), (model, "model")):
     app.add_typer(group, name=name)
 
 if find_spec("emx_benchmarks"):  # only in a clone, not in the wheel

@@ -7,7 +7,7 @@ import secrets
 from datetime import datetime
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emx_shared.store import NoSuchObject, Store
 
@@ -153,7 +153,7 @@ class KeyRing:
     def _get(self, id: str) -> ApiKey | None:
         try:
             return ApiKey.model_validate_json(self._store.get(_FOLDER + id))
-        except NoSuchObject:
+        except (NoSuchObject, ValidationError):  # a damaged key opens nothing, and shuts out nobody else
             return None
 
 

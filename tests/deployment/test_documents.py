@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import explainmyxray
+from emx_shared.ledger.scrub import FaultKind
 from emx_shared.settings import Settings
 from support.documents import DOCS, DOCUMENTS, ROOT, TOP_LEVEL, blocks, shell_lines
 
@@ -110,6 +111,11 @@ def test_every_source_file_that_a_document_names_exists() -> None:
     for document in set(DOCUMENTS) - {ROOT / "CHANGELOG.md", ROOT / "models" / "demo" / "README.md"}:
         for name in re.findall(r"`([\w./-]+\.(?:py|lark|lua|yml|toml))`", document.read_text(encoding="utf-8")):
             assert name in endings or "NAME" in name, (document, name)
+
+
+def test_the_guide_names_every_fault_that_a_check_finds() -> None:
+    text = (DOCS / "guides" / "operate.md").read_text(encoding="utf-8")
+    assert [kind.code for kind in FaultKind if f"`{kind.code}`" not in text] == []
 
 
 def test_the_life_of_a_job_names_functions_where_they_are() -> None:

@@ -54,7 +54,7 @@ def export(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[bytes]
         file.writestr("README.txt", _README)
         prefix = object_keys.group(tenant, kind, name)
         for entry in list(ledger.store.list(prefix)):
-            for path, data in _of_job(ledger, entry.key.removeprefix(prefix)):
+            for path, data in _of_job(ledger, entry.key.removeprefix(prefix), entry.key):
                 file.writestr(path, data)
                 yield outgoing.take()
         for path, data in _of_batches(ledger, tenant, kind, name):
@@ -63,14 +63,16 @@ def export(ledger: Ledger, tenant: str, kind: str, name: str) -> Iterator[bytes]
     yield outgoing.take()
 
 
-def _of_job(ledger: Ledger, id: str) -> Iterator[tuple[str, bytes]]:
-    folder = f"jobs/{id}"
+def _of_job(ledger: Ledger, id: str, marker: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of the job that a group's marker names."""
+    folder, job = f"jobs/{id}", ledger.if_readable(ledger.job, id)
+    if job and marker not in object_keys.groups(job):  # of a submission that lost to another
+        return
     for name, key in (("request.json", object_keys.record(id)), ("outcome.json", object_keys.outcome(id))):
         try:
             yield f"{folder}/{name}", ledger.store.get(key)
         except NoSuchObject:
             continue
-    job = ledger.if_readable(ledger.job, id)
     if job is None:
         return
     with suppress(NoSuchObject):

@@ -35,6 +35,22 @@ def open_ledger(settings: Settings, name: str, wait: float = STARTUP_WAIT) -> Le
     """
     store = open_store(settings)
     _check_when_available(store, wait)
+    return _ledger_on(store, settings, name)
+
+
+def look_at_ledger(settings: Settings) -> Ledger:
+    """Open a ledger without writing to its store, which is not tried.
+
+    Raises:
+        UnsuitableStore: another version wrote this store's records.
+        StoreError: the store is unavailable.
+    """
+    store = open_store(settings)
+    _check_format(store)
+    return _ledger_on(store, settings, "emx")
+
+
+def _ledger_on(store: Store, settings: Settings, name: str) -> Ledger:
     redis_state = RedisState(settings.redis, settings.lease)
     queue = CeleryQueue(celery_app(name, settings), redis_state.connection.breaker)
     return Ledger(store, redis_state, queue, settings)
@@ -46,6 +62,7 @@ def _check_when_available(store: Store, wait: float) -> None:
         try:
             store.check()
             _check_format(store)
+            store.put_if_absent(object_keys.FORMAT, _MAJOR)
             if fault := store.clock_fault():
                 raise UnsuitableStore(fault)
             return
@@ -64,9 +81,13 @@ def _check_format(store: Store) -> None:
         found = store.get(object_keys.FORMAT)
     except NoSuchObject:
         if next(iter(store.list(object_keys.JOBS)), None) is None:
-            store.put_if_absent(object_keys.FORMAT, _MAJOR)
             return
         found = b"1"
+    if not found.isdigit():
+        raise UnsuitableStore(
+            f"The object `{object_keys.FORMAT}` of this store is damaged. If this version wrote the store, put "
+            f"{_MAJOR.decode()} into it."
+        )
     if found != _MAJOR:
         raise UnsuitableStore(
             f"This store was written by another version of ExplainMyXray (its format is {found[:9].decode()!r}, "

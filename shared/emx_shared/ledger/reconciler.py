@@ -16,6 +16,8 @@ from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import awaited_uploads
+from emx_shared.ledger.damage import damaged_job
+from emx_shared.ledger.jobs.abandonment import abandon
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
 from emx_shared.ledger.jobs.retention import apply_retention
@@ -93,12 +95,11 @@ class Reconciler:
             if self._may_enqueue():
                 self._advance_open_jobs()
                 self._list_history()
+        self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
         if time.monotonic() - self._swept_at > SWEEP_EVERY:
             self._swept_at = time.monotonic()
-            self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
             apply_retention(self.ledger)
-            with suppress(UnreadableRecord):  # a batch that this version can't read may wait for any of them
-                self._drop_uploads()
+            self._drop_uploads()
         return self._open.at_end and self._outbox.at_end and self._erasures.at_end
 
     def _listing(self, prefixes: str | tuple[str, ...], every: float = 0.0) -> SlicedListing:
@@ -200,10 +201,14 @@ class Reconciler:
         """Bring one open job or batch forward. Return a job that is to be put in line again."""
         ledger, id = self.ledger, entry.key.removeprefix(object_keys.OPEN)
         record, outcome = ledger.record(id), ledger.outcome(id)
+        if record is None and outcome:
+            return (
+                None  # it was accepted, and its record was cut since: only a backup or its client can restore it
+            )
         if record is None:
             self._wait_for_commit(entry, id)
         elif isinstance(record, Tombstone) and record.why == "abandoned":
-            self._abandon(id)
+            abandon(ledger, id)
         elif isinstance(record, BatchRecord):
             advance_batch(ledger, id)
         elif outcome:
@@ -230,18 +235,7 @@ class Reconciler:
         if batch and ledger.outcome(batch) is None:
             ledger.queue.advance_batch(batch)
         elif (ledger.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
-            self._abandon(id)
-
-    def _abandon(self, id: str) -> None:
-        """Give up a submission that never committed, first taking from it the record it might still write."""
-        ledger = self.ledger
-        tombstone = Tombstone(id=id, why="abandoned", submitted_at=ledger.now())
-        ledger.write_once(object_keys.record(id), tombstone.dump())
-        winner = ledger.record(id)
-        if isinstance(winner, Tombstone) and winner.why == "abandoned":
-            for prefix in (object_keys.inputs(id), object_keys.batch(id)):
-                ledger.store.delete_below(prefix)
-            ledger.store.delete(object_keys.open_marker(id))
+            abandon(self.ledger, id)
 
     def _is_poison(self, job: JobRecord, token: str) -> bool:
         """Count a lease that lapsed while a worker read the job, and end the job if it has been too many.
@@ -274,21 +268,25 @@ class Reconciler:
         if self.ledger.redis.listings.is_complete():
             return
         for entries in self._history.slices(_SECONDS):
-            self._attempt_all(entries, lambda entry: self._list(entry.key))
+            self._attempt_all(entries, self._list)
         if self._history.at_end:
             self.ledger.redis.listings.mark_complete()
 
-    def _list(self, key: str) -> None:
+    def _list(self, entry: Entry) -> None:
+        """List what can be listed of a job, a batch or a delivery: that a job is damaged is shown in its place."""
         ledger, listings = self.ledger, self.ledger.redis.listings
-        if id := object_keys.id_of_record(key):
-            record, outcome = ledger.record(id), ledger.outcome(id)
+        if id := object_keys.id_of_record(entry.key):
+            record = ledger.if_readable(ledger.record, id) or damaged_job(ledger, id, entry.modified, tenant="")
+            outcome = ledger.if_readable(ledger.outcome, id)
             if isinstance(record, JobRecord) and outcome:
                 listings.job_ended(record.tenant, id, record.submitted_at, outcome.state, must=True)
             elif isinstance(record, JobRecord):
                 listings.add_job(record.tenant, id, record.submitted_at, must=True)
             elif isinstance(record, BatchRecord):
                 listings.add_batch(record.tenant, id, record.submitted_at, must=True)
-        elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
+        elif entry.key.startswith(object_keys.JOBS):
+            return
+        elif found := ledger.delivery(entry.key.rpartition("/")[2]):
             listings.add_delivery(found.tenant, found.id, found.created_at, must=True)
 
     def _drop_uploads(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,8 +131,15 @@ class Store(ABC):
         """Return a URL to which anyone may PUT this object for so long; None where the store has no address."""
         return None
 
+    def unfinished(self, seconds: float) -> Iterator[str]:
+        """Yield the names of what writes left behind, where a store has such.
+
+        These are the writes of processes that are gone, and any that began so many seconds ago.
+        """
+        yield from ()
+
     def drop_unfinished(self, seconds: float) -> None:
-        """Delete what writes left behind that were stopped so long ago, where a store has such."""
+        """Delete what ``unfinished`` names."""
         return
 
     def exists(self, key: str) -> bool:
@@ -144,17 +150,26 @@ class Store(ABC):
             return False
         return True
 
+    def cut_write(self, key: str, data: bytes, sent: int) -> bool:
+        """Begin to write an object, and hang up after so many bytes. Return False where a write can't be cut."""
+        return False
+
+    def prepare(self) -> bool:
+        """Make what holds the objects. Return whether it wasn't there. Raises UnsuitableStore for versioning."""
+        return False
+
+    def remove(self) -> None:
+        """Remove what ``prepare`` made. It must be empty."""
+        return
+
     def check(self) -> None:
-        """Refuse a store that ignores put-if-absent. Raises UnsuitableStore; StoreError if it is unavailable."""
-        key = f"probe/{uuid.uuid4()}"
-        try:
-            first, second = self.put_if_absent(key, b"1"), self.put_if_absent(key, b"2")
-            kept = self.get(key)
-        finally:
-            self.delete(key)
-        if not (first and not second and kept == b"1"):
-            raise UnsuitableStore(
-                "This object store ignores conditional writes (PUT with If-None-Match: *), on which every "
-                "job's single outcome depends. Use one that honours them: SeaweedFS, AWS S3, Ceph, Garage, "
-                "or a local directory (EMX_STORE=file:DIR)."
-            )
+        """Prepare the store, and refuse one that can't hold a ledger, as far as that is known at once.
+
+        Raises:
+            UnsuitableStore: see ``store/suitability.py``.
+            StoreError: it is unavailable.
+        """
+        from emx_shared.store.suitability import refuse_unsuitable
+
+        self.prepare()
+        refuse_unsuitable(self)

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import http.client
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -21,9 +20,6 @@ from typing_extensions import override
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull, UnsuitableStore
 
 _CONFLICT_TRIES = 20
-_PROBE = b"x" * 4096
-_CUT_SECONDS = 0.3
-"""After which a server has done with a connection that was cut."""
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
 T = TypeVar("T")
 
@@ -130,7 +126,7 @@ class S3Store(Store):
                 self._write(key, data, condition)
                 return True
             except S3Error as error:
-                if error.code == "PreconditionFailed":
+                if error.code in ("PreconditionFailed", "NoSuchKey"):  # the latter: it was deleted meanwhile
                     return False
                 if error.code != "ConditionalRequestConflict":  # 409: a writer was at it at the same moment
                     raise _answered(error) from error
@@ -176,8 +172,9 @@ class S3Store(Store):
         return True
 
     @override
-    def check(self) -> None:
-        if not self._ask(lambda: self._client.bucket_exists(self.bucket)):
+    def prepare(self) -> bool:
+        there = self._ask(lambda: self._client.bucket_exists(self.bucket))
+        if not there:
             self._ask(self._make_bucket)
         try:
             versioning = self._client.get_bucket_versioning(self.bucket).status
@@ -188,26 +185,14 @@ class S3Store(Store):
                 f"Bucket {self.bucket} keeps versions, so that an erased image would stay. "
                 "Use a bucket without versioning."
             )
-        super().check()
-        if self._keeps_cut_writes():
-            raise UnsuitableStore(
-                "This object store keeps a part of an object whose upload was cut, though its digest was sent. "
-                "Use another: SeaweedFS, AWS S3, Ceph, Garage, or a local directory (EMX_STORE=file:DIR)."
-            )
+        return not there
 
-    def _keeps_cut_writes(self) -> bool:
-        """Cut two writes, one before its first byte and one in the middle, and return whether anything is kept."""
-        keys = {f"probe/{uuid.uuid4()}": sent for sent in (0, len(_PROBE) // 2)}
-        for key, sent in keys.items():
-            self._cut_write(key, sent)
-        time.sleep(_CUT_SECONDS)
-        kept = [key for key in keys if self.exists(key)]
-        for key in kept:
-            self.delete(key)
-        return bool(kept)
+    @override
+    def remove(self) -> None:
+        self._ask(lambda: self._client.remove_bucket(self.bucket))
 
-    def _cut_write(self, key: str, sent: int) -> None:
-        """Begin to write an object, and hang up after so many bytes."""
+    @override
+    def cut_write(self, key: str, data: bytes, sent: int) -> bool:
         url = urlsplit(
             self._ask(lambda: self._client.presigned_put_object(self.bucket, key, timedelta(minutes=1)))
         )
@@ -215,10 +200,11 @@ class S3Store(Store):
         connection = kind(url.netloc, timeout=10)
         try:
             connection.putrequest("PUT", f"{url.path}?{url.query}")
-            connection.putheader("Content-Length", str(len(_PROBE)))
-            connection.putheader("Content-MD5", _md5(_PROBE))
+            connection.putheader("Content-Length", str(len(data)))
+            connection.putheader("Content-MD5", _md5(data))
             connection.endheaders()
-            connection.send(_PROBE[:sent])
+            connection.send(data[:sent])
+            return True
         except OSError as error:
             raise StoreError(f"The object store could not be reached ({type(error).__name__})") from error
         finally:

@@ -66,6 +66,24 @@ def test_an_object_is_replaced_only_as_long_as_it_is_the_same(store: Store) -> N
     assert not store.replace("missing", b"", b"2") and not store.exists("missing")
 
 
+@pytest.mark.parametrize("new_store", ["seaweed", "moto"], indirect=True)
+def test_an_object_that_is_deleted_while_it_is_replaced_stays_deleted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", b"1")
+    read = type(store).get
+
+    def read_and_delete(key: str) -> bytes:
+        data = read(store, key)
+        store.delete(key)
+        return data
+
+    monkeypatch.setattr(store, "get", read_and_delete)
+    assert not store.replace("a", b"1", b"2")
+    monkeypatch.undo()
+    assert not store.exists("a")
+
+
 @pytest.mark.parametrize("left", [b"", b'{"state": "succ', b'{"state": "failed", "failure": {"code": "x"}'])
 def test_a_cut_record_counts_as_absent_and_is_written_again(ledger: Ledger, left: bytes) -> None:
     """Whatever a store without digests may have kept."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from emx_shared.api_keys import KeyRing
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import (
     Ledger,
@@ -32,6 +33,7 @@ from emx_shared.ledger.jobs.delivery import EndpointAnswer
 from emx_shared.ledger.jobs.erasure import unread_rows
 from emx_shared.ledger.jobs.retention import apply_retention
 from emx_shared.ledger.records import BatchRecord, Delivery, Outcome, Row, Tombstone
+from emx_shared.store import Store
 from support.damage import DAMAGES, damage
 from support.mortality import as_courier, failure, listed, new_job, reconcile, run
 
@@ -292,3 +294,14 @@ def test_retention_goes_past_a_damaged_job(ledger: Ledger, how: str, part: str) 
     damage(ledger.store, getattr(object_keys, part)(jobs[0]), how)
     apply_retention(strict)
     assert all(isinstance(ledger.record(job), Tombstone) for job in jobs[1:])
+
+
+@how
+def test_a_damaged_key_opens_nothing_and_shuts_out_nobody_else(store: Store, how: str) -> None:
+    ring = KeyRing(store)
+    damaged, text = ring.create("ward")
+    other, other_text = ring.create("ward")
+    damage(store, f"access/{damaged.id}", how)
+    assert ring.find(text) is None and not ring.is_valid(damaged.id)
+    assert ring.find(other_text) == other and ring.list() == [other] and ring.any()
+    assert ring.create("ward")[0] in ring.list()

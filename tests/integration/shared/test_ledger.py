@@ -16,6 +16,7 @@ from emx_shared.ledger import (
     NewJob,
     Reconciler,
     cancel,
+    claim_job,
     deliver,
     erase,
     erase_group,
@@ -23,6 +24,7 @@ from emx_shared.ledger import (
     hand_back,
     object_keys,
     opening,
+    redeliver,
     sliced_listing,
     start,
     submit,
@@ -335,6 +337,21 @@ def test_what_belongs_together_is_found_and_erased_though_redis_is_lost(ledger: 
     assert not listed(ledger, "groups/default/patient/")
 
 
+def test_of_two_patients_under_one_key_each_is_erased_alone(ledger: Ledger) -> None:
+    """Of two submissions at once, the one that loses leaves nothing by which its patient finds the other's."""
+    mine, theirs = (new_job(idempotency_key="k", patient=patient) for patient in ("mine", "theirs"))
+    claims = [claim_job(ledger, new) for new in (mine, theirs)]
+    job, _ = submit(ledger, mine, claims[0])
+    with pytest.raises(IdempotencyConflict):
+        submit(ledger, theirs, claims[1])
+    assert listed(ledger, "groups/") == list(object_keys.groups(job))
+    (stray,) = object_keys.groups(job.model_copy(update={"patient": "theirs"}))
+    ledger.store.put(stray, b"")  # as its process may have died before
+    assert erase_group(ledger, "default", "patient", "theirs") == 0
+    assert ledger.job(job.id) and not ledger.store.exists(stray)
+    assert erase_group(ledger, "default", "patient", "mine") == 1
+
+
 def test_jobs_are_listed_again_after_redis_was_lost(ledger: Ledger) -> None:
     jobs = [submit(ledger, new_job())[0].id for _ in range(3)]
     finish(ledger, jobs[0], failure(ledger))
@@ -377,10 +394,10 @@ def test_a_list_is_complete_only_once_everything_is_in_it(
                 fail_once()
             yield entry
 
-    def broken_entry(key: str) -> None:
-        if object_keys.id_of_record(key):
+    def broken_entry(entry: Entry) -> None:
+        if object_keys.id_of_record(entry.key):
             fail_once()
-        list_entry(key)
+        list_entry(entry)
 
     if failing == "the list":
         monkeypatch.setattr(ledger.store, "list", cut_list)
@@ -469,3 +486,39 @@ def test_a_full_sweep_finds_what_ended_or_expired_while_redis_says_that_it_waits
     reconcile(ledger)
     assert listed(ledger, object_keys.OPEN) == []
     assert [outcome.state for job in jobs if (outcome := ledger.outcome(job))] == ["expired", "failed"]
+
+
+def test_damaged_jobs_are_listed_again_as_well(ledger: Ledger) -> None:
+    """So that a list says which of its jobs can't be shown."""
+    jobs = [submit(ledger, new_job())[0].id for _ in range(3)]
+    finish(ledger, jobs[0], failure(ledger))
+    ledger.store.put(object_keys.outcome(jobs[0]), b'{"format": "2.0"}')
+    record = ledger.store.get(object_keys.record(jobs[1]))
+    ledger.store.put(object_keys.record(jobs[1]), record.replace(b'"routine"', b'"whenever"'))
+    ledger.redis.connection.client.flushall()
+    ledger.redis.epoch.begin()
+    Reconciler(ledger).round()
+    assert [job for job, _ in ledger.redis.listings.jobs("default", None, 10)] == jobs[::-1]
+    assert ledger.redis.listings.is_complete()
+
+
+def test_a_job_that_has_ended_isnt_abandoned_though_its_record_was_cut(ledger: Ledger) -> None:
+    job = submit(ledger, new_job())[0].id
+    ledger.store.put(object_keys.outcome(job), failure(ledger).dump())
+    ledger.store.put(object_keys.record(job), b'{"kind": "job", "id"')
+    time.sleep(0.05)
+    reconcile(ledger)
+    assert ledger.outcome(job) and ledger.store.exists(object_keys.job_input(job, new_job().sha256))
+
+
+def test_no_address_stays_of_deliveries_behind_a_damaged_one(ledger: Ledger) -> None:
+    job = submit(ledger, new_job(webhook_url=HOOK))[0].id
+    finish(ledger, job, failure(ledger))
+    first = deliver(ledger, Delivery.id_of(job, HOOK, "job.failed"), lambda _: EndpointAnswer(200))
+    assert first
+    for _ in range(2):
+        deliver(ledger, redeliver(ledger, first).id, lambda _: EndpointAnswer(200))
+    damaged = f'{{"id": "{first.id}", "url": "{HOOK}"}}'
+    ledger.store.put(object_keys.delivery(first.id), damaged.encode())
+    erase(ledger, job)
+    assert not [key for key in listed(ledger, "") if HOOK.encode() in ledger.store.get(key)]

@@ -120,7 +120,7 @@ def _states(ledger: Ledger, prefix: str) -> dict[int, JobState]:
 
 
 def restore_item(ledger: Ledger, batch: BatchRecord, number: int) -> None:
-    """Submit an item again whose record was cut, with the image that it had, or else the one that its row names."""
+    """Submit an item again whose record was cut, with the image that it had, or the one that its row names."""
     item = item_id(batch.id, number)
     _, row = next(manifest_rows(ledger, batch, number))
     had = [entry.key for entry in ledger.store.list(object_keys.inputs(item))]

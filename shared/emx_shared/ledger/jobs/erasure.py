@@ -104,6 +104,10 @@ def erase_group(ledger: Ledger, tenant: str, kind: str, name: str) -> int:
     tombstones = {item.id: item for item in items}
     for entry in list(ledger.store.list(prefix)):
         job = entry.key.removeprefix(prefix)
+        record = ledger.if_readable(ledger.job, job)
+        if record and entry.key not in object_keys.groups(record):  # of a submission that lost to another
+            ledger.store.delete(entry.key)
+            continue
         tombstones.setdefault(job, Tombstone(why="erased", id=job, tenant=tenant, submitted_at=now))
     for tombstone in tombstones.values():
         announce_erasure(ledger, tombstone)

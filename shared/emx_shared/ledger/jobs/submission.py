@@ -166,6 +166,11 @@ def commit_job(ledger: Ledger, mine: JobRecord, data: bytes | None) -> JobRecord
             for written in (*object_keys.groups(mine), input):
                 store.delete(written)
             raise
+        except IdempotencyConflict:  # its image goes when the job ends
+            winner = ledger.job(mine.id)
+            for group in set(object_keys.groups(mine)) - set(object_keys.groups(winner) if winner else ()):
+                store.delete(group)
+            raise
     return job
 
 

@@ -4,10 +4,8 @@ What each kind of fault is and what is done about it: ``faults.py``. The modules
 what is decided where something can't be read.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from itertools import groupby, islice
 
@@ -29,7 +27,6 @@ from emx_shared.ledger.scrub.marker_faults import (
 from emx_shared.ledger.scrub.view import View
 from emx_shared.store import NoSuchObject
 from emx_shared.store.base import Entry
-from emx_shared.store.directory import DirectoryStore
 
 __all__ = ["Fault", "FaultKind", "examine"]
 
@@ -39,23 +36,29 @@ _CONNECTIONS = 16
 _AT_A_TIME = 256
 """Jobs, or single objects, between two reports of progress."""
 
-_OF_ONE: dict[str, Callable[[View, Entry], Iterator[Fault]]] = {
-    "access/": faults_of_key,
-    object_keys.DELIVERIES: faults_of_delivery,
-    object_keys.ERASE: faults_of_erasure,
-    object_keys.GROUPS: faults_of_group_marker,
-    object_keys.OPEN: faults_of_open_marker,
-    object_keys.OUTBOX: faults_of_delivery,
-    object_keys.PROBE: faults_of_probe,
-    "secrets/": faults_of_key,
-    object_keys.UNREAD: faults_of_unread_marker,
-    object_keys.UPLOADS: faults_of_upload,
-}
-_OF_SEVERAL: dict[str, Callable[[View, str, list[Entry]], Iterator[Fault]]] = {
-    object_keys.BATCHES: faults_of_batch,
+_Look = Callable[[View, str, list[Entry]], Iterator[Fault]]
+
+
+def _each(look: Callable[[View, Entry], Iterator[Fault]]) -> _Look:
+    """Look at objects one by one."""
+    return lambda view, _, entries: look(view, entries[0])
+
+
+_ROOMS: dict[str, _Look] = {
+    object_keys.ERASE: _each(faults_of_erasure),
+    object_keys.OPEN: _each(faults_of_open_marker),
     object_keys.JOBS: faults_of_job,
+    object_keys.BATCHES: faults_of_batch,
+    object_keys.UNREAD: _each(faults_of_unread_marker),
+    object_keys.OUTBOX: _each(faults_of_delivery),
+    object_keys.DELIVERIES: _each(faults_of_delivery),
+    object_keys.GROUPS: _each(faults_of_group_marker),
+    object_keys.UPLOADS: _each(faults_of_upload),
+    object_keys.PROBE: _each(faults_of_probe),
+    "access/": _each(faults_of_key),
+    "secrets/": _each(faults_of_key),
 }
-_NOT_OURS = (object_keys.FORMAT, object_keys.IMPORTS, object_keys.USED_UPLOADS)
+"""In this order, so that what was mended first leaves nothing for a second time."""
 
 
 def examine(ledger: Ledger, older_than: float, progress: Callable[[int], object]) -> Iterator[Fault]:
@@ -72,42 +75,30 @@ def examine(ledger: Ledger, older_than: float, progress: Callable[[int], object]
         StoreError: the store is unavailable.
     """
     view = View(ledger, older_than)
-    folders = groupby(ledger.store.list(""), _folder)
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        while some := [(folder, list(entries)) for folder, entries in islice(folders, _AT_A_TIME)]:
-            for found in pool.map(lambda each: _faults(view, *each), some):
-                yield from found
-            progress(sum(len(entries) for _, entries in some))
+        for room, look in _ROOMS.items():
+            folders = groupby(ledger.store.list(room), partial(_folder, room))
+            while some := [(folder, list(entries)) for folder, entries in islice(folders, _AT_A_TIME)]:
+                for found in pool.map(lambda each, look=look: _found(look, view, *each), some):
+                    yield from found
+                progress(sum(len(entries) for _, entries in some))
     yield from _unfinished_writes(ledger, older_than)
 
 
-def _folder(entry: Entry) -> str:
-    """Return the prefix of what is looked at together: the objects of a job or a batch, else a single one."""
-    room, slash, rest = entry.key.partition("/")
-    if room + slash in _OF_SEVERAL:
-        return f"{room}/{rest.partition('/')[0]}"
-    return entry.key
+def _folder(room: str, entry: Entry) -> str:
+    """Return what is looked at together: the id of a job or a batch, which have several objects, else a name."""
+    name = entry.key.removeprefix(room)
+    return name.partition("/")[0] if room in (object_keys.JOBS, object_keys.BATCHES) else name
 
 
-def _faults(view: View, folder: str, entries: list[Entry]) -> list[Fault]:
-    room, slash, id = folder.partition("/")
-    room += slash
+def _found(look: _Look, view: View, name: str, entries: list[Entry]) -> list[Fault]:
     try:
-        if several := _OF_SEVERAL.get(room):
-            return list(several(view, id, entries))
-        if one := _OF_ONE.get(room):
-            return list(one(view, entries[0]))
+        return list(look(view, name, entries))
     except NoSuchObject:  # deleted while it was looked at
         return []
-    return [] if folder.startswith(_NOT_OURS) else [Fault(FaultKind.UNKNOWN, folder)]
 
 
 def _unfinished_writes(ledger: Ledger, older_than: float) -> Iterator[Fault]:
     """Yield what writes left behind whose process was killed: it may hold a whole radiograph."""
-    if not isinstance(ledger.store, DirectoryStore):
-        return
-    for part in sorted((ledger.store.root / ".parts").iterdir()):
-        with suppress(FileNotFoundError):
-            if part.name != "lock" and time.time() - part.stat().st_mtime >= older_than:
-                drop = partial(ledger.store.drop_unfinished, older_than)
-                yield Fault(FaultKind.PART, f".parts/{part.name}", drop)
+    drop = partial(ledger.store.drop_unfinished, older_than)
+    yield from (Fault(FaultKind.PART, name, drop) for name in ledger.store.unfinished(older_than))

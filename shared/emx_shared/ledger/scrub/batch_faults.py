@@ -1,8 +1,8 @@
 """What may be wrong below ``batches/ID/``: manifest, cursor, counts, files.
 
 A page that was cut or is missing is made again of what is left: a row with a job gets what its job's record says,
-an erased row stays erased, and a row without a job is lost. Its item fails as ``no-image``, as does any whose image
-isn't where the manifest says. Its client may retry it, once the page was restored from a backup.
+an erased row stays erased, and a row without a job is lost. Its item fails as ``no-image``, as does any whose
+image isn't where the manifest says. Its client may retry it, once the page was restored from a backup.
 """
 
 from collections import Counter, defaultdict

@@ -37,7 +37,7 @@ from emx_shared.ledger.records import (
     tombstone_of,
 )
 from emx_shared.ledger.scrub.faults import Fault, FaultKind
-from emx_shared.ledger.scrub.view import View
+from emx_shared.ledger.scrub.view import Look, View
 from emx_shared.store.base import Entry
 
 
@@ -57,17 +57,13 @@ def faults_of_job(view: View, id: str, entries: list[Entry]) -> Iterator[Fault]:
         if view.is_old(*entries):
             yield from _without_record(view, id, record.there, is_open, outcome.value, images)
     elif isinstance(record.value, Tombstone):
-        yield from _of_tombstone(view, record.value, outcome.value, images)
+        if view.is_old(*entries):
+            yield from _of_tombstone(view, record.value, outcome.value, images)
     else:
         if isinstance(record.value, JobRecord):
             yield from _of_job(view, record.value, outcome.value, images)
-        if outcome.cut:
-            yield Fault(FaultKind.OUTCOME_CUT, outcome.key, partial(_open, view.ledger, record.value))
-        elif outcome.value is None and not is_open:
-            key = object_keys.open_marker(id)
-            yield Fault(FaultKind.NOT_OPEN, key, partial(_open, view.ledger, record.value))
-        elif outcome.value and not is_open and view.ended_long_ago(outcome.value):
-            yield from _of_ended(view, record.value, outcome.value)
+        if not is_open:
+            yield from _of_closed(view, record.value, outcome)
     known = {object_keys.record(id), object_keys.outcome(id), *(image.key for image in images)}
     yield from (Fault(FaultKind.UNKNOWN, entry.key) for entry in entries if entry.key not in known)
 
@@ -99,8 +95,7 @@ def _of_tombstone(
         marker = object_keys.done_marker(place.batch, place.row // ROWS_PER_PAGE, place.row, JobState.CANCELLED)
         yield Fault(FaultKind.NOT_COUNTED, marker, partial(view.ledger.store.put_if_absent, marker, b""))
     elif tombstone.why == "abandoned":
-        old = (image for image in images if view.is_old(image))
-        yield from (view.deletion(FaultKind.SURPLUS_IMAGE, image.key) for image in old)
+        yield from (view.deletion(FaultKind.SURPLUS_IMAGE, image.key) for image in images)
 
 
 def _is_uncounted(view: View, place: BatchPlace) -> bool:
@@ -121,6 +116,16 @@ def _of_job(view: View, job: JobRecord, outcome: Outcome | None, images: list[En
     for group in object_keys.groups(job):
         if not store.exists(group) and not view.is_being_erased(job.id):
             yield Fault(FaultKind.NOT_IN_GROUP, group, partial(store.put, group, b""))
+
+
+def _of_closed(view: View, record: JobRecord | BatchRecord, outcome: Look[Outcome]) -> Iterator[Fault]:
+    """Yield what is wrong with a job or a batch that nobody attends to. An open one is the reconciler's."""
+    if outcome.value is None:
+        kind = FaultKind.OUTCOME_CUT if outcome.cut else FaultKind.NOT_OPEN
+        key = outcome.key if outcome.cut else object_keys.open_marker(record.id)
+        yield Fault(kind, key, partial(_open, view.ledger, record))
+    elif view.ended_long_ago(outcome.value):
+        yield from _of_ended(view, record, outcome.value)
 
 
 def _of_ended(view: View, record: JobRecord | BatchRecord, outcome: Outcome) -> Iterator[Fault]:

@@ -41,7 +41,7 @@ class Look(Generic[T]):
 
 @dataclass(frozen=True)
 class View:
-    """A ledger as a scrub sees it: what is younger than ``older_than`` seconds may be in work, and isn't judged."""
+    """A ledger as a scrub sees it: what is younger than ``older_than`` seconds may be in work."""
 
     ledger: Ledger
     older_than: float
