@@ -563,6 +563,7 @@ def test_a_batch_whose_markers_were_lost_ends(ledger: Ledger) -> None:
     assert outcome and outcome.counts == {"failed": 2}
 
 
+@pytest.mark.parametrize("new_store", ["directory"], indirect=True)
 def test_mending_beside_a_working_ledger_changes_no_outcome(lively: Ledger) -> None:
     outcomes = {key: data for key, data in everything(lively.store).items() if key.endswith("outcome.json")}
     mend(lively)
