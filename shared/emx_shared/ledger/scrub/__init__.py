@@ -36,6 +36,9 @@ __all__ = ["Fault", "FaultKind", "examine"]
 _CONNECTIONS = 16
 """Objects that are looked at side by side."""
 
+_LONGEST_WRITE = 60.0
+"""Seconds that one write to a disk may take; a process that works has no older ones under way."""
+
 _AT_A_TIME = 256
 """Jobs, or single objects, between two reports of progress."""
 
@@ -105,8 +108,9 @@ def _unfinished_writes(ledger: Ledger, older_than: float) -> Iterator[Fault]:
     """Yield what writes left behind whose process was killed: it may hold a whole radiograph."""
     if not isinstance(ledger.store, DirectoryStore):
         return
+    old = max(older_than, _LONGEST_WRITE)
     for part in sorted((ledger.store.root / ".parts").iterdir()):
         with suppress(FileNotFoundError):
-            if part.name != "lock" and time.time() - part.stat().st_mtime >= older_than:
-                drop = partial(ledger.store.drop_unfinished, older_than)
+            if part.name != "lock" and time.time() - part.stat().st_mtime >= old:
+                drop = partial(ledger.store.drop_unfinished, old)
                 yield Fault(FaultKind.PART, f".parts/{part.name}", drop)
