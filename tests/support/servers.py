@@ -37,13 +37,15 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class RememberingQueue:
-    """Stands where Celery does, to see which messages were sent."""
+    """Stands where Celery does, to see which messages were sent; those for workers wait in Redis as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, redis_state: RedisState) -> None:
         self.sent: list[tuple[str, str]] = []
+        self._redis = redis_state.connection.client
 
     def enqueue_read(self, fallback_job: str, priority: str) -> None:
         self.sent.append(("read", fallback_job))
+        self._redis.lpush(priority, fallback_job)
 
     def deliver(self, delivery: str) -> None:
         self.sent.append(("deliver", delivery))
@@ -65,7 +67,7 @@ def redis_state(redis_url: str) -> Iterator[RedisState]:
 
 def ledger_on(store: Store, redis_state: RedisState) -> Ledger:
     settings = Settings(lease=1.0, abandon_after=0.0, webhook_secret="whsec_" + "c2VjcmV0" * 4)
-    return Ledger(store, redis_state, RememberingQueue(), settings)
+    return Ledger(store, redis_state, RememberingQueue(redis_state), settings)
 
 
 @pytest.fixture

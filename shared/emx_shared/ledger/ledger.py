@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from redis.exceptions import RedisError
+
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.records import (
@@ -94,16 +96,24 @@ class Ledger:
 
         The message stands for any one job of the queue: tenants take turns (``redis_state/turns.py``).
 
-        The mark comes after the message: if the process dies in between, the job is merely enqueued once more, and
-        an extra message does no harm.
+        A process that dies in between leaves a job without a turn, or a turn without a message: the reconciler
+        sees either, and an extra message does no harm.
         """
         try:
-            self.redis.turns.join(job.id, job.priority, job.tenant)
+            self.line_up([job])
             self.queue.enqueue_read(job.id, job.priority)
-            self.redis.marks.mark_enqueued(job.id, job.priority, job.tenant)
-        except QueueUnavailable:
+        except (RedisError, QueueUnavailable):
             return False
         return True
+
+    def line_up(self, jobs: list[JobRecord]) -> None:
+        """Put jobs in their tenants' lines, in one call to Redis. Raises RedisError."""
+        together = self.redis.connection.client.pipeline(transaction=False)
+        for job in jobs:
+            self.redis.turns.join(job.id, job.priority, job.tenant, together)
+            self.redis.marks.mark_enqueued(job.id, job.priority, job.tenant, together)
+            self.redis.listings.add_job(job.tenant, job.id, job.submitted_at, together=together)
+        together.execute()
 
     def write_once(self, key: str, record: bytes) -> bool:
         """Write a record unless there is one. Return whether this writer did it. One that was cut is replaced."""

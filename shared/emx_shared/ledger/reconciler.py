@@ -3,10 +3,12 @@
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
@@ -14,6 +16,8 @@ from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import awaited_uploads
+from emx_shared.ledger.damage import damaged_job
+from emx_shared.ledger.jobs.abandonment import abandon
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
 from emx_shared.ledger.jobs.retention import apply_retention
@@ -27,11 +31,13 @@ from emx_shared.ledger.records import (
     UnreadableRecord,
 )
 from emx_shared.ledger.sliced_listing import SlicedListing
+from emx_shared.messaging import READ_QUEUES, QueueUnavailable
 from emx_shared.redis_state import Standing
 from emx_shared.store import StoreError
 from emx_shared.store.base import Entry
 
 log = logging.getLogger("emx.ledger")
+T = TypeVar("T")
 
 POISON_DEATHS = 4
 """Lapsed leases before a job is poison: one in company, three alone."""
@@ -47,6 +53,9 @@ _DUE_AT_ONCE = 500
 
 _UNFINISHED_SECONDS = 3600.0
 """Age at which a write that was never finished belongs to a process that died."""
+
+_MESSAGES_AT_ONCE = 2000
+"""Most messages that a queue is filled up to: a round's worth of reading for many workers."""
 
 _THREADS = 8
 """In which the store is asked about jobs of which Redis knows nothing."""
@@ -69,7 +78,8 @@ class Reconciler:
         self._outbox = self._listing(object_keys.OUTBOX)
         self._sweep = self._listing(object_keys.OPEN, SWEEP_EVERY)
         self._history = self._listing((object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX))
-        self._swept_at = self._due_at = -math.inf
+        self._swept_at = -math.inf
+        self._missing: Counter[str] = Counter()
 
     def round(self) -> bool:
         """Go on, with a little of everything. Return whether all that is open was looked at.
@@ -85,12 +95,11 @@ class Reconciler:
             if self._may_enqueue():
                 self._advance_open_jobs()
                 self._list_history()
+        self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
         if time.monotonic() - self._swept_at > SWEEP_EVERY:
             self._swept_at = time.monotonic()
-            self.ledger.store.drop_unfinished(_UNFINISHED_SECONDS)
             apply_retention(self.ledger)
-            with suppress(UnreadableRecord):  # a batch that this version can't read may wait for any of them
-                self._drop_uploads()
+            self._drop_uploads()
         return self._open.at_end and self._outbox.at_end and self._erasures.at_end
 
     def _listing(self, prefixes: str | tuple[str, ...], every: float = 0.0) -> SlicedListing:
@@ -128,6 +137,19 @@ class Reconciler:
             self.ledger.redis.epoch.begin()
         for entries in self._sweep.slices(_SECONDS):
             self._advance_all(entries, lambda standing: standing.waiting)
+        self._send_missing_messages()
+
+    def _send_missing_messages(self) -> None:
+        """Send as many messages as there are turns, or as are read until the next round.
+
+        What a worker takes at this moment seems to miss, too: only what missed in the last round as well is sent.
+        """
+        for queue in READ_QUEUES:
+            missing, job = self.ledger.redis.turns.messages_missing(queue, _MESSAGES_AT_ONCE)
+            with suppress(QueueUnavailable):
+                for _ in range(min(missing, self._missing[queue])):
+                    self.ledger.queue.enqueue_read(job, queue)
+            self._missing[queue] = missing
 
     def _advance_all(self, entries: list[Entry], concerns: Callable[[Standing], bool]) -> None:
         standings = self.ledger.redis.marks.standings(
@@ -138,22 +160,22 @@ class Reconciler:
             for entry, standing in zip(entries, standings, strict=True)
             if not standing.leased and concerns(standing)
         }
-        self._attempt_all(list(found), lambda entry: self._advance(entry, found[entry]))
+        again = self._attempt_all(list(found), lambda entry: self._advance(entry, found[entry]))
+        if jobs := sorted((job for job in again if job), key=lambda job: job.submitted_at):
+            self.ledger.line_up(jobs)
+            self._missing += Counter(job.priority for job in jobs)
 
-    def _attempt_all(self, entries: list[Entry], advance: Callable[[Entry], object]) -> None:
+    def _attempt_all(self, entries: list[Entry], advance: Callable[[Entry], T]) -> list[T | None]:
         """Advance several entries at a time: mostly it is the store that is waited for."""
         if len(entries) < _THREADS:
-            for entry in entries:
-                self._attempt(entry, advance)
-            return
+            return [self._attempt(entry, advance) for entry in entries]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile") as threads:
-            for _ in threads.map(lambda entry: self._attempt(entry, advance), entries):
-                pass
+            return list(threads.map(lambda entry: self._attempt(entry, advance), entries))
 
-    def _attempt(self, entry: Entry, advance: Callable[[Entry], object]) -> None:
+    def _attempt(self, entry: Entry, advance: Callable[[Entry], T]) -> T | None:
         """Keep one entry's fault from stopping the others; an unavailable store or Redis stops them all."""
         try:
-            advance(entry)
+            return advance(entry)
         except (StoreError, RedisError):
             raise
         except UnreadableRecord as error:
@@ -162,6 +184,7 @@ class Reconciler:
                 log.error("%s waits: %s", entry.key, error)
         except Exception:
             log.exception("reconciling failed for %s", entry.key)
+        return None
 
     def _may_enqueue(self) -> bool:
         """Return whether to enqueue: after Redis was lost, running workers get one lease period to show up."""
@@ -174,32 +197,36 @@ class Reconciler:
         self._missed_since = self._missed_since or time.monotonic()
         return time.monotonic() - self._missed_since >= self.ledger.settings.lease
 
-    def _advance(self, entry: Entry, standing: Standing) -> None:
-        """Bring one open job or batch forward."""
+    def _advance(self, entry: Entry, standing: Standing) -> JobRecord | None:
+        """Bring one open job or batch forward. Return a job that is to be put in line again."""
         ledger, id = self.ledger, entry.key.removeprefix(object_keys.OPEN)
         record, outcome = ledger.record(id), ledger.outcome(id)
+        if record is None and outcome:
+            return (
+                None  # it was accepted, and its record was cut since: only a backup or its client can restore it
+            )
         if record is None:
             self._wait_for_commit(entry, id)
         elif isinstance(record, Tombstone) and record.why == "abandoned":
-            self._abandon(id)
+            abandon(ledger, id)
         elif isinstance(record, BatchRecord):
             advance_batch(ledger, id)
         elif outcome:
             finish(ledger, id, outcome)
-        elif isinstance(record, JobRecord):
-            self._advance_job(record, standing)
+        elif isinstance(record, JobRecord) and self._is_to_wait_again(record, standing):
+            return record
+        return None
 
-    def _advance_job(self, job: JobRecord, standing: Standing) -> None:
+    def _is_to_wait_again(self, job: JobRecord, standing: Standing) -> bool:
         ledger = self.ledger
         if job.refused:
             refuse(ledger, job)
-        elif expire(ledger, job, ledger.now()):
-            pass
-        elif standing.started:
-            self._record_worker_death(job, standing.started)
-        elif standing.lost or not standing.enqueued:
-            ledger.redis.listings.add_job(job.tenant, job.id, job.submitted_at)  # as may have been missed, too
-            ledger.enqueue(job)
+            return False
+        if expire(ledger, job, ledger.now()):
+            return False
+        if standing.started:
+            return not self._is_poison(job, standing.started)
+        return standing.lost or not standing.enqueued
 
     def _wait_for_commit(self, entry: Entry, id: str) -> None:
         """Wait: an item is the courier's to submit for as long as its batch is open, be it paused for days."""
@@ -208,32 +235,24 @@ class Reconciler:
         if batch and ledger.outcome(batch) is None:
             ledger.queue.advance_batch(batch)
         elif (ledger.now() - entry.modified).total_seconds() > ledger.settings.abandon_after:
-            self._abandon(id)
+            abandon(self.ledger, id)
 
-    def _abandon(self, id: str) -> None:
-        """Give up a submission that never committed, first taking from it the record it might still write."""
-        ledger = self.ledger
-        tombstone = Tombstone(id=id, why="abandoned", submitted_at=ledger.now())
-        ledger.write_once(object_keys.record(id), tombstone.dump())
-        winner = ledger.record(id)
-        if isinstance(winner, Tombstone) and winner.why == "abandoned":
-            for prefix in (object_keys.inputs(id), object_keys.batch(id)):
-                ledger.store.delete_below(prefix)
-            ledger.store.delete(object_keys.open_marker(id))
+    def _is_poison(self, job: JobRecord, token: str) -> bool:
+        """Count a lease that lapsed while a worker read the job, and end the job if it has been too many.
 
-    def _record_worker_death(self, job: JobRecord, token: str) -> None:
-        """Count a lease that lapsed while a worker read the job. Each has its token, so none counts twice."""
+        Each lease has its token, so none counts twice.
+        """
         ledger, marker = self.ledger, self.ledger.open_marker(job.id)
         deaths = (*marker.deaths, *({token} - set(marker.deaths)))
         marker = marker.model_copy(update={"deaths": deaths})
         ledger.store.put(object_keys.open_marker(job.id), marker.dump())
         if len(deaths) < POISON_DEATHS:
-            ledger.enqueue(job)
-            return
+            return False
         message = f"{len(deaths)} workers died while reading this image. It is not tried again."
         failure = Failure(code="poison", message=message)
         ended = Outcome(state=JobState.FAILED, failure=failure, attempts=len(deaths), finished_at=ledger.now())
         finish(ledger, job.id, ended)
+        return True
 
     def _resume_erasure(self, entry: Entry) -> None:
         """Erase a job here and now; a batch's many jobs are the courier's."""
@@ -249,21 +268,25 @@ class Reconciler:
         if self.ledger.redis.listings.is_complete():
             return
         for entries in self._history.slices(_SECONDS):
-            self._attempt_all(entries, lambda entry: self._list(entry.key))
+            self._attempt_all(entries, self._list)
         if self._history.at_end:
             self.ledger.redis.listings.mark_complete()
 
-    def _list(self, key: str) -> None:
+    def _list(self, entry: Entry) -> None:
+        """List what can be listed of a job, a batch or a delivery: that a job is damaged is shown in its place."""
         ledger, listings = self.ledger, self.ledger.redis.listings
-        if id := object_keys.id_of_record(key):
-            record, outcome = ledger.record(id), ledger.outcome(id)
+        if id := object_keys.id_of_record(entry.key):
+            record = ledger.if_readable(ledger.record, id) or damaged_job(ledger, id, entry.modified, tenant="")
+            outcome = ledger.if_readable(ledger.outcome, id)
             if isinstance(record, JobRecord) and outcome:
                 listings.job_ended(record.tenant, id, record.submitted_at, outcome.state, must=True)
             elif isinstance(record, JobRecord):
                 listings.add_job(record.tenant, id, record.submitted_at, must=True)
             elif isinstance(record, BatchRecord):
                 listings.add_batch(record.tenant, id, record.submitted_at, must=True)
-        elif not key.startswith(object_keys.JOBS) and (found := ledger.delivery(key.rpartition("/")[2])):
+        elif entry.key.startswith(object_keys.JOBS):
+            return
+        elif found := ledger.delivery(entry.key.rpartition("/")[2]):
             listings.add_delivery(found.tenant, found.id, found.created_at, must=True)
 
     def _drop_uploads(self) -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from emx_shared.redis_state.redis_connection import RedisConnection
 from emx_shared.redis_state.turns import line
@@ -21,9 +22,9 @@ class Standing:
     Attributes:
         leased: whether a worker holds its lease.
         started: the token of the last worker to start it.
-        enqueued: whether a message was sent for it.
-        lost: it was enqueued two lease periods ago, nobody holds its lease, and either its turn was taken or its
-            queue has no message left: whoever took it has died.
+        enqueued: whether it was put in line.
+        lost: it was enqueued two lease periods ago, nobody holds its lease, and its turn was taken: whoever took
+            it has died.
     """
 
     leased: bool
@@ -33,7 +34,7 @@ class Standing:
 
     @property
     def waiting(self) -> bool:
-        """Whether its message still waits in the broker."""
+        """Whether it waits for its turn, or somebody has just taken that."""
         return self.enqueued and not self.started and not self.lost
 
 
@@ -48,14 +49,10 @@ class JobMarks:
         self._mark_started = connection.script("mark_started")
         self._mark_ended = connection.script("mark_ended")
 
-    def mark_enqueued(self, job: str, queue: str, tenant: str) -> None:
-        """Note that a message was sent for the job."""
+    def mark_enqueued(self, job: str, queue: str, tenant: str, together: Any) -> None:
+        """Have a pipeline note that the job waits."""
         args = [queue, tenant, _LIFETIME]
-        self._redis.attempt(lambda: self._mark_enqueued(keys=[f"enqueued:{job}"], args=args), None)
-
-    def is_enqueued(self, job: str) -> bool:
-        """Return whether a message was sent for the job."""
-        return bool(self._redis.attempt(lambda: self._redis.client.exists(f"enqueued:{job}"), 0))
+        self._mark_enqueued(keys=[f"enqueued:{job}"], args=args, client=together)
 
     def mark_started(self, job: str, token: str) -> None:
         """Note that the worker with this token has started the job, and publish it."""
@@ -100,7 +97,7 @@ class JobMarks:
         ]
 
     def _lost_among(self, enqueued: dict[str, "_Enqueuing"]) -> set[str]:
-        """Return the jobs whose message or turn is gone: a worker may die between taking it and taking the lease.
+        """Return the jobs whose turn is gone: a worker may die between taking it and taking the lease.
 
         A living worker shows itself within two lease periods.
         """
@@ -111,12 +108,10 @@ class JobMarks:
                 lines[found.queue, found.tenant].append(job)
         asked = self._redis.client.pipeline(transaction=False)
         for (queue, tenant), waiting in lines.items():
-            asked.llen(queue).zmscore(line(queue, tenant), waiting)
-        answers = iter(asked.execute())
+            asked.zmscore(line(queue, tenant), waiting)
         lost: set[str] = set()
-        for waiting in lines.values():
-            messages, places = next(answers), next(answers)
-            lost |= {job for job, place in zip(waiting, places, strict=True) if place is None or not messages}
+        for waiting, places in zip(lines.values(), asked.execute(), strict=True):
+            lost |= {job for job, place in zip(waiting, places, strict=True) if place is None}
         return lost
 
 

@@ -26,10 +26,13 @@ class Listings:
         self._redis = connection
         self._list_job = connection.script("list_job")
 
-    def add_job(self, tenant: str, job: str, at: datetime, must: bool = False) -> None:
-        """List a job that was submitted at this time, as open unless it is listed as ended."""
+    def add_job(self, tenant: str, job: str, at: datetime, must: bool = False, together: Any = None) -> None:
+        """List a job that was submitted at this time, as open unless it is listed as ended.
+
+        ``together`` is a pipeline that does it.
+        """
         keys = [_jobs(tenant), _jobs(tenant, JobState.QUEUED), "tenants", *(_jobs(tenant, end) for end in _ENDED)]
-        self._write(lambda: self._list_job(keys=keys, args=[job, _score(at), tenant]), must)
+        self._write(lambda: self._list_job(keys=keys, args=[job, _score(at), tenant], client=together), must)
 
     def job_started(self, tenant: str, job: str, at: datetime) -> None:
         """List a job, which was submitted at this time, among those that are being read."""

@@ -1,5 +1,7 @@
 """Turns: the tenants of a queue are served one job each in turn, whoever floods it."""
 
+from typing import Any
+
 from emx_shared.redis_state.redis_connection import RedisConnection
 
 
@@ -11,11 +13,12 @@ class Turns:
         self._join = connection.script("join_turns")
         self._take = connection.script("take_turn")
         self._ahead = connection.script("jobs_ahead")
+        self._count = connection.script("count_turns")
 
-    def join(self, job: str, queue: str, tenant: str) -> None:
-        """Put a job at the end of its tenant's line, unless it waits there. From now on nobody has started it."""
+    def join(self, job: str, queue: str, tenant: str, together: Any) -> None:
+        """Have a pipeline put a job at the end of its tenant's line, unless it is there. Nobody has started it."""
         keys = [line(queue, tenant), f"round:{queue}", f"started:{job}", "turn-number"]
-        self._redis.attempt(lambda: self._join(keys=keys, args=[job, tenant]), None)
+        self._join(keys=keys, args=[job, tenant], client=together)
 
     def take(self, queue: str) -> str | None:
         """Return the job whose turn it is, taken out of its line; None if no job is known to wait."""
@@ -39,6 +42,14 @@ class Turns:
             return sum(waiting), int(messages)
 
         return self._redis.attempt(count, (0, 0))
+
+    def messages_missing(self, queue: str, most: int) -> tuple[int, str]:
+        """Return how many messages a queue has less than turns, up to ``most``, and a job that waits in it.
+
+        Raises RedisError.
+        """
+        turns, messages, job = self._count(keys=[f"round:{queue}", queue], args=[queue])
+        return max(min(turns, most) - messages, 0), job
 
     def queue_depths(self, queues: tuple[str, ...]) -> dict[str, int]:
         """Return the number of messages in each queue; empty while Redis is unavailable."""

@@ -131,8 +131,15 @@ class Store(ABC):
         """Return a URL to which anyone may PUT this object for so long; None where the store has no address."""
         return None
 
+    def unfinished(self, seconds: float) -> Iterator[str]:
+        """Yield the names of what writes left behind, where a store has such.
+
+        These are the writes of processes that are gone, and any that began so many seconds ago.
+        """
+        yield from ()
+
     def drop_unfinished(self, seconds: float) -> None:
-        """Delete what writes left behind that were stopped so long ago, where a store has such."""
+        """Delete what ``unfinished`` names."""
         return
 
     def exists(self, key: str) -> bool:

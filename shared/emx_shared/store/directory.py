@@ -4,8 +4,6 @@ import errno
 import fcntl
 import os
 import stat
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from typing_extensions import override
 
 from emx_shared.store import sharding
 from emx_shared.store.base import Entry, NoSuchObject, Store, StoreError, StoreFull
+from emx_shared.store.part_files import PartFiles
 
 _PARTS, _LOCK, _LAYOUT = ".parts", "lock", ".layout"
 _SHARDED = b"sharded"
@@ -33,6 +32,7 @@ class DirectoryStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._parts = self.root / _PARTS
+        self._part_files = PartFiles(self._parts)
         try:
             self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             self._parts.mkdir(mode=_FOLDER_MODE, exist_ok=True)
@@ -91,9 +91,9 @@ class DirectoryStore(Store):
             return self._write(key, data, replace=True)
 
     def _write(self, key: str, data: bytes, *, replace: bool) -> bool:
-        path, part = self._path(key), self._parts / uuid.uuid4().hex
+        path = self._path(key)
         with _disk(key):
-            return self._write_aside(path, part, data, replace)
+            return self._write_aside(path, self._part_files.new(), data, replace)
 
     def _write_aside(self, path: Path, part: Path, data: bytes, replace: bool) -> bool:
         changed = [path.parent]
@@ -115,8 +115,7 @@ class DirectoryStore(Store):
                 _fsync_directory(folder)
             return True
         finally:
-            with suppress(OSError):  # the disk refuses this as well; it is deleted later
-                part.unlink(missing_ok=True)
+            self._part_files.discard(part)
 
     @override
     def delete(self, key: str) -> None:
@@ -163,19 +162,21 @@ class DirectoryStore(Store):
                 yield folder / entry.name
 
     @override
+    def unfinished(self, seconds: float) -> Iterator[str]:
+        with _disk(_PARTS):
+            parts = list(self._part_files.left_behind(seconds))
+        yield from (part.relative_to(self.root).as_posix() for part in parts)
+
+    @override
     def drop_unfinished(self, seconds: float) -> None:
         with _disk(_PARTS):
-            parts = list(self._parts.iterdir())
-        for part in parts:
-            with _disk(_PARTS), suppress(FileNotFoundError):  # it was finished meanwhile
-                if part.name != _LOCK and time.time() - part.stat().st_mtime > seconds:
-                    part.unlink()
+            self._part_files.drop_left_behind(seconds)
 
     @override
     def _ask_clock(self) -> float:
         """Return the time of a new file, by the file system's clock."""
-        part = self._parts / uuid.uuid4().hex
-        with _disk(str(part)):
+        with _disk(_PARTS):
+            part = self._part_files.new()
             part.touch(mode=_FILE_MODE)
             modified = part.stat().st_mtime
             part.unlink()

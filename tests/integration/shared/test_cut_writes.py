@@ -114,7 +114,7 @@ def test_the_reconciler_ends_a_job_whose_outcome_was_cut(ledger: Ledger) -> None
     ledger.redis.marks.mark_ended(job, "succeeded")  # its worker believed so, and died
     ledger.redis.epoch.begin()
     Reconciler(ledger).round()
-    assert ledger.redis.marks.is_enqueued(job), "it is read again"
+    assert ledger.redis.marks.standings([job])[0].enqueued, "it is read again"
 
 
 FAILING: dict[str, Callable[[Store], Any]] = {

@@ -24,6 +24,7 @@ from emx_shared.ledger import (
     hand_back,
     object_keys,
     opening,
+    redeliver,
     sliced_listing,
     start,
     submit,
@@ -176,30 +177,55 @@ def enqueued_long_ago(ledger: Ledger, job: str) -> None:
     ledger.redis.connection.client.set(f"enqueued:{job}", f"{time.time() - 100:.3f} routine default")
 
 
+def reads(ledger: Ledger) -> int:
+    """Return how many messages were sent to workers."""
+    return [what for what, _ in ledger.queue.sent].count("read")  # type: ignore[attr-defined]
+
+
+def take_message(ledger: Ledger) -> None:
+    assert ledger.redis.connection.client.rpop("routine")
+
+
 def test_a_job_whose_turn_was_lost_is_enqueued_again_however_busy_another_tenant_keeps_the_queue(
     ledger: Ledger,
 ) -> None:
     lost, _ = submit(ledger, new_job())
-    busy = [submit(ledger, new_job(tenant="busy"))[0].id for _ in range(3)]
-    ledger.redis.connection.client.rpush("routine", *busy)  # the queue isn't empty
+    for _ in range(3):
+        submit(ledger, new_job(tenant="busy"))
     enqueued_long_ago(ledger, lost.id)
     reconcile(ledger)
-    assert ledger.queue.sent.count(("read", lost.id)) == 1  # type: ignore[attr-defined]
+    assert reads(ledger) == 4
+    take_message(ledger)
     assert ledger.redis.turns.take("routine") == lost.id  # by a worker that dies before it has the lease
     reconcile(ledger)
-    assert ledger.queue.sent.count(("read", lost.id)) == 2  # type: ignore[attr-defined]
+    assert reads(ledger) == 5
     assert ledger.redis.turns.ahead(lost.id, "routine", "default") == 0
     reconcile(ledger)
-    assert ledger.queue.sent.count(("read", lost.id)) == 2  # type: ignore[attr-defined]
+    assert reads(ledger) == 5
 
 
-def test_a_job_whose_message_is_in_no_queue_is_enqueued_again(ledger: Ledger) -> None:
-    lost, _ = submit(ledger, new_job())
+def test_a_message_that_was_lost_is_sent_again_and_its_job_keeps_its_place(ledger: Ledger) -> None:
+    jobs = [submit(ledger, new_job())[0].id for _ in range(2)]
     reconcile(ledger)
-    assert ledger.queue.sent == [("read", lost.id)]  # type: ignore[attr-defined]
-    enqueued_long_ago(ledger, lost.id)
+    assert reads(ledger) == 2
+    take_message(ledger)  # by a worker that dies before it takes a turn
     reconcile(ledger)
-    assert ledger.queue.sent == [("read", lost.id)] * 2  # type: ignore[attr-defined]
+    assert reads(ledger) == 3
+    reconcile(ledger)
+    assert reads(ledger) == 3
+    assert [ledger.redis.turns.take("routine") for _ in range(2)] == jobs
+
+
+def test_a_message_that_was_just_taken_isnt_sent_again(ledger: Ledger) -> None:
+    ledger.redis.epoch.begin()
+    reconciler = Reconciler(ledger)
+    for _ in range(5):
+        submit(ledger, new_job())
+        take_message(ledger)
+        reconciler.round()  # while the worker takes the turn
+        assert ledger.redis.turns.take("routine")
+        reconciler.round()
+    assert reads(ledger) == 5
 
 
 def test_an_old_job_expires(ledger: Ledger) -> None:
@@ -368,10 +394,10 @@ def test_a_list_is_complete_only_once_everything_is_in_it(
                 fail_once()
             yield entry
 
-    def broken_entry(key: str) -> None:
-        if object_keys.id_of_record(key):
+    def broken_entry(entry: Entry) -> None:
+        if object_keys.id_of_record(entry.key):
             fail_once()
-        list_entry(key)
+        list_entry(entry)
 
     if failing == "the list":
         monkeypatch.setattr(ledger.store, "list", cut_list)
@@ -460,3 +486,39 @@ def test_a_full_sweep_finds_what_ended_or_expired_while_redis_says_that_it_waits
     reconcile(ledger)
     assert listed(ledger, object_keys.OPEN) == []
     assert [outcome.state for job in jobs if (outcome := ledger.outcome(job))] == ["expired", "failed"]
+
+
+def test_damaged_jobs_are_listed_again_as_well(ledger: Ledger) -> None:
+    """So that a list says which of its jobs can't be shown."""
+    jobs = [submit(ledger, new_job())[0].id for _ in range(3)]
+    finish(ledger, jobs[0], failure(ledger))
+    ledger.store.put(object_keys.outcome(jobs[0]), b'{"format": "2.0"}')
+    record = ledger.store.get(object_keys.record(jobs[1]))
+    ledger.store.put(object_keys.record(jobs[1]), record.replace(b'"routine"', b'"whenever"'))
+    ledger.redis.connection.client.flushall()
+    ledger.redis.epoch.begin()
+    Reconciler(ledger).round()
+    assert [job for job, _ in ledger.redis.listings.jobs("default", None, 10)] == jobs[::-1]
+    assert ledger.redis.listings.is_complete()
+
+
+def test_a_job_that_has_ended_isnt_abandoned_though_its_record_was_cut(ledger: Ledger) -> None:
+    job = submit(ledger, new_job())[0].id
+    ledger.store.put(object_keys.outcome(job), failure(ledger).dump())
+    ledger.store.put(object_keys.record(job), b'{"kind": "job", "id"')
+    time.sleep(0.05)
+    reconcile(ledger)
+    assert ledger.outcome(job) and ledger.store.exists(object_keys.job_input(job, new_job().sha256))
+
+
+def test_no_address_stays_of_deliveries_behind_a_damaged_one(ledger: Ledger) -> None:
+    job = submit(ledger, new_job(webhook_url=HOOK))[0].id
+    finish(ledger, job, failure(ledger))
+    first = deliver(ledger, Delivery.id_of(job, HOOK, "job.failed"), lambda _: EndpointAnswer(200))
+    assert first
+    for _ in range(2):
+        deliver(ledger, redeliver(ledger, first).id, lambda _: EndpointAnswer(200))
+    damaged = f'{{"id": "{first.id}", "url": "{HOOK}"}}'
+    ledger.store.put(object_keys.delivery(first.id), damaged.encode())
+    erase(ledger, job)
+    assert not [key for key in listed(ledger, "") if HOOK.encode() in ledger.store.get(key)]

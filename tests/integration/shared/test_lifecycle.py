@@ -295,7 +295,8 @@ def run(redis_url: str, new_store: NewStore, examples: int) -> None:
     class Bound(Lifecycle):
         def __init__(self) -> None:
             super().__init__()
-            self.ledger = Ledger(new_store(), RedisState(redis_url, lease=600), RememberingQueue(), chosen)
+            state = RedisState(redis_url, lease=600)
+            self.ledger = Ledger(new_store(), state, RememberingQueue(state), chosen)
 
     suppressed = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     limits = settings(

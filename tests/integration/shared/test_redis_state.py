@@ -62,6 +62,25 @@ def test_of_what_is_due_each_delivery_is_claimed_once(redis_state: RedisState) -
     assert due.unknown_among(["a", "b"]) == ["a"]
 
 
+def test_a_count_that_redis_refuses_is_not_believed(redis_state: RedisState) -> None:
+    client = redis_state.connection.client
+    redis_state.batch_counts.put("b", {"failed": 3}, 0.1)
+    redis_state.batch_counts.item_ended("b", "failed")
+    assert redis_state.batch_counts.get("b") == {"cancelled": 0, "failed": 4}
+    client.config_set("maxmemory", 1)
+    redis_state.batch_counts.item_ended("b", "failed")
+    client.config_set("maxmemory", 0)
+    assert redis_state.batch_counts.get("b") is None
+
+
+@pytest.mark.parametrize(("seconds", "lifetime"), [(0.01, 5), (1.0, 20), (90.0, 60)])
+def test_counts_last_the_longer_the_dearer_they_were(
+    redis_state: RedisState, seconds: float, lifetime: int
+) -> None:
+    redis_state.batch_counts.put("b", {"failed": 3}, seconds)
+    assert redis_state.connection.client.ttl("batch:b") == lifetime
+
+
 def test_a_lease_that_was_taken_unheard_can_be_taken_again_by_its_owner_alone(redis_state: RedisState) -> None:
     assert redis_state.leases.take("job", "mine")
     assert redis_state.leases.take("job", "mine")

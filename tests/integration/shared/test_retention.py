@@ -1,6 +1,5 @@
 """How long images and reports are kept, and what an erasure leaves behind."""
 
-import os
 import time
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, NewJob, Reconciler, deliver, erase, finish, object_keys, redeliver, submit
 from emx_shared.ledger.jobs.delivery import EndpointAnswer
 from emx_shared.ledger.records import Outcome
-from emx_shared.store.directory import DirectoryStore
 
 URL = "https://ris.example.org/hooks?token=secret"
 
@@ -72,17 +70,6 @@ def test_images_need_not_be_kept_at_all(ledger: Ledger) -> None:
     assert has_image(ledger, waiting)
     finish(strict, waiting, Outcome(state=JobState.FAILED, finished_at=ledger.now()))
     assert not has_image(ledger, waiting)
-
-
-@pytest.mark.parametrize("new_store", ["directory"], indirect=True)
-def test_parts_of_writes_that_were_killed_are_deleted(ledger: Ledger) -> None:
-    assert isinstance(ledger.store, DirectoryStore)
-    old, young = (ledger.store.root / ".parts" / name for name in ("old", "young"))
-    for part in (old, young):
-        part.write_bytes(b"half a radiograph")
-    os.utime(old, (time.time() - 4000,) * 2)
-    round_of(ledger)
-    assert young.exists() and not old.exists()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

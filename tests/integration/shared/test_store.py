@@ -164,7 +164,7 @@ def test_of_what_was_deleted_no_folder_stays(tmp_path: Path) -> None:
     store.put("a/e", b"")
     store.delete("a/b/c/d")
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == [".layout", ".parts", ".parts/lock", "a", "a/e"]
+    assert [path for path in left if not path.startswith(".parts/")] == [".layout", ".parts", "a", "a/e"]
 
 
 def test_processes_that_start_at_once_share_a_fresh_bucket(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:

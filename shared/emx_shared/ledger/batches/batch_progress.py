@@ -1,5 +1,6 @@
 """Advance a batch towards its end, and tell how far it has come."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -61,7 +62,7 @@ def advance_batch(ledger: Ledger, id: str) -> None:
 
 
 def batch_progress(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None = None) -> BatchProgress:
-    """Return a batch's progress as Redis remembers it for a minute, else counted from the store."""
+    """Return a batch's progress as Redis remembers it for some seconds, else counted from the store."""
     counted = ledger.redis.batch_counts.get(batch.id)
     found = count_ended_items(ledger, batch) if counted is None else BatchProgress(batch.rows, Counter(counted))
     return replace(found, cancelled=outcome is not None and outcome.state == JobState.CANCELLED)
@@ -69,8 +70,9 @@ def batch_progress(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None =
 
 def count_ended_items(ledger: Ledger, batch: BatchRecord) -> BatchProgress:
     """Count a batch's done-markers in the store."""
+    began = time.monotonic()
     ended: Counter[str] = Counter(ended_items(ledger, batch.id).values())
-    ledger.redis.batch_counts.put(batch.id, ended)
+    ledger.redis.batch_counts.put(batch.id, ended, time.monotonic() - began)
     return BatchProgress(batch.rows, ended)
 
 

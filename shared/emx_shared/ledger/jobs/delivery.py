@@ -140,7 +140,7 @@ def send_at_once(ledger: Ledger, owed: Delivery) -> Delivery:
 def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
     """Owe an event once more, under the same message id. The record of the delivery that ended stays."""
     now, message = ledger.now(), ended.message or ended.id
-    number = next(n for n in itertools.count(1) if ledger.delivery(_repeat_id(message, n)) is None)
+    number = next(n for n in itertools.count(1) if not _is_stored(ledger, _repeat_id(message, n)))
     again = ended.model_copy(
         update={
             "id": _repeat_id(message, number),
@@ -159,24 +159,48 @@ def redeliver(ledger: Ledger, ended: Delivery) -> Delivery:
 
 
 def deliveries_of(ledger: Ledger, record: JobRecord | BatchRecord) -> Iterator[Delivery]:
-    """Yield the deliveries of a job or a batch that has ended, repeated ones included."""
-    outcome = ledger.outcome(record.id)
-    if record.webhook_url is None or outcome is None:
-        return
-    message = Delivery.id_of(record.id, record.webhook_url, event_type(record, outcome))
-    for id in itertools.chain([message], (_repeat_id(message, n) for n in itertools.count(1))):
-        found = ledger.delivery(id)
-        if found is None:
-            return
-        yield found
+    """Yield the deliveries of a job or a batch that has ended, repeated ones included; damaged ones aren't."""
+    for id in _delivery_ids(ledger, record):
+        if found := ledger.if_readable(ledger.delivery, id):
+            yield found
 
 
 def forget_addresses(ledger: Ledger, record: JobRecord | BatchRecord) -> None:
     """Erase where events were sent to. Of those that are still owed that is done once they have ended."""
-    for found in deliveries_of(ledger, record):
+    for id in _delivery_ids(ledger, record):
+        found = ledger.if_readable(ledger.delivery, id) or _unknown_end(ledger, record, id)
         if found.status != "owed":
             erased = found.model_copy(update={"url": ""})
             ledger.store.put(object_keys.delivery(found.id), erased.dump())
+
+
+def _unknown_end(ledger: Ledger, record: JobRecord | BatchRecord, id: str) -> Delivery:
+    """Return what stands for a damaged delivery: nobody can tell whether it was made. It isn't owed any more."""
+    ledger.store.delete(object_keys.outbox(id))
+    outcome, now = ledger.outcome(record.id), ledger.now()
+    return Delivery(
+        id=id,
+        tenant=record.tenant,
+        job=record.id,
+        url="",
+        event=event_type(record, outcome) if outcome else "",
+        created_at=now,
+        next_at=now,
+        status="undelivered",
+    )
+
+
+def _delivery_ids(ledger: Ledger, record: JobRecord | BatchRecord) -> Iterator[str]:
+    outcome = ledger.outcome(record.id)
+    if record.webhook_url is None or outcome is None:
+        return
+    message = Delivery.id_of(record.id, record.webhook_url, event_type(record, outcome))
+    ids = itertools.chain([message], (_repeat_id(message, n) for n in itertools.count(1)))
+    yield from itertools.takewhile(lambda id: _is_stored(ledger, id), ids)
+
+
+def _is_stored(ledger: Ledger, id: str) -> bool:
+    return ledger.store.exists(object_keys.delivery(id)) or ledger.store.exists(object_keys.outbox(id))
 
 
 def _repeat_id(message: str, number: int) -> str:

@@ -30,11 +30,13 @@ def apply_retention(ledger: Ledger) -> None:
 
 
 def _erase_ended(ledger: Ledger, id: str) -> None:
+    """Erase a job that has ended, also one that was erased before and is still listed, or can't be read."""
     try:
-        if ledger.outcome(id):
-            erase(ledger, id)  # also what was erased before and is still listed
+        ended = ledger.outcome(id) is not None
     except UnreadableRecord:
-        return
+        ended = True
+    if ended:
+        erase(ledger, id)
 
 
 def _drop_inputs(ledger: Ledger, tenant: str, until: datetime) -> None:

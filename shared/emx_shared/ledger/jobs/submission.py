@@ -171,7 +171,6 @@ def commit_job(ledger: Ledger, mine: JobRecord, data: bytes | None) -> JobRecord
             for group in set(object_keys.groups(mine)) - set(object_keys.groups(winner) if winner else ()):
                 store.delete(group)
             raise
-    ledger.redis.listings.add_job(job.tenant, job.id, job.submitted_at)
     return job
 
 

@@ -4,10 +4,8 @@ What each kind of fault is and what is done about it: ``faults.py``. The modules
 what is decided where something can't be read.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from itertools import groupby, islice
 
@@ -29,7 +27,6 @@ from emx_shared.ledger.scrub.marker_faults import (
 from emx_shared.ledger.scrub.view import View
 from emx_shared.store import NoSuchObject
 from emx_shared.store.base import Entry
-from emx_shared.store.directory import DirectoryStore
 
 __all__ = ["Fault", "FaultKind", "examine"]
 
@@ -106,11 +103,6 @@ def _found(look: _Look, view: View, name: str, entries: list[Entry]) -> list[Fau
 
 def _unfinished_writes(ledger: Ledger, older_than: float) -> Iterator[Fault]:
     """Yield what writes left behind whose process was killed: it may hold a whole radiograph."""
-    if not isinstance(ledger.store, DirectoryStore):
-        return
     old = max(older_than, _LONGEST_WRITE)
-    for part in sorted((ledger.store.root / ".parts").iterdir()):
-        with suppress(FileNotFoundError):
-            if part.name != "lock" and time.time() - part.stat().st_mtime >= old:
-                drop = partial(ledger.store.drop_unfinished, old)
-                yield Fault(FaultKind.PART, f".parts/{part.name}", drop)
+    drop = partial(ledger.store.drop_unfinished, old)
+    yield from (Fault(FaultKind.PART, name, drop) for name in ledger.store.unfinished(old))
