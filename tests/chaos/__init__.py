@@ -1,0 +1,1 @@
+"""``python -m tests.chaos``: real processes, broken in every way that the ledger must survive."""
