@@ -41,7 +41,8 @@ HOOK = "https://ris.example.org/hook?token=secret"
 PNG = b"\x89PNG\r\n\x1a\n"
 PATIENT = "a-patient"
 
-how = pytest.mark.parametrize("how", DAMAGES)
+EVERYWHERE = [*(("directory", damage) for damage in DAMAGES), ("seaweed", "cut"), ("moto", "invalid")]
+how = pytest.mark.parametrize(("new_store", "how"), EVERYWHERE, indirect=["new_store"])
 
 
 def batch_of(ledger: Ledger, *patients: str, **options: object) -> BatchRecord:

@@ -306,7 +306,7 @@ def run(redis_url: str, new_store: NewStore, examples: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("new_store", "share"), [("directory", 1), ("moto", 8), ("seaweed", 8)], indirect=["new_store"]
+    ("new_store", "share"), [("directory", 1), ("seaweed", 12), ("moto", 12)], indirect=["new_store"]
 )
 def test_whatever_happens(redis_url: str, new_store: NewStore, share: int) -> None:
     """``share``: an S3 server takes longer, and sees fewer lives."""

@@ -33,6 +33,9 @@ __all__ = ["Fault", "FaultKind", "examine"]
 _CONNECTIONS = 16
 """Objects that are looked at side by side."""
 
+_LONGEST_WRITE = 60.0
+"""Seconds that one write to a disk may take; a process that works has no older ones under way."""
+
 _AT_A_TIME = 256
 """Jobs, or single objects, between two reports of progress."""
 
@@ -100,5 +103,6 @@ def _found(look: _Look, view: View, name: str, entries: list[Entry]) -> list[Fau
 
 def _unfinished_writes(ledger: Ledger, older_than: float) -> Iterator[Fault]:
     """Yield what writes left behind whose process was killed: it may hold a whole radiograph."""
-    drop = partial(ledger.store.drop_unfinished, older_than)
-    yield from (Fault(FaultKind.PART, name, drop) for name in ledger.store.unfinished(older_than))
+    old = max(older_than, _LONGEST_WRITE)
+    drop = partial(ledger.store.drop_unfinished, old)
+    yield from (Fault(FaultKind.PART, name, drop) for name in ledger.store.unfinished(old))
