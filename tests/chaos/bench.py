@@ -104,6 +104,10 @@ class Bench:
         return True
 
 
+class NotHere(Exception):
+    """This machine or this store can't have the fault; the text says why."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One fault: how it comes, and how it heals.

@@ -14,13 +14,12 @@ import httpx
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings
 from tests.chaos import invariants
-from tests.chaos.bench import Bench, Phase, Row
+from tests.chaos.bench import Bench, NotHere, Phase, Row
 from tests.chaos.book import Book, Promise
 from tests.chaos.invariants import Violation
 from tests.chaos.load import FEWEST, Load
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
-from tests.chaos.stores import NotHere
 from tests.chaos.system import LONG, SHORT, System
 
 LONG_FROM = 500

@@ -10,9 +10,6 @@ from tests.chaos.load import Unanswered, in_parallel
 from tests.chaos.writes import Act, points
 
 _BETWEEN_SECONDS = 0.5
-_SECONDS = 60.0
-"""For so long operations are repeated until a process has died at every point."""
-
 Tour = Callable[[Bench, str], object]
 
 
@@ -62,7 +59,7 @@ class _Operation:
 
 def _die_at(operations: tuple[_Operation, ...], bench: Bench, row: Row) -> None:
     """Have each operation done by a client of its own, at least once."""
-    faults, until = bench.system.faults, time.monotonic() + _SECONDS
+    faults, until = bench.system.faults, time.monotonic() + bench.system.pace.fault_points
     armed = {point for operation in operations for point in points(*operation.writes)}
     for point in armed:
         faults.arm(point)
