@@ -44,6 +44,7 @@ class Pace:
     Attributes:
         lease: of a job.
         beyond_lease: for so long processes and stores are paused.
+        spell: for so long a store has a fault that no lease waits for.
         down: for so long a killed process stays away.
         patience: for so long a client tries again.
         fault_points: for so long operations are repeated until a process has died at every point.
@@ -55,6 +56,7 @@ class Pace:
 
     lease: float
     beyond_lease: float
+    spell: float
     down: float
     patience: float
     fault_points: float
@@ -64,8 +66,9 @@ class Pace:
 
 
 SHORT = Pace(
-    lease=1.5,
-    beyond_lease=2.0,
+    lease=1.2,
+    beyond_lease=1.6,
+    spell=1.0,
     down=0.3,
     patience=60.0,
     fault_points=60.0,
@@ -76,6 +79,7 @@ SHORT = Pace(
 LONG = Pace(
     lease=3.0,
     beyond_lease=5.0,
+    spell=5.0,
     down=2.0,
     patience=180.0,
     fault_points=300.0,

@@ -12,7 +12,7 @@ def _break(fault: StoreFault, bench: Bench, row: Row) -> None:
         raise NotHere(why)
     with bench.under_load(row), bench.system.store.broken(fault) as said:
         row.notes.append(said)
-        time.sleep(bench.system.pace.beyond_lease)
+        time.sleep(bench.system.pace.beyond_lease if fault == "paused" else bench.system.pace.spell)
 
 
 def _restart_couriers(bench: Bench, row: Row) -> None:
