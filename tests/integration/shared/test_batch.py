@@ -186,7 +186,7 @@ def test_an_entry_that_cannot_be_attended_keeps_no_other_waiting(ledger: Ledger)
 def test_a_count_that_was_forgotten_is_not_begun_anew(ledger: Ledger) -> None:
     ledger.redis.batch_counts.item_ended("b", "failed")
     assert ledger.redis.batch_counts.get("b") is None
-    ledger.redis.batch_counts.put("b", {"failed": 1})
+    ledger.redis.batch_counts.put("b", {"failed": 1}, seconds=1.0)
     ledger.redis.batch_counts.item_ended("b", "failed")
     assert ledger.redis.batch_counts.get("b") == {"cancelled": 0, "failed": 2}
     assert ledger.redis.connection.client.ttl("batch:b") > 0
