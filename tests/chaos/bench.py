@@ -116,10 +116,12 @@ class Phase:
         name: of its row.
         run: has the fault and heals it; it sets ``healed_at``, and may raise NotHere.
         heading: what the documents say of it.
+        loaded: whether it submits its share of the jobs, and not what it needs.
         beside: whether a short run begins it together with the phase before it.
     """
 
     name: str
     run: Callable[[Bench, Row], None]
     heading: str
+    loaded: bool = True
     beside: bool = False

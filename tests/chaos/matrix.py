@@ -63,7 +63,7 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
             "chaos",
         )
         observer = stack.enter_context(Observer(ledger.store, book))
-        share = max(math.ceil(jobs / len(phases)), FEWEST)
+        share = max(math.ceil(jobs / max(sum(phase.loaded for phase in phases), 1)), FEWEST)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")

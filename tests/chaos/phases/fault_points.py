@@ -87,7 +87,7 @@ def _die_at(operations: tuple[_Operation, ...], bench: Bench, row: Row) -> None:
 
 
 def _phase(name: str, heading: str, *operations: _Operation) -> Phase:
-    return Phase(f"fault-points-{name}", partial(_die_at, operations), heading)
+    return Phase(f"fault-points-{name}", partial(_die_at, operations), heading, loaded=False)
 
 
 def _writes(*names: str) -> tuple[tuple[Act, str], ...]:
@@ -114,10 +114,8 @@ PHASES = [
         "the same for batches: submitting, pausing, resuming, advancing, ending",
         _Operation(
             _batch,
-            _writes(
-                "open", "batch-input", "page", "unread", "record", "paused", "resumed", "cursor", "done", "outcome"
-            )
-            + _deletes("paused", "batch-input", "unread", "open"),
+            _writes("batch-input", "page", "unread", "record", "paused", "resumed", "cursor", "done", "outcome")
+            + _deletes("paused", "batch-input", "unread"),
         ),
         _Operation(_manifest),
         _Operation(_cancel_batch),
