@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from emx_shared.contracts.states import BatchState, JobState
@@ -122,7 +123,7 @@ def check_rest(store: Store, promises: Iterable[Promise], unfinished: Iterable[s
     for prefix in _AT_REST_EMPTY:
         for entry in store.list(prefix):
             row = rows.get(entry.key.removeprefix(prefix))
-            yield Violation(row, "orphans", f"{entry.key} is left")
+            yield Violation(row, "orphans", f"{entry.key} is left{_webhook(store, entry.key)}")
     for name in unfinished:
         yield Violation(None, "orphans", f".parts/{name} is left of a write that was never finished")
     folders = defaultdict[str, set[str]](set)
@@ -166,6 +167,17 @@ def contents(store: Store) -> Iterable[bytes]:
             yield store.get(entry.key)
         except NoSuchObject:
             continue
+
+
+def _webhook(store: Store, key: str) -> str:
+    """Return what the outbox says of a webhook: its tries, and when it is due."""
+    data = read_whole(store, key) if key.startswith(object_keys.OUTBOX) else None
+    owed = json.loads(data) if data else {}
+    if not owed.get("next_at"):
+        return ""
+    due = (datetime.fromisoformat(owed["next_at"]) - store.now()).total_seconds()
+    ended = store.exists(object_keys.delivery(key.removeprefix(object_keys.OUTBOX)))
+    return f": {owed['tries']} tries, due in {due:.0f} s, {'ended' if ended else 'not ended'}"
 
 
 def _event(promise: Promise, state: JobState) -> str:

@@ -21,11 +21,12 @@ from tests.chaos.load import FEWEST, Load
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
 from tests.chaos.stores import NotHere
-from tests.chaos.system import ABANDON_AFTER, LONG, SHORT, System
+from tests.chaos.system import LONG, SHORT, System
 
 LONG_FROM = 500
 """Jobs from which on a run is a long one: see ``system.Pace``."""
 
+_LOOK_SECONDS = 1.0
 _MOST_NOTES = 5
 """Violations that a row spells out."""
 
@@ -75,7 +76,6 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
         if others:
             rows.append(Row(END, recovery_seconds=0.0))
             _fill(bench, rows[-1], others)
-        progress(f"harness cpu {time.process_time():.1f} s")
         workers = "the demo model" if pace.cold else "a small server of the harness (EMX_SERVER)"
         return Result(store, workers, time.monotonic() - began, tuple(rows))
 
@@ -122,19 +122,19 @@ def _settle(bench: Bench) -> list[Violation]:
     while True:
         bench.wait_until_ended(max(until - time.monotonic(), 0))
         found = _passing_violations(bench)
-        if not found or time.monotonic() > until:
+        if not found or time.monotonic() > until or bench.given_up:
             return found
-        time.sleep(min(ABANDON_AFTER / 10, 0.5))
+        time.sleep(_LOOK_SECONDS)
 
 
 def _passing_violations(bench: Bench) -> list[Violation]:
     """Return what couriers and reconcilers may still mend."""
     store, promises = bench.ledger.store, bench.book.promises
-    rest = invariants.check_rest(store, promises, bench.system.store.unfinished_writes())
-    if found := list(rest):
-        return found
-    owed = list(invariants.check_webhooks(bench.observer.first, promises, bench.system.receiver.taken))
-    return owed or list(_check_lists(bench, promises))
+    return [
+        *invariants.check_rest(store, promises, bench.system.store.unfinished_writes()),
+        *invariants.check_webhooks(bench.observer.first, promises, bench.system.receiver.taken),
+        *_check_lists(bench, promises),
+    ]
 
 
 def _final_violations(bench: Bench) -> list[Violation]:

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.product_process MODULE`` is ``python -P -m MODULE`` with faults: see ``product_faults``."""
+"""``python -m tests.chaos.product_process MODULE``: ``python -P -m MODULE``, with faults (``product_faults``)."""
 
 import os
 import runpy

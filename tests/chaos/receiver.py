@@ -37,7 +37,7 @@ class WebhookReceiver:
     with a status, without an answer, or by losing its answer after it took the event.
     """
 
-    def __init__(self, secret: str, seed: int, most: int, share: float = 0.2) -> None:
+    def __init__(self, secret: str, seed: int, most: int, share: float = 0.1) -> None:
         """Listen on a free port.
 
         Args:

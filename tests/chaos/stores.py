@@ -29,8 +29,10 @@ _CUTS = 6
 """Processes that die inside a write, one after the other."""
 
 _DISK_BYTES = 256 * 2**20
-_MS_RDONLY, _MS_REMOUNT, _MS_REC, _MS_PRIVATE, _MNT_DETACH, _CLONE_NEWNS = 1, 32, 16384, 1 << 18, 2, 0x20000
+_MS_REC, _MS_PRIVATE, _MNT_DETACH, _CLONE_NEWNS = 1 << 14, 1 << 18, 2, 1 << 17
 _START_SECONDS = 60.0
+_LOCKS = ("lock", "alive")
+"""Files that are no writes: of processes that replace objects, and of each that writes."""
 
 
 class NotHere(Exception):
@@ -84,7 +86,7 @@ class DirectoryUnderTest(StoreUnderTest):
 
     def __enter__(self) -> Self:
         self._mount.mkdir()
-        self._mounted = _mount(self._mount, 0) == 0
+        self._mounted = _mount_memory(self._mount)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,10 +101,7 @@ class DirectoryUnderTest(StoreUnderTest):
     def broken(self, fault: StoreFault) -> Iterator[str]:
         if fault == "killed":
             raise NotHere("a directory has no server to kill; see store-failing")
-        if fault == "read-only" and self._mounted:
-            with self._remounted_read_only():
-                yield "its file system is mounted read-only (EROFS)"
-        elif fault == "full" and self._mounted:
+        if fault == "full" and self._mounted:
             with self._filled():
                 yield "its file system has no byte left (ENOSPC)"
         elif fault == "cut":
@@ -126,18 +125,7 @@ class DirectoryUnderTest(StoreUnderTest):
     def unfinished_writes(self) -> list[str]:
         assert self.disk
         parts = self.disk / ".parts"
-        return [path.name for path in parts.rglob("*") if path.is_file() and path.name != "lock"]
-
-    @contextmanager
-    def _remounted_read_only(self) -> Iterator[None]:
-        until = time.monotonic() + 5
-        while _mount(self._mount, _MS_REMOUNT | _MS_RDONLY) != 0:  # busy while a file is being written
-            if time.monotonic() > until:
-                raise NotHere("the file system stayed busy, and couldn't be made read-only")
-        try:
-            yield
-        finally:
-            _mount(self._mount, _MS_REMOUNT)
+        return [path.name for path in parts.rglob("*") if path.is_file() and path.name not in _LOCKS]
 
     @contextmanager
     def _filled(self) -> Iterator[None]:
@@ -258,7 +246,7 @@ _PROXY_FAULTS: dict[StoreFault, tuple[ProxyFault, str]] = {
 def keep_mounts_to_this_process() -> None:
     """Let what this process mounts from now on be seen by its children alone, and vanish with them.
 
-    Where this user may not do that, they may mount nothing either, and a disk's faults come from ``product_faults``.
+    Where this user may not do that, they may not mount either, and a disk's faults come from ``product_faults``.
     """
     if _libc().unshare(_CLONE_NEWNS) == 0:
         _libc().mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
@@ -268,10 +256,9 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _mount(folder: Path, flags: int) -> int:
+def _mount_memory(folder: Path) -> bool:
     options = f"size={_DISK_BYTES},mode=700".encode()
-    result: int = _libc().mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options)
-    return result
+    return bool(_libc().mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options) == 0)
 
 
 def _free(folder: Path) -> int:

@@ -65,7 +65,7 @@ class Pace:
     cold: bool
 
 
-SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=60.0, settle=30.0, webhook_faults=1, cold=False)
+SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=60.0, settle=45.0, webhook_faults=1, cold=False)
 LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, patience=60.0, settle=120.0, webhook_faults=2, cold=True)
 
 

@@ -52,7 +52,7 @@ _DUE_AT_ONCE = 500
 """Most webhooks that are named to the couriers at a time."""
 
 _UNFINISHED_SECONDS = 3600.0
-"""Age at which a write that was never finished belongs to a process that died."""
+"""Age at which what a write left behind is deleted, even if its process seems to live."""
 
 _MESSAGES_AT_ONCE = 2000
 """Most messages that a queue is filled up to: a round's worth of reading for many workers."""
@@ -112,8 +112,8 @@ class Reconciler:
         for entries in self._outbox.slices(_SECONDS):
             ids = [entry.key.removeprefix(object_keys.OUTBOX) for entry in entries]
             unknown = set(self.ledger.redis.due_deliveries.unknown_among(ids))
-            known = [entry for entry, id in zip(entries, ids, strict=True) if id in unknown]
-            self._attempt_all(known, self._note_delivery)
+            unnoted = [entry for entry, id in zip(entries, ids, strict=True) if id in unknown]
+            self._attempt_all(unnoted, self._note_delivery)
         self._name_due()
 
     def _name_due(self) -> None:

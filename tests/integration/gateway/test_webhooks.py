@@ -210,13 +210,13 @@ def drip(connection: socket.socket) -> None:
     connection.recv(65_536)
     for byte in b"HTTP/1.1 200 OK\r\nx-more: and more, and more":
         connection.send(bytes([byte]))
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def read_slowly(connection: socket.socket) -> None:
     for _ in range(40):
         connection.recv(262_144)
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def serving(one: Callable[[socket.socket], None]) -> Iterator[str]:
             one(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept)
+        thread = threading.Thread(target=accept, daemon=True)  # if nobody connects, it waits for ever
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         thread.join(10)
@@ -250,13 +250,13 @@ def test_a_send_ends_at_its_deadline_however_slowly_the_endpoint_goes_on(
     with serving(one) as place:
         began = time.monotonic()
         answer = sender.post(f"{scheme}://{place}/hook", "default", "m", event)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3.5
     assert (answer.status, answer.why) == (None, why)
 
 
 def hurried(ledger: Ledger, **settings: Any) -> Sender:
-    """A sender to anywhere, with half a second."""
-    chosen = {"webhook_timeout": 0.5, "webhook_allow_private": True, **settings}
+    """A sender to anywhere, with a second and a half."""
+    chosen = {"webhook_timeout": 1.5, "webhook_allow_private": True, **settings}
     return Sender(replace(ledger, settings=ledger.settings.model_copy(update=chosen)))
 
 
