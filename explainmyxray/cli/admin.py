@@ -104,7 +104,7 @@ def _mend(fault: "Fault") -> bool:
     from redis.exceptions import RedisError
 
     from emx_shared.ledger.records import UnreadableRecord
-    from emx_shared.store import NoSuchObject
+    from emx_shared.store import NoSuchObject, StoreError
 
     if fault.mend is None:
         return False
@@ -117,6 +117,9 @@ def _mend(fault: "Fault") -> bool:
         return False
     except (UnreadableRecord, NoSuchObject):
         errors.print(f"[yellow]{escape(fault.key)}: something that it belongs to can't be read.[/]")
+        return False
+    except StoreError as error:
+        errors.print(f"[yellow]{escape(fault.key)}: {escape(str(error))}. Try again.[/]")
         return False
     return True
 

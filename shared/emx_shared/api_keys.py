@@ -19,7 +19,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 KEYLESS_TENANT = "default"
 """Whose the jobs are of callers without a key, on a server that has no keys."""
 
-_FOLDER = "access/"
+ACCESS = "access/"
+"""Prefix of the objects that have the keys."""
+
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEY = re.compile(r"emx_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 
@@ -105,30 +107,30 @@ class KeyRing:
             created_at=self._store.now(),
             adopted=None if adopted == tenant else adopted,
         )
-        self._store.put(_FOLDER + id, key.model_dump_json().encode())
+        self._store.put(ACCESS + id, key.model_dump_json().encode())
         return key, f"emx_{id}_{secret}"
 
     def list(self) -> list[ApiKey]:
         """Return all keys, revoked ones too, oldest first."""
-        found = [self._get(entry.key.removeprefix(_FOLDER)) for entry in self._store.list(_FOLDER)]
+        found = [self.get(entry.key.removeprefix(ACCESS)) for entry in self._store.list(ACCESS)]
         return sorted((key for key in found if key), key=lambda key: key.created_at)
 
     def any(self) -> bool:
         """Return whether there is a key, be it revoked: nobody gets in without one then."""
-        return next(iter(self._store.list(_FOLDER)), None) is not None
+        return next(iter(self._store.list(ACCESS)), None) is not None
 
     def revoke(self, id: str) -> ApiKey:
         """Revoke a key, for good. Raises BadKeyRequest if there is no such key."""
-        key = self._get(id) if re.fullmatch(r"[a-z0-9]{12}", id) else None
+        key = self.get(id) if re.fullmatch(r"[a-z0-9]{12}", id) else None
         if key is None:
             raise BadKeyRequest("There is no key with this id. `emx keys list` shows them.")
         revoked = key if key.revoked_at else key.model_copy(update={"revoked_at": self._store.now()})
-        self._store.put(_FOLDER + id, revoked.model_dump_json().encode())
+        self._store.put(ACCESS + id, revoked.model_dump_json().encode())
         return revoked
 
     def clear(self) -> int:
         """Remove all keys for good, so that none is needed any more. Return how many there were."""
-        found = list(self._store.list(_FOLDER))
+        found = list(self._store.list(ACCESS))
         for entry in found:
             self._store.delete(entry.key)
         return len(found)
@@ -136,24 +138,25 @@ class KeyRing:
     def find(self, text: str) -> ApiKey | None:
         """Return the key that a caller shows; None if it is invalid or revoked."""
         shown = _KEY.fullmatch(text)
-        key = self._get(shown[1]) if shown else None
+        key = self.get(shown[1]) if shown else None
         if shown is None or key is None or key.revoked_at:
             return None
         return key if hmac.compare_digest(key.digest, _digest(shown[2])) else None
 
     def is_valid(self, id: str) -> bool:
         """Return whether there is a key with this id that wasn't revoked."""
-        key = self._get(id)
+        key = self.get(id)
         return key is not None and key.revoked_at is None
 
     def _adopted_by(self, tenant: str) -> str | None:
         """Return whose jobs a tenant has taken over, by its other keys."""
         return next((key.adopted for key in self.list() if key.tenant == tenant and key.adopted), None)
 
-    def _get(self, id: str) -> ApiKey | None:
+    def get(self, id: str) -> ApiKey | None:
+        """Return a key, be it revoked; None if there is none with this id, or it is damaged."""
         try:
-            return ApiKey.model_validate_json(self._store.get(_FOLDER + id))
-        except (NoSuchObject, ValidationError):  # a damaged key opens nothing, and shuts out nobody else
+            return ApiKey.model_validate_json(self._store.get(ACCESS + id))
+        except (NoSuchObject, ValidationError):
             return None
 
 

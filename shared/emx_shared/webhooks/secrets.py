@@ -13,6 +13,9 @@ from emx_shared.store import NoSuchObject, Store
 OVERLAP = timedelta(hours=24)
 """For so long after a rotation, events are signed with the former secret too."""
 
+SECRETS = "secrets/"
+"""Prefix of the objects that have them."""
+
 MOST_SECRETS = 10
 """Secrets of a tenant that may be valid at a time: every event carries a signature with each."""
 
@@ -74,4 +77,4 @@ class WebhookSecrets:
 
 
 def _key(tenant: str) -> str:
-    return f"secrets/webhooks/{tenant}"
+    return f"{SECRETS}webhooks/{tenant}"

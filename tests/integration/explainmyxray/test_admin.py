@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from emx_shared.ledger import Ledger, finish, object_keys, submit
+from emx_shared.ledger import Ledger, NewBatch, finish, object_keys, submit, submit_batch
 from emx_shared.ledger.opening import open_ledger
+from emx_shared.ledger.records import Row
 from emx_shared.settings import Settings, settings
 from explainmyxray.cli.main import app
 from explainmyxray.supervisor import free_port
 from support.damage import damage
 from support.mortality import die_after_each_write, failure, new_job
+from support.object_stores import s3_store
 
 AT_ONCE = ("--older-than", "0")
 
@@ -83,6 +85,38 @@ def test_it_mends_without_redis_what_needs_none(ledger: Ledger, monkeypatch: pyt
     settings.cache_clear()
     (line,) = lines(check(*AT_ONCE, "--mend", "--json", code=0))
     assert line["mended"] and not ledger.store.exists(object_keys.open_marker(job))
+
+
+def test_what_needs_redis_waits_for_it_and_stops_nothing_else(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = submit_batch(ledger, NewBatch(paused=True), [Row(image="import:x")])
+    page = object_keys.page(batch.id, batch.nonce, 0)
+    damage(ledger.store, page, "cut")
+    ledger.store.put("probe/left", b"1")
+    monkeypatch.setenv("EMX_REDIS", f"redis://127.0.0.1:{free_port()}/0")
+    settings.cache_clear()
+    result = check(*AT_ONCE, "--mend", "--json", code=1)
+    assert [(line["fault"], line["mended"]) for line in lines(result)] == [("page-lost", False), ("probe", True)]
+    assert "Redis is needed" in result.stderr
+    monkeypatch.setenv("EMX_REDIS", ledger.settings.redis)
+    settings.cache_clear()
+    (line,) = lines(check(*AT_ONCE, "--mend", "--json", code=0))
+    assert line["key"] == page and line["mended"]
+
+
+def test_it_works_on_s3(seaweed: str, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    store = s3_store(seaweed, "checked")
+    store.check()
+    store.put("probe/left", b"1")
+    monkeypatch.setenv("EMX_STORE", f"s3+http://{seaweed}/checked")
+    monkeypatch.setenv("EMX_S3_ACCESS_KEY", "key")
+    monkeypatch.setenv("EMX_S3_SECRET_KEY", "a-long-secret")
+    settings.cache_clear()
+    (line,) = lines(check(*AT_ONCE, "--json", code=1))
+    assert line["key"] == "probe/left"
+    check(*AT_ONCE, "--mend", code=0)
+    assert not list(store.list("probe/"))
 
 
 def test_looking_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:

@@ -195,3 +195,41 @@ def test_an_export_has_the_images_beside_what_is_damaged(gateway: RunningGateway
     for job in jobs[1:]:
         assert {f"jobs/{job}/request.json", f"jobs/{job}/input.png"} <= set(names)
     gateway.ledger.store.delete(object_keys.outbox(owed))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_what_is_damaged_of_one_hides_nothing_of_others(
+    redis_url: str, tmp_path: Path, start_gateway: StartGateway, how: str
+) -> None:
+    with start_gateway(redis_url, tmp_path) as gateway:
+        hook, ledger = "https://example.org/hook", gateway.ledger
+        jobs = [submit(ledger, new_job(gateway.png(), patient="p", webhook_url=hook))[0].id for _ in range(5)]
+        for job in jobs:
+            gateway.read_by_a_worker(job)
+        files = [("files", ("x.png", gateway.png()))]
+        batches = [gateway.client.post("/v1/batches", files=files).json()["id"] for _ in range(2)]
+        owed = [Delivery.id_of(job, hook, "job.succeeded") for job in jobs]
+        good = (jobs[0], batches[0], owed[0])
+        for key in (
+            object_keys.record(jobs[1]),
+            object_keys.outcome(jobs[2]),
+            object_keys.open_marker(jobs[3]),
+            object_keys.outbox(owed[4]),
+            object_keys.record(batches[1]),
+        ):
+            damage(ledger.store, key, how)
+        for path, id in (
+            ("jobs", jobs[0]),
+            ("jobs?patient=p", jobs[0]),
+            ("jobs?state=succeeded", jobs[0]),
+            ("batches", batches[0]),
+            ("webhooks/deliveries", owed[0]),
+        ):
+            answer = gateway.client.get(f"/v1/{path}")
+            assert answer.status_code == 200 and id in [one["id"] for one in answer.json()["items"]], path
+        for path in (f"jobs/{good[0]}", f"batches/{good[1]}", f"webhooks/deliveries/{good[2]}"):
+            assert gateway.client.get(f"/v1/{path}").status_code == 200
+        again = gateway.client.post("/v1/webhooks/redeliver?created_after=2020-01-01T00:00:00Z&status=owed")
+        assert again.json()["redelivered"] == 4
+        assert gateway.client.delete("/v1/jobs", params={"patient": "p"}).json() == {"erased": 5}
+        assert not list(ledger.store.list("groups/"))

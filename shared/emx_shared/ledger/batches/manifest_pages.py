@@ -4,7 +4,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 from emx_shared.ledger import object_keys
@@ -106,16 +106,30 @@ def forget_rows(ledger: Ledger, batch: BatchRecord, rows: Iterable[int]) -> None
         _forget(ledger, batch, number, places)
 
 
-def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:
-    """Rewrite one page. Images go first: once the row is gone, nothing names them."""
+@contextmanager
+def rewriting(ledger: Ledger, batch: BatchRecord, number: int) -> Iterator[None]:
+    """Keep others from rewriting a page: two at once would each bring back the other's row.
+
+    Raises:
+        StoreError: others are at it.
+        RedisError: Redis is unavailable, so that nobody can tell.
+    """
     lease, token = f"page:{batch.id}:{number}", uuid.uuid4().hex
-    for _ in range(_TRIES):  # two at once would each bring back the other's row
+    for _ in range(_TRIES):
         if ledger.redis.leases.take(lease, token):
             break
         time.sleep(_PAUSE)
     else:
         raise StoreError("a batch's manifest is being changed by others")
     try:
+        yield
+    finally:
+        ledger.redis.leases.release(lease, token)
+
+
+def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -> None:
+    """Rewrite one page. Images go first: once the row is gone, nothing names them."""
+    with rewriting(ledger, batch, number), suppress(NoSuchObject):  # the whole batch was erased meanwhile
         rows = page_rows(ledger, batch, number)
         forgotten = {place for place in places if rows[place] != ERASED_ROW}
         erased = {number * ROWS_PER_PAGE + place for place in places}
@@ -125,10 +139,6 @@ def _forget(ledger: Ledger, batch: BatchRecord, number: int, places: set[int]) -
             left = tuple(ERASED_ROW if place in places else row for place, row in enumerate(rows))
             key = object_keys.page(batch.id, batch.nonce, number)
             ledger.store.put(key, ManifestPage(rows=left).dump())
-    except NoSuchObject:  # the whole batch was erased meanwhile
-        return
-    finally:
-        ledger.redis.leases.release(lease, token)
 
 
 def _drop_image(ledger: Ledger, batch: BatchRecord, image: str, rows: set[int]) -> None:

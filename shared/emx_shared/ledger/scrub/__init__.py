@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby, islice
 
+from emx_shared.api_keys import ACCESS
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.scrub.batch_faults import faults_of_batch
@@ -21,12 +22,14 @@ from emx_shared.ledger.scrub.marker_faults import (
     faults_of_key,
     faults_of_open_marker,
     faults_of_probe,
+    faults_of_secrets,
     faults_of_unread_marker,
     faults_of_upload,
 )
 from emx_shared.ledger.scrub.view import View
 from emx_shared.store import NoSuchObject
 from emx_shared.store.base import Entry
+from emx_shared.webhooks.secrets import SECRETS
 
 __all__ = ["Fault", "FaultKind", "examine"]
 
@@ -58,8 +61,8 @@ _ROOMS: dict[str, _Look] = {
     object_keys.GROUPS: _each(faults_of_group_marker),
     object_keys.UPLOADS: _each(faults_of_upload),
     object_keys.PROBE: _each(faults_of_probe),
-    "access/": _each(faults_of_key),
-    "secrets/": _each(faults_of_key),
+    ACCESS: _each(faults_of_key),
+    SECRETS: _each(faults_of_secrets),
 }
 """In this order, so that what was mended first leaves nothing for a second time."""
 

@@ -13,7 +13,7 @@ from emx_shared.contracts.states import JobState
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import cursor
-from emx_shared.ledger.batches.manifest_pages import ERASED_ROW, LOST_ROW, item_id
+from emx_shared.ledger.batches.manifest_pages import ERASED_ROW, LOST_ROW, item_id, rewriting
 from emx_shared.ledger.jobs.finish import finish
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
@@ -82,8 +82,9 @@ def _of_pages(view: View, batch: BatchRecord) -> Iterator[Fault]:
 
 def _restore_page(ledger: Ledger, batch: BatchRecord, number: int) -> None:
     first = number * ROWS_PER_PAGE
-    rows = [_restored(ledger, batch, row) for row in range(first, min(first + ROWS_PER_PAGE, batch.rows))]
-    ledger.store.put(object_keys.page(batch.id, batch.nonce, number), ManifestPage(rows=tuple(rows)).dump())
+    with rewriting(ledger, batch, number):  # else a row that is erased meanwhile would come back
+        rows = [_restored(ledger, batch, row) for row in range(first, min(first + ROWS_PER_PAGE, batch.rows))]
+        ledger.store.put(object_keys.page(batch.id, batch.nonce, number), ManifestPage(rows=tuple(rows)).dump())
 
 
 def _restored(ledger: Ledger, batch: BatchRecord, row: int) -> Row:

@@ -4,7 +4,9 @@ What was cut there is judged by what its client was told:
 
 - A record that was cut, without outcome: the client was not told that its submission counts (202 comes after the
   record), and nothing was read. It is given up, as the reconciler gives up a submission without record; the same
-  idempotency key makes another job. An item of a batch is submitted again instead, since its batch waits for it.
+  idempotency key makes another job. A record that was accepted and cut since looks the same, and can't be made
+  again either: its client finds that there is no such job. An item of a batch is submitted again instead, since
+  its batch waits for it.
 - A record that was cut or is missing, with an outcome: the job was accepted, and lost its record since. Tenant,
   metadata and webhook can't be told from what is left, so nothing is made up; the outcome stays for when the
   record is restored.

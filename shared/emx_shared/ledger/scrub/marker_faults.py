@@ -7,6 +7,7 @@ its end; only where there is nothing to erase, as its client was told that it fa
 from collections.abc import Iterator
 from functools import partial
 
+from emx_shared.api_keys import ACCESS, KeyRing
 from emx_shared.ledger import object_keys
 from emx_shared.ledger.batches.batch_erasure import end_batch_erasure
 from emx_shared.ledger.batches.items import restore_item, rows_with_jobs
@@ -151,6 +152,12 @@ def faults_of_probe(view: View, entry: Entry) -> Iterator[Fault]:
 
 
 def faults_of_key(view: View, entry: Entry) -> Iterator[Fault]:
-    """Yield an API key or a signing secret that was cut."""
+    """Yield an API key that can't be read."""
+    if KeyRing(view.ledger.store).get(entry.key.removeprefix(ACCESS)) is None:
+        yield Fault(FaultKind.KEY_DAMAGED, entry.key)
+
+
+def faults_of_secrets(view: View, entry: Entry) -> Iterator[Fault]:
+    """Yield a tenant's signing secrets that were cut."""
     if not is_whole(view.ledger.store.get(entry.key)):
         yield Fault(FaultKind.KEY_DAMAGED, entry.key)
