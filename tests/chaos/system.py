@@ -223,7 +223,6 @@ class System:
             "EMX_LEASE": f"{pace.lease:g}",
             "EMX_RECONCILE_EVERY": "0.5",
             "EMX_ABANDON_AFTER": f"{ABANDON_AFTER:g}",
-            "EMX_OVERTAKEN_AFTER": "5",
             "EMX_SLOTS": "8",
             "EMX_SUBMIT_LIMIT": "10000/second",
             "EMX_READ_LIMIT": "10000/second",
