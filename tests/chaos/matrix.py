@@ -18,7 +18,7 @@ from tests.chaos import invariants
 from tests.chaos.bench import Bench, NotHere, Phase, Row
 from tests.chaos.book import Book, Promise
 from tests.chaos.invariants import Violation
-from tests.chaos.load import FEWEST, Load
+from tests.chaos.load import FEWEST, Load, Unanswered
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
 from tests.chaos.system import LONG, SHORT, Pace, System
@@ -121,10 +121,14 @@ def _run_phase(bench: Bench, phase: Phase, progress: Progress) -> Row:
     progress(f"{phase.name} …")
     try:
         phase.run(bench, row)
-        bench.recover(row)
+    except Unanswered as error:
+        bench.book.give_up(row.name, str(error))
+        row.healed_at = time.monotonic()
     except NotHere as error:
         row.skipped = True
         row.notes.append(f"skipped: {error}")
+    else:
+        bench.recover(row)
     pace = bench.system.pace
     if pace.cold and not bench.wait_until_ended(pace.settle, row.name):
         row.notes.append(f"not all had ended after {pace.settle:.0f} s")
