@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from tests.chaos.bench import Row
@@ -44,29 +45,27 @@ class Result:
             "recovery_p95_seconds": self.recovery_p95_seconds,
         }
 
-    def as_table(self) -> Table:
-        """Return a table with a line for each row, and their sums."""
+    def as_table(self) -> Group:
+        """Return a table with a line for each row and their sums, and the rows' notes below it."""
         table = Table(title=f"Store: {self.store}. Workers: {self.workers}. {self.seconds:.0f} s")
         table.add_column("row", no_wrap=True)
-        for name in ("jobs", "lost", "double", "owed", "orphans", "recovery, s", "all ended, s"):
+        for name in ("jobs", "lost", "double", "owed", "orphans", "recovery", "all ended"):
             table.add_column(name, justify="right")
-        table.add_column("notes")
         for row in self.rows:
-            notes = "; ".join(row.notes)
-            table.add_row(*_cells(row), notes, style=None if row.holds else "red")
+            table.add_row(*_cells(row), style=None if row.holds else "red")
         total = self.as_json()
         p95 = _seconds(self.recovery_p95_seconds)
         table.add_section()
-        table.add_row("sum; p95 of recovery", *(str(total[name]) for name in _COUNTS), p95, "", "")
-        return table
+        table.add_row("sum; p95 of recovery", *(str(total[name]) for name in _COUNTS), p95, "")
+        return Group(table, *(f"{row.name}: {'; '.join(row.notes)}" for row in self.rows if row.notes))
 
 
 def _cells(row: Row) -> Sequence[str]:
     if row.skipped:
-        return (row.name, *[""] * 7)
+        return (row.name, "skipped", *[""] * 6)
     counts = (str(getattr(row, name)) for name in _COUNTS)
     return (row.name, *counts, _seconds(row.recovery_seconds), _seconds(row.ended_seconds))
 
 
 def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return "–" if value is None else f"{value:.1f} s"
