@@ -64,10 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             result = run_matrix(chosen.store, chosen.jobs, phases, chosen.seed, say)
         except KeyboardInterrupt:
-            progress.print("Interrupted; everything that was started is stopped.")
+            seconds = time.monotonic() - began
+            progress.print(f"Interrupted after {seconds:.0f} s. Everything that was started is stopped.")
             return 130
         except NotReady as error:
-            progress.print(f"The system didn't start: {error}")
+            progress.print(str(error))
             return 1
     if chosen.json:
         print(json.dumps(result.as_json(), indent=1))

@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from tests.chaos.invariants import Violation
 from tests.chaos.load import FEWEST, Load
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
-from tests.chaos.system import LONG, SHORT, System
+from tests.chaos.system import LONG, SHORT, Pace, System
 
 LONG_FROM = 500
 """Jobs from which on a run is a long one: see ``system.Pace``."""
@@ -48,35 +49,52 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
     Raises:
         NotReady: the system didn't start.
     """
-    began, pace = time.monotonic(), LONG if jobs >= LONG_FROM else SHORT
+    began, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="chaos-"))
+    progress(f"starting; the logs are in {folder / 'logs'}")
+    kept = True
+    try:
+        rows = _run_in(folder, store, jobs, phases, seed, progress)
+        kept = not all(row.holds for row in rows)
+    except KeyboardInterrupt:
+        kept = False
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    if kept:
+        progress(f"not everything held; the logs are kept in {folder / 'logs'}")
+    workers = "the demo model" if _pace(jobs).cold else "a small server of the harness (EMX_SERVER)"
+    return Result(store, workers, time.monotonic() - began, tuple(rows))
+
+
+def _pace(jobs: int) -> Pace:
+    return LONG if jobs >= LONG_FROM else SHORT
+
+
+def _run_in(
+    folder: Path, store: str, jobs: int, phases: Sequence[Phase], seed: int, progress: Progress
+) -> list[Row]:
+    pace, book = _pace(jobs), Book()
     with ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True))
-        )
-        progress(f"starting; the logs are in {folder}")
         system = stack.enter_context(System(folder, store, pace, seed))
-        book = Book()
         load = Load(system.gateways, system.receiver.url, book, seed, pace.patience)
         stack.callback(load.close)
-        ledger = open_ledger(
-            Settings(store=system.store.address, redis=system.redis_url, s3_access_key="any", s3_secret_key="any"),
-            "chaos",
+        settings = Settings(
+            store=system.store.address, redis=system.redis_url, s3_access_key="any", s3_secret_key="any"
         )
+        ledger = open_ledger(settings, "chaos")
         observer = stack.enter_context(Observer(ledger.store, book))
         share = max(math.ceil(jobs / max(sum(phase.loaded for phase in phases), 1)), FEWEST)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")
-        settled = _settle(bench)
-        found = [*settled, *_final_violations(bench)]
+        found = [*_settle(bench), *_final_violations(bench)]
         for row in rows:
             _fill(bench, row, [each for each in found if each.row == row.name])
-        others = [each for each in found if each.row is None]
-        if others:
+        if others := [each for each in found if each.row is None]:
             rows.append(Row(END, recovery_seconds=0.0))
             _fill(bench, rows[-1], others)
-        workers = "the demo model" if pace.cold else "a small server of the harness (EMX_SERVER)"
-        return Result(store, workers, time.monotonic() - began, tuple(rows))
+    return rows
 
 
 def _run_phases(bench: Bench, phases: Sequence[Phase], progress: Progress) -> list[Row]:

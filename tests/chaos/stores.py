@@ -23,7 +23,7 @@ from tests.chaos.store_proxy import CutWrites, Delay, Drop, ProxyFault, Refuse, 
 
 StoreFault = Literal["read-only", "full", "failing", "slow", "cut", "killed", "paused", "away"]
 
-_BUCKET = "chaos"
+_BUCKET, _PROBE = "chaos", "probe/chaos"
 _SLOW_SECONDS = 0.2
 _CUTS = 6
 """Processes that die inside a write, one after the other."""
@@ -221,8 +221,8 @@ class SeaweedUnderTest(StoreUnderTest):
         while True:
             try:
                 store.check()
-                store.put("probe/{_BUCKET}", b"")
-                store.delete("probe/chaos")
+                store.put(_PROBE, b"")  # beside reading, so that there is a volume to write to
+                store.delete(_PROBE)
                 return
             except StoreError:
                 if time.monotonic() > until:

@@ -90,7 +90,7 @@ LONG = Pace(
 
 
 class NotReady(Exception):
-    """The system didn't start; the text says where the logs are."""
+    """The system didn't start."""
 
 
 class System:
@@ -130,13 +130,8 @@ class System:
 
     @property
     def redis(self) -> redis.Redis:
-        """Return a client of Redis."""
+        """A client of Redis."""
         return redis.Redis(port=self._redis_port, socket_timeout=5)
-
-    @property
-    def starts(self) -> int:
-        """How often a process was started."""
-        return sum(process.starts for process in self._all)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -228,7 +223,6 @@ class System:
             "EMX_LEASE": f"{pace.lease:g}",
             "EMX_RECONCILE_EVERY": "0.5",
             "EMX_ABANDON_AFTER": f"{ABANDON_AFTER:g}",
-            "EMX_OVERTAKEN_AFTER": "5",
             "EMX_SLOTS": "8",
             "EMX_SUBMIT_LIMIT": "10000/second",
             "EMX_READ_LIMIT": "10000/second",
@@ -240,9 +234,7 @@ class System:
         for gateway in self.gateways:
             while not _ready(gateway):
                 if time.monotonic() > until:
-                    raise NotReady(
-                        f"not ready after {_READY_SECONDS:.0f} s; the logs are in {self._folder / 'logs'}"
-                    )
+                    raise NotReady(f"The system isn't ready after {_READY_SECONDS:.0f} s.")
                 time.sleep(0.1)
 
     def _stop(self) -> None:

@@ -40,7 +40,8 @@ def test_nothing_is_lost_whatever_breaks(store: str) -> None:
     result = json.loads(run.stdout)
     rows = {row["name"]: row for row in result["rows"]}
     counts = ("lost", "double_outcomes", "owed_webhooks", "orphans")
-    assert not {name: row for name, row in rows.items() if any(row[count] for count in counts)}
+    broken = {name: row for name, row in rows.items() if any(row[count] for count in counts)}
+    assert not broken, json.dumps(broken, indent=1)
     assert run.returncode == 0, run.stderr
     assert set(rows) == {phase.name for phase in PHASES}
     assert result["jobs"] >= 50
