@@ -27,6 +27,7 @@ command -v chromium >/dev/null || packages+=(chromium)
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v zsh >/dev/null || packages+=(zsh)
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
+compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
 if [ ${#packages[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)

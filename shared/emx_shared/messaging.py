@@ -68,6 +68,7 @@ def celery_app(name: str, settings: Settings) -> Celery:
             "visibility_timeout": 3600,
             "socket_timeout": ANSWER_TIMEOUT,
             "socket_connect_timeout": CONNECT_TIMEOUT,
+            "max_retries": 0,  # of a connection, for which whoever sends would wait six seconds
         },
         task_serializer="json",
         accept_content=["json"],

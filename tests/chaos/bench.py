@@ -104,6 +104,10 @@ class Bench:
         return True
 
 
+class NotHere(Exception):
+    """This machine or this store can't have the fault; the text says why."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One fault: how it comes, and how it heals.
@@ -112,10 +116,12 @@ class Phase:
         name: of its row.
         run: has the fault and heals it; it sets ``healed_at``, and may raise NotHere.
         heading: what the documents say of it.
+        loaded: whether it submits its share of the jobs, and not what it needs.
         beside: whether a short run begins it together with the phase before it.
     """
 
     name: str
     run: Callable[[Bench, Row], None]
     heading: str
+    loaded: bool = True
     beside: bool = False

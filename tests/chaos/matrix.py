@@ -14,13 +14,12 @@ import httpx
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings
 from tests.chaos import invariants
-from tests.chaos.bench import Bench, Phase, Row
+from tests.chaos.bench import Bench, NotHere, Phase, Row
 from tests.chaos.book import Book, Promise
 from tests.chaos.invariants import Violation
 from tests.chaos.load import FEWEST, Load
 from tests.chaos.observer import Observer
 from tests.chaos.report import Result
-from tests.chaos.stores import NotHere
 from tests.chaos.system import LONG, SHORT, System
 
 LONG_FROM = 500
@@ -64,7 +63,7 @@ def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progre
             "chaos",
         )
         observer = stack.enter_context(Observer(ledger.store, book))
-        share = max(math.ceil(jobs / len(phases)), FEWEST)
+        share = max(math.ceil(jobs / max(sum(phase.loaded for phase in phases), 1)), FEWEST)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")

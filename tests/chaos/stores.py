@@ -6,7 +6,7 @@ import signal
 import sysconfig
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -35,10 +35,6 @@ _LOCKS = ("lock", "alive")
 """Files that are no writes: of processes that replace objects, and of each that writes."""
 
 
-class NotHere(Exception):
-    """This machine or this store can't have the fault; the text says why."""
-
-
 class StoreUnderTest(ABC):
     """A store that runs while it is entered.
 
@@ -46,11 +42,13 @@ class StoreUnderTest(ABC):
         name: as ``--store`` says.
         environment: settings with which the product's processes use it.
         disk: its folder, of a store in a folder.
+        impossible: faults that it can't have, and why.
     """
 
     name: str
     environment: dict[str, str]
     disk: Path | None = None
+    impossible: Mapping[StoreFault, str] = {}
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -67,7 +65,7 @@ class StoreUnderTest(ABC):
 
     @abstractmethod
     def broken(self, fault: StoreFault) -> AbstractContextManager[str]:
-        """Have a fault while it is entered, which returns what it is here. Raises NotHere."""
+        """Have a fault while it is entered, which returns what it is here."""
 
     @abstractmethod
     def unfinished_writes(self) -> list[str]:
@@ -78,6 +76,7 @@ class DirectoryUnderTest(StoreUnderTest):
     """A directory on a disk of its own: a file system in memory, where this user may mount one."""
 
     name = "directory"
+    impossible: Mapping[StoreFault, str] = {"killed": "a directory has no server to kill; see store-failing"}
 
     def __init__(self, folder: Path, faults: FaultFolder) -> None:
         self._mount, self._faults, self._mounted = folder / "disk", faults, False
@@ -99,8 +98,6 @@ class DirectoryUnderTest(StoreUnderTest):
 
     @contextmanager
     def broken(self, fault: StoreFault) -> Iterator[str]:
-        if fault == "killed":
-            raise NotHere("a directory has no server to kill; see store-failing")
         if fault == "full" and self._mounted:
             with self._filled():
                 yield "its file system has no byte left (ENOSPC)"

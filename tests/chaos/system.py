@@ -35,10 +35,6 @@ ABANDON_AFTER = 6.0
 
 _OF_EACH = 2
 _READY_SECONDS = 120.0
-_LIBFAKETIME = (
-    Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
-    Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"),
-)
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,10 @@ class Pace:
     Attributes:
         lease: of a job.
         beyond_lease: for so long processes and stores are paused.
+        spell: for so long a store has a fault that no lease waits for.
         down: for so long a killed process stays away.
         patience: for so long a client tries again.
+        fault_points: for so long operations are repeated until a process has died at every point.
         settle: for so long a run waits in the end until nothing is owed or left.
         webhook_faults: how many tries of one event may fail.
         cold: whether every process is started as an operator would, and workers run the demo model. Otherwise
@@ -58,15 +56,37 @@ class Pace:
 
     lease: float
     beyond_lease: float
+    spell: float
     down: float
     patience: float
+    fault_points: float
     settle: float
     webhook_faults: int
     cold: bool
 
 
-SHORT = Pace(lease=1.5, beyond_lease=2.0, down=0.3, patience=60.0, settle=45.0, webhook_faults=1, cold=False)
-LONG = Pace(lease=3.0, beyond_lease=5.0, down=2.0, patience=60.0, settle=120.0, webhook_faults=2, cold=True)
+SHORT = Pace(
+    lease=1.2,
+    beyond_lease=1.6,
+    spell=1.0,
+    down=0.3,
+    patience=60.0,
+    fault_points=60.0,
+    settle=45.0,
+    webhook_faults=1,
+    cold=False,
+)
+LONG = Pace(
+    lease=3.0,
+    beyond_lease=5.0,
+    spell=5.0,
+    down=2.0,
+    patience=180.0,
+    fault_points=300.0,
+    settle=120.0,
+    webhook_faults=2,
+    cold=True,
+)
 
 
 class NotReady(Exception):
@@ -145,7 +165,7 @@ class System:
         File times stay those of the file system, as where it is another machine's. Raises FileNotFoundError where
         libfaketime isn't installed.
         """
-        library = next((path for path in _LIBFAKETIME if path.exists()), None)
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         if library is None:
             raise FileNotFoundError("libfaketime isn't installed: apt install libfaketime")
         environment = {

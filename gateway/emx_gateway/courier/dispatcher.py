@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from emx_gateway.courier.endpoint_health import EndpointHealth
 from emx_gateway.services.webhook_sender import Sender
 from emx_shared.fair_threads import FairThreads
-from emx_shared.ledger import EndpointAnswer, Ledger, deliver, put_off
+from emx_shared.ledger import EndpointAnswer, Ledger, deliver, longest_try, put_off
 from emx_shared.ledger.records import Delivery
 from emx_shared.prometheus_metrics import DELIVERIES
 from emx_shared.store import StoreError
@@ -20,9 +20,6 @@ log = logging.getLogger("emx.courier")
 
 _THREADS, _PER_TENANT, _PER_ENDPOINT = 32, 8, 4
 """Tries at a time: of this courier, for one tenant, and to one endpoint of a tenant's."""
-
-_ASIDE = 30.0
-"""Seconds that a delivery may take beside its sending: for the store, and a name server that is slow."""
 
 
 class WebhookDispatcher:
@@ -64,6 +61,7 @@ class WebhookDispatcher:
                 self._try(owed)
         except (StoreError, RedisError) as error:
             log.warning("a webhook was put off: %s", type(error).__name__)
+            self._ledger.redis.due_deliveries.note(owed.id, owed.next_at)  # for the reconciler's next round
         except Exception:
             log.exception("sending %s failed", owed.id)
         finally:
@@ -79,7 +77,7 @@ class WebhookDispatcher:
             return answers[0]
 
         try:
-            taken = leases.take(lease, token, self._ledger.settings.webhook_timeout + _ASIDE)
+            taken = leases.take(lease, token, longest_try(self._ledger.settings))
             tried = deliver(self._ledger, owed.id, send) if taken else None
             if tried:
                 DELIVERIES.labels(tried.status).inc()

@@ -15,7 +15,14 @@ from emx_shared.ledger.batches.batch_progress import (
     resume_batch,
 )
 from emx_shared.ledger.batches.batch_submission import NewBatch, claim_batch, retry_batch, submit_batch
-from emx_shared.ledger.jobs.delivery import EndpointAnswer, deliver, put_off, redeliver, send_at_once
+from emx_shared.ledger.jobs.delivery import (
+    EndpointAnswer,
+    deliver,
+    longest_try,
+    put_off,
+    redeliver,
+    send_at_once,
+)
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
 from emx_shared.ledger.jobs.finish import cancel, event_type, expire, finish
 from emx_shared.ledger.jobs.start import Started, hand_back, start
@@ -53,6 +60,7 @@ __all__ = [
     "finish",
     "hand_back",
     "is_permanent_failure",
+    "longest_try",
     "pause_batch",
     "put_off",
     "redeliver",

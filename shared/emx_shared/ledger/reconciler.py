@@ -18,6 +18,7 @@ from emx_shared.ledger.batches.batch_progress import advance_batch
 from emx_shared.ledger.batches.items import awaited_uploads
 from emx_shared.ledger.damage import damaged_job
 from emx_shared.ledger.jobs.abandonment import abandon
+from emx_shared.ledger.jobs.delivery import longest_try
 from emx_shared.ledger.jobs.erasure import end_erasure
 from emx_shared.ledger.jobs.finish import expire, finish, refuse
 from emx_shared.ledger.jobs.retention import apply_retention
@@ -118,7 +119,8 @@ class Reconciler:
 
     def _name_due(self) -> None:
         ledger = self.ledger
-        for delivery in ledger.redis.due_deliveries.claim(ledger.now(), _DUE_AT_ONCE):
+        seconds = longest_try(ledger.settings)
+        for delivery in ledger.redis.due_deliveries.claim(ledger.now(), _DUE_AT_ONCE, seconds):
             ledger.queue.deliver(delivery)
 
     def _note_delivery(self, entry: Entry) -> None:

@@ -8,9 +8,6 @@ from datetime import datetime
 from emx_shared.redis_state.redis_connection import RedisConnection
 
 _KEY = "due-deliveries"
-_CLAIMED = 30.0
-"""Seconds after which a delivery that was claimed, and of which nothing was heard, is due again."""
-
 _LIFETIME = 24 * 3600
 """Seconds that a try is remembered which the store couldn't note."""
 
@@ -36,12 +33,12 @@ class DueDeliveries:
         found = self._redis.client.zmscore(_KEY, deliveries) if deliveries else []
         return [delivery for delivery, at in zip(deliveries, found, strict=True) if at is None]
 
-    def claim(self, now: datetime, count: int) -> list[str]:
-        """Return up to ``count`` deliveries that are due; nobody else gets them for half a minute.
+    def claim(self, now: datetime, count: int, seconds: float) -> list[str]:
+        """Return up to ``count`` deliveries that are due; nobody else gets them for so many seconds.
 
         Raises RedisError.
         """
-        args = [now.timestamp(), now.timestamp() + _CLAIMED, count]
+        args = [now.timestamp(), now.timestamp() + seconds, count]
         return list(self._claim(keys=[_KEY], args=args))
 
     def keep_try(self, delivery: str, record: bytes) -> None:

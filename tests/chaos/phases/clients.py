@@ -58,6 +58,12 @@ def _poison(bench: Bench, row: Row) -> None:
 
 PHASES = [
     Phase("poison", _poison, "an image of which every worker dies"),
-    Phase("duplicates", _duplicate, "one Idempotency-Key sent to both gateways at the same time", beside=True),
-    Phase("races", _race, "cancelling, erasing and finishing at the same time", beside=True),
+    Phase(
+        "duplicates",
+        _duplicate,
+        "one Idempotency-Key sent to both gateways at the same time",
+        loaded=False,
+        beside=True,
+    ),
+    Phase("races", _race, "cancelling, erasing and finishing at the same time", loaded=False, beside=True),
 ]

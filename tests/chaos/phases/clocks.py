@@ -4,8 +4,7 @@ import time
 from pathlib import Path
 
 from explainmyxray.supervisor import free_port
-from tests.chaos.bench import Bench, Phase, Row
-from tests.chaos.stores import NotHere
+from tests.chaos.bench import Bench, NotHere, Phase, Row
 from tests.chaos.system import Role
 
 _STEPS: tuple[tuple[Role, str], ...] = (("gateway", "-25h"), ("courier", "+25h"), ("worker", "+25h"))

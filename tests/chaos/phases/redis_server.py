@@ -13,7 +13,7 @@ def _empty(bench: Bench, row: Row) -> None:
 def _fill(bench: Bench, row: Row) -> None:
     with bench.under_load(row):
         bench.system.redis.config_set("maxmemory", 1)
-        time.sleep(bench.system.pace.beyond_lease)
+        time.sleep(bench.system.pace.spell)
         bench.system.redis.config_set("maxmemory", 0)
 
 

@@ -3,14 +3,16 @@
 import time
 from functools import partial
 
-from tests.chaos.bench import Bench, Phase, Row
+from tests.chaos.bench import Bench, NotHere, Phase, Row
 from tests.chaos.stores import StoreFault
 
 
 def _break(fault: StoreFault, bench: Bench, row: Row) -> None:
+    if why := bench.system.store.impossible.get(fault):
+        raise NotHere(why)
     with bench.under_load(row), bench.system.store.broken(fault) as said:
         row.notes.append(said)
-        time.sleep(bench.system.pace.beyond_lease)
+        time.sleep(bench.system.pace.beyond_lease if fault == "paused" else bench.system.pace.spell)
 
 
 def _restart_couriers(bench: Bench, row: Row) -> None:

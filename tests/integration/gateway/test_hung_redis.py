@@ -1,9 +1,10 @@
-"""What a gateway does while Redis takes connections and answers nothing."""
+"""What a gateway does while Redis takes connections and answers nothing, or refuses them."""
 
 import time
 from pathlib import Path
 
 from emx_gateway.http.problems import MEDIA_TYPE
+from explainmyxray.supervisor import free_port
 from support.gateway import StartGateway
 from support.hanging_proxy import hanging_proxy
 
@@ -33,3 +34,13 @@ def test_jobs_are_submitted_and_looked_up_without_redis(
         assert gateway.client.get("/readyz").json()["checks"]["redis"] is False
         assert time.monotonic() - began < 4 * PATIENCE  # eleven requests
         proxy.hang.clear()
+
+
+def test_a_redis_that_refuses_connections_costs_a_submission_nothing(
+    tmp_path: Path, start_gateway: StartGateway
+) -> None:
+    with start_gateway(f"redis://127.0.0.1:{free_port()}/0", tmp_path) as gateway:
+        gateway.client.timeout = PATIENCE
+        began = time.monotonic()
+        assert {gateway.submit(gateway.png()).status_code for _ in range(10)} == {202}
+        assert time.monotonic() - began < 2 * PATIENCE  # ten submissions

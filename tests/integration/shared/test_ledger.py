@@ -441,7 +441,7 @@ def test_a_webhook_is_sent_once_though_the_store_cant_note_it(
     noted = deliver(ledger, owed, send)
     assert noted and (noted.tries, noted.status, sent) == (1, "owed", [owed])
     assert ledger.delivery(owed) == noted
-    assert ledger.redis.due_deliveries.claim(noted.next_at, 9) == [owed]
+    assert ledger.redis.due_deliveries.claim(noted.next_at, 9, 1) == [owed]
 
 
 def test_webhooks_that_redis_forgot_are_named_again_once_they_are_due(ledger: Ledger) -> None:
@@ -453,7 +453,7 @@ def test_webhooks_that_redis_forgot_are_named_again_once_they_are_due(ledger: Le
     before = ledger.queue.sent.count(("deliver", owed))  # type: ignore[attr-defined]
     reconcile(ledger)
     assert ledger.queue.sent.count(("deliver", owed)) == before  # type: ignore[attr-defined]
-    assert tried and ledger.redis.due_deliveries.claim(tried.next_at, 9) == [owed]
+    assert tried and ledger.redis.due_deliveries.claim(tried.next_at, 9, 1) == [owed]
 
 
 def test_nothing_expires_while_two_clocks_disagree(

@@ -54,10 +54,10 @@ def test_of_what_is_due_each_delivery_is_claimed_once(redis_state: RedisState) -
     due = redis_state.due_deliveries
     for number, delivery in enumerate("abcd"):
         due.note(delivery, AT + timedelta(seconds=number))
-    assert due.claim(AT + timedelta(seconds=2), 2) == ["a", "b"]
-    assert due.claim(AT + timedelta(seconds=2), 2) == ["c"]
-    assert due.claim(AT + timedelta(seconds=2), 2) == []
-    assert due.claim(AT + timedelta(seconds=33), 9) == ["d", "a", "b", "c"]  # nothing was heard of them
+    assert due.claim(AT + timedelta(seconds=2), 2, 30) == ["a", "b"]
+    assert due.claim(AT + timedelta(seconds=2), 2, 30) == ["c"]
+    assert due.claim(AT + timedelta(seconds=2), 2, 30) == []
+    assert due.claim(AT + timedelta(seconds=33), 9, 30) == ["d", "a", "b", "c"]  # nothing was heard of them
     due.forget("a")
     assert due.unknown_among(["a", "b"]) == ["a"]
 

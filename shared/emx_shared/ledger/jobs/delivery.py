@@ -11,12 +11,16 @@ from emx_shared.ledger import object_keys
 from emx_shared.ledger.jobs.finish import event_type
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import BatchRecord, Delivery, JobRecord
+from emx_shared.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0
 """Seconds between tries: doubling from the first to the longest, each with up to half as much jitter."""
 
 _REPEATS = uuid.UUID("7c1f8a1e-4a34-5a0b-9f3c-5b8f2f0a6c11")
 _GONE, _TOO_MANY = 410, 429
+
+_ASIDE = 5.0
+"""Seconds that a try may take beside its sending: for the store, and a name server that is slow."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class EndpointAnswer:
     def alive(self) -> bool:
         """Whether others may be sent there: it answered, and with neither a fault of its own nor "too many"."""
         return self.status is not None and self.status < 500 and self.status != _TOO_MANY
+
+
+def longest_try(settings: Settings) -> float:
+    """Return the seconds after which a try of which nothing was heard may be made by another courier."""
+    return settings.webhook_timeout + _ASIDE
 
 
 def deliver(ledger: Ledger, delivery_id: str, send: Callable[[Delivery], EndpointAnswer]) -> Delivery | None:
