@@ -62,6 +62,9 @@ _THREADS = 8
 """In which the store is asked about jobs of which Redis knows nothing."""
 
 
+_HISTORY = (object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX)
+
+
 class Reconciler:
     """Brings open jobs, owed webhooks and erasures forward, round after round.
 
@@ -77,8 +80,9 @@ class Reconciler:
         self._erasures = self._listing(object_keys.ERASE)
         self._open = self._listing(object_keys.OPEN)
         self._outbox = self._listing(object_keys.OUTBOX)
-        self._sweep = self._listing(object_keys.OPEN, SWEEP_EVERY)
-        self._history = self._listing((object_keys.JOBS, object_keys.DELIVERIES, object_keys.OUTBOX))
+        self._sweep = self._listing(object_keys.OPEN, every=SWEEP_EVERY)
+        self._history = self._listing(*_HISTORY)
+        self._history_epoch: str | None = None
         self._swept_at = -math.inf
         self._missing: Counter[str] = Counter()
 
@@ -103,9 +107,8 @@ class Reconciler:
             self._drop_uploads()
         return self._open.at_end and self._outbox.at_end and self._erasures.at_end
 
-    def _listing(self, prefixes: str | tuple[str, ...], every: float = 0.0) -> SlicedListing:
-        given = (prefixes,) if isinstance(prefixes, str) else prefixes
-        return SlicedListing(lambda: chain.from_iterable(map(self.ledger.store.list, given)), every)
+    def _listing(self, *prefixes: str, every: float = 0.0) -> SlicedListing:
+        return SlicedListing(lambda: chain.from_iterable(map(self.ledger.store.list, prefixes)), every)
 
     def _resume_deliveries(self) -> None:
         """Name the webhooks that are due to the couriers, and note those of which Redis doesn't know."""
@@ -266,13 +269,20 @@ class Reconciler:
             end_erasure(ledger, id)
 
     def _list_history(self) -> None:
-        """List again what is in the store after Redis was lost."""
-        if self.ledger.redis.listings.is_complete():
+        """List again what is in the store after Redis was lost.
+
+        If it is lost once more meanwhile, what was listed before is gone, too: every epoch begins anew.
+        """
+        redis = self.ledger.redis
+        epoch = redis.epoch.current()
+        if epoch != self._history_epoch:
+            self._history, self._history_epoch = self._listing(*_HISTORY), epoch
+        if epoch is None or epoch == "unavailable" or redis.listings.is_complete():
             return
         for entries in self._history.slices(_SECONDS):
             self._attempt_all(entries, self._list)
         if self._history.at_end:
-            self.ledger.redis.listings.mark_complete()
+            redis.listings.mark_complete(epoch)
 
     def _list(self, entry: Entry) -> None:
         """List what can be listed of a job, a batch or a delivery: that a job is damaged is shown in its place."""

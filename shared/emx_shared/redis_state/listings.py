@@ -25,6 +25,7 @@ class Listings:
     def __init__(self, connection: RedisConnection) -> None:
         self._redis = connection
         self._list_job = connection.script("list_job")
+        self._mark_listed = connection.script("mark_listed")
 
     def add_job(self, tenant: str, job: str, at: datetime, must: bool = False, together: Any = None) -> None:
         """List a job that was submitted at this time, as open unless it is listed as ended.
@@ -125,9 +126,9 @@ class Listings:
         """Return whether everything in the store is listed; False while that is being done after a loss."""
         return bool(self._redis.attempt(lambda: self._redis.client.exists("emx:listed"), 0))
 
-    def mark_complete(self) -> None:
-        """Note that everything in the store is listed."""
-        self._redis.attempt(lambda: self._redis.client.set("emx:listed", 1), None)
+    def mark_complete(self, epoch: str) -> None:
+        """Note that everything in the store was listed since an epoch began; nothing is noted in another epoch."""
+        self._redis.attempt(lambda: self._mark_listed(keys=["emx:epoch", "emx:listed"], args=[epoch]), None)
 
     def _write(self, write: Callable[[], Any], must: bool) -> None:
         try:

@@ -413,7 +413,7 @@ def test_the_shell_completes_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True
     )
-    for name in ("analyze", "jobs", "batch", "keys", "listen", "doctor", "up"):
+    for name in ("analyze", "jobs", "batch", "keys", "admin", "listen", "doctor", "up"):
         assert name in done.stdout.split()
 
 

@@ -522,3 +522,38 @@ def test_no_address_stays_of_deliveries_behind_a_damaged_one(ledger: Ledger) -> 
     ledger.store.put(object_keys.delivery(first.id), damaged.encode())
     erase(ledger, job)
     assert not [key for key in listed(ledger, "") if HOOK.encode() in ledger.store.get(key)]
+
+
+@pytest.mark.parametrize("lost_at", [1, 2, 3])
+def test_a_list_is_complete_only_if_redis_kept_its_memory_while_it_was_made(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, lost_at: int
+) -> None:
+    """Though it was made, or nearly so, when Redis was lost once more, and another courier makes it again."""
+    monkeypatch.setattr(sliced_listing, "SLICE", 4)
+    jobs = {submit(ledger, new_job())[0].id for _ in range(6)}
+    couriers, calls = [Reconciler(ledger), Reconciler(ledger)], 0
+
+    def lose_memory() -> None:
+        ledger.redis.connection.client.flushall()
+        ledger.redis.epoch.begin()
+
+    def attempt_all(entries: list[Entry], advance: object) -> list[object]:
+        nonlocal calls
+        found = listed_before(entries, advance)  # type: ignore[arg-type]
+        if advance == couriers[0]._list:
+            calls += 1
+            if calls == lost_at:
+                lose_memory()
+                for slice_of_other in couriers[1]._history.slices(-1):
+                    couriers[1]._attempt_all(slice_of_other, couriers[1]._list)
+        return found
+
+    lose_memory()
+    listed_before = couriers[0]._attempt_all
+    monkeypatch.setattr(couriers[0], "_attempt_all", attempt_all)
+    for _ in range(4):
+        for courier in couriers:
+            courier.round()
+            found = {job for job, _ in ledger.redis.listings.jobs("default", None, 10)}
+            assert found == jobs or not ledger.redis.listings.is_complete()
+    assert calls >= lost_at and ledger.redis.listings.is_complete()

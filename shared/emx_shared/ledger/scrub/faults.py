@@ -109,6 +109,11 @@ class FaultKind(Enum):
     def __init__(self, code: str, what: str, todo: str) -> None:
         self.code, self.what, self.todo = code, what, todo
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether anything is wrong; what a newer version wrote is only beyond this one."""
+        return self is not FaultKind.NEWER
+
 
 @dataclass(frozen=True)
 class Fault:
