@@ -23,7 +23,7 @@ CUT = "inside-a-write"
 """Where a process dies that has written a part of an object, and hasn't synced it."""
 
 _READS = ("stat", "lstat", "scandir", "listdir")
-_WRITES = ("link", "rename", "replace", "unlink", "remove", "mkdir", "rmdir", "fsync")
+_WRITES = ("link", "rename", "replace", "unlink", "remove", "mkdir", "rmdir")
 _WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
