@@ -109,6 +109,8 @@ class DirectoryStore(Store):
                 except FileExistsError:
                     return False
                 except FileNotFoundError:
+                    if not part.exists():
+                        raise StoreError("What was being written has been deleted meanwhile") from None
                     continue  # the last object of the folder was deleted, and the folder with it, meanwhile
                 break
             for folder in changed:

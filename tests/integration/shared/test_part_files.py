@@ -84,3 +84,19 @@ def test_a_store_whose_parts_were_cleared_away_still_writes(tmp_path: Path) -> N
     (tmp_path / ".parts").mkdir()
     store.put("a", b"2")
     assert store.get("a") == b"2"
+
+
+def test_a_write_whose_part_was_deleted_is_an_error_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, sync = DirectoryStore(tmp_path), os.fsync
+
+    def clear_away(descriptor: int) -> None:
+        for part in parts(tmp_path):
+            part.unlink()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", clear_away)
+    for write in (store.put, store.put_if_absent):
+        with pytest.raises(StoreError):
+            write("jobs/1/input", b"a radiograph")
