@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from emx_shared.ledger import Ledger
+from emx_shared.ledger import Ledger, object_keys
 from tests.chaos.book import Book
 from tests.chaos.load import Load
 from tests.chaos.observer import Observer
@@ -59,6 +59,7 @@ class Bench:
     Attributes:
         jobs: how many each row submits, about.
         ledger: the harness's own, past all faults, for looking and for damaging records.
+        strays: ids of jobs that nobody submitted, of which nothing may be left in the end.
     """
 
     system: System
@@ -68,6 +69,7 @@ class Bench:
     ledger: Ledger
     jobs: int
     random: random.Random
+    strays: list[str] = field(default_factory=list)
     given_up: bool = False
 
     def give_up(self) -> None:
@@ -93,6 +95,15 @@ class Bench:
                 return
             time.sleep(0.02)
         row.notes.append(f"no outcome within {_RECOVERY_SECONDS:.0f} s")
+
+    def remove_strays(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of strays, as an operator would who was told of them."""
+        store, unread = self.ledger.store, object_keys.unread_batches("default")
+        for id in ids:
+            for key in (object_keys.open_marker(id), object_keys.erasing(id), f"{unread}{id}"):
+                store.delete(key)
+            for prefix in (object_keys.record(id).removesuffix("request.json"), object_keys.batch(id)):
+                store.delete_below(prefix)
 
     def wait_until_ended(self, seconds: float, row: str | None = None, ids: Sequence[str] = ()) -> bool:
         """Wait until everything has an outcome, of one row or of all, or of some ids. Return whether it has."""

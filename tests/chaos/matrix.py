@@ -88,6 +88,8 @@ def _run_in(
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")
+        bench.wait_until_ended(pace.settle)
+        bench.remove_strays(bench.strays)  # once more: somebody may have been at work on one of them
         found = [*_settle(bench), *_final_violations(bench)]
         for row in rows:
             _fill(bench, row, [each for each in found if each.row == row.name])

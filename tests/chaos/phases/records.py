@@ -29,14 +29,14 @@ def _damaged(whole: bytes, damage: Damage) -> bytes:
 def _damage(damage: Damage, bench: Bench, row: Row) -> None:
     """Leave damaged objects of jobs that nobody submitted, and damage the objects of jobs that are under way."""
     strays = _strays(bench, damage)
+    bench.strays += strays
     try:
         with bench.under_load(row):
             if damage != "garbage":  # which no writer leaves that died, and nobody replaces
                 _damage_under_way(bench, row, damage)
             time.sleep(bench.system.pace.down)
     finally:
-        for id in strays:
-            _remove(bench, id)
+        bench.remove_strays(strays)
 
 
 def _strays(bench: Bench, damage: Damage) -> list[str]:
@@ -48,7 +48,6 @@ def _strays(bench: Bench, damage: Damage) -> list[str]:
     store.put(object_keys.open_marker(marker), _damaged(OpenMarker(deaths=("x",)).dump(), damage))
     whole = JobRecord(id=record, submitted_at=now, input_sha256="0" * 64, media_type="image/png", patient="stray")
     store.put(object_keys.record(record), _damaged(whole.dump(), damage))
-    store.put(object_keys.group("default", "patient", "stray") + record, b"")
     store.put(object_keys.record(outcome), whole.model_copy(update={"id": outcome}).dump())
     store.put(object_keys.outcome(outcome), _damaged(b'{"format": "2.0", "state": "succeeded"}', damage))
     manifest = BatchRecord(id=batch, submitted_at=now, rows=1)
@@ -57,16 +56,6 @@ def _strays(bench: Bench, damage: Damage) -> list[str]:
     store.put(object_keys.page(batch, manifest.nonce, 0), _damaged(page, damage))
     store.put(object_keys.record(batch), manifest.dump())
     return [marker, record, outcome, batch]
-
-
-def _remove(bench: Bench, id: str) -> None:
-    """Remove a stray, as an operator would who was told of it."""
-    store = bench.ledger.store
-    for key in (object_keys.open_marker(id), object_keys.erasing(id), object_keys.unread_batch("default", id)):
-        store.delete(key)
-    store.delete(object_keys.group("default", "patient", "stray") + id)
-    for prefix in (object_keys.record(id).removesuffix("request.json"), object_keys.batch(id)):
-        store.delete_below(prefix)
 
 
 def _damage_under_way(bench: Bench, row: Row, damage: Damage) -> None:
