@@ -75,6 +75,10 @@ class ServedProcess:
     def stop(self) -> None:
         """Wait for its end after ``terminate``, then kill what is left of it."""
         self.wait(_GRACE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, where nothing that it was doing is worth a wait."""
         self._signal(signal.SIGKILL)
         self._process.wait()
 

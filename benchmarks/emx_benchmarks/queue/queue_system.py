@@ -85,6 +85,4 @@ class QueueSystem:
         """Stop all processes."""
         self.client.close()
         for server in self._servers:
-            server.terminate()
-        for server in reversed(self._servers):
-            server.stop()
+            server.kill()

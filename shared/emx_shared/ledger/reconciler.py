@@ -138,11 +138,12 @@ class Reconciler:
         for entries in self._open.slices(2 * _SECONDS):
             self._advance_all(entries, lambda standing: not standing.waiting)
             self._name_due()
-        if self._open.at_end:
-            self.ledger.redis.epoch.begin()
+        self._send_missing_messages()
+        if not self._open.at_end:
+            return  # what may be lost goes before what only waits
+        self.ledger.redis.epoch.begin()
         for entries in self._sweep.slices(_SECONDS):
             self._advance_all(entries, lambda standing: standing.waiting)
-        self._send_missing_messages()
 
     def _send_missing_messages(self) -> None:
         """Send as many messages as there are turns, or as are read until the next round.
