@@ -132,10 +132,11 @@ def test_a_stat_job_passes_those_that_wait_for_a_slot(
 ) -> None:
     heartbeat = Heartbeat(ledger.redis, ledger.settings.lease, 60, lambda: engine.progress, "w1")
     runner = JobRunner(ledger, EngineThread(lambda: engine), heartbeat, slots=1)
-    read, go_on = EngineThread.read, threading.Event()
+    read, begun, go_on = EngineThread.read, threading.Event(), threading.Event()
 
     def held_up(backend: EngineThread, task: ImageTask, alone: bool = False) -> Any:
         if not task.urgent:
+            begun.set()
             go_on.wait(20)
         return read(backend, task, alone)
 
@@ -144,8 +145,7 @@ def test_a_stat_job_passes_those_that_wait_for_a_slot(
     threads = [threading.Thread(target=runner.read, args=(job, "routine")) for job in others]
     for thread in threads:
         thread.start()
-    while not ledger.redis.leases.held_among(others):
-        time.sleep(0.01)
+    assert begun.wait(20)
     if draining:
         runner.drain()
         threads[1].join(5)
