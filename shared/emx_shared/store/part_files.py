@@ -13,6 +13,9 @@ from pathlib import Path
 
 _ALIVE = "alive"
 _FOLDER_MODE = 0o700
+_LONGEST_WRITE = 3600.0
+"""Seconds after which a write has failed, even if its process seems to live."""
+
 _TRY_AGAIN = 1.0
 """Seconds between tries to delete what a disk refused to delete."""
 
@@ -69,13 +72,15 @@ class PartFiles:
                     return
 
     def left_behind(self, seconds: float) -> Iterator[Path]:
-        """Yield the parts of processes that are gone, and any that are so old. Raises OSError."""
+        """Yield the parts of processes that are gone, and others that are so old, but an hour at least.
+
+        Raises OSError.
+        """
         for found in sorted(self._root.iterdir()):
             if found.is_dir():
-                gone = self._is_gone(found)
-                parts = (part for part in sorted(found.iterdir()) if part.name != _ALIVE)
-                yield from (part for part in parts if gone or _age(part) > seconds)
-            elif found.name != "lock" and _age(found) > seconds:
+                oldest = -1.0 if self._is_gone(found) else max(seconds, _LONGEST_WRITE)
+                yield from (part for part in _files(found) if _age(part) > oldest)
+            elif found.name != "lock" and _age(found) > seconds:  # of a version that had no folders
                 yield found
 
     def drop_left_behind(self, seconds: float) -> None:
@@ -94,6 +99,13 @@ class PartFiles:
                 return True
         except OSError:  # it holds it, or has no locks
             return False
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(part for part in folder.iterdir() if part.name != _ALIVE)
+    except FileNotFoundError:  # somebody else was quicker
+        return []
 
 
 def _age(path: Path) -> float:
