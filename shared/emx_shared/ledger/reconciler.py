@@ -207,10 +207,8 @@ class Reconciler:
         """Bring one open job or batch forward. Return a job that is to be put in line again."""
         ledger, id = self.ledger, entry.key.removeprefix(object_keys.OPEN)
         record, outcome = ledger.record(id), ledger.outcome(id)
-        if record is None and outcome:
-            return (
-                None  # it was accepted, and its record was cut since: only a backup or its client can restore it
-            )
+        if record is None and outcome:  # it was accepted and cut since: a backup or its client may restore it
+            return None
         if record is None:
             self._wait_for_commit(entry, id)
         elif isinstance(record, Tombstone) and record.why == "abandoned":

@@ -92,7 +92,12 @@ class PartFiles:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _is_gone(self, folder: Path) -> bool:
-        """Return whether the process whose folder this is has ended, as far as its lock can tell."""
+        """Return whether the process whose folder this is has ended, as far as its lock can tell.
+
+        One that is being made isn't locked yet.
+        """
+        if folder.name.startswith(".") and _age(folder) <= _LONGEST_WRITE:
+            return False
         try:
             with (folder / _ALIVE).open("rb") as alive:
                 fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -100,3 +100,15 @@ def test_a_write_whose_part_was_deleted_is_an_error_of_the_store(
     for write in (store.put, store.put_if_absent):
         with pytest.raises(StoreError):
             write("jobs/1/input", b"a radiograph")
+
+
+def test_a_folder_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    being_made = tmp_path / ".parts" / ".being-made"
+    being_made.mkdir()
+    (being_made / "alive").touch()
+    store.drop_unfinished(0)
+    assert being_made.exists()
+    os.utime(being_made, (time.time() - 4000,) * 2)
+    store.drop_unfinished(0)
+    assert not being_made.exists()

@@ -18,7 +18,7 @@ def apply_retention(ledger: Ledger) -> None:
     as far as Redis lists them. Raises StoreError, RedisError.
     """
     settings, now = ledger.settings, ledger.now()
-    if ledger.store.clock_fault():
+    if (settings.retention_reports is None and settings.retention_inputs is None) or ledger.store.clock_fault():
         return
     for tenant in ledger.redis.listings.tenants():
         if settings.retention_reports is not None:
