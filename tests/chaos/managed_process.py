@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.chaos.background import Background
 from tests.chaos.launcher_process import Order
 
 _DEAD_SECONDS = 0.05
@@ -147,22 +148,12 @@ class ManagedProcess:
             return
 
 
-class Restarter:
+class Restarter(Background):
     """A thread that starts dead processes again while it is entered."""
 
     def __init__(self, processes: list[ManagedProcess]) -> None:
-        self._processes, self._over = processes, threading.Event()
-        self._thread = threading.Thread(target=self._run, name="restarter")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__init__("restarter")
+        self._processes = processes
 
     def _run(self) -> None:
         while not self._over.wait(0.03):

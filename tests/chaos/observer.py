@@ -1,13 +1,11 @@
 """Watches the store for outcomes, and remembers each as it was when it was first seen."""
 
 import json
-import threading
 import time
-from types import TracebackType
-from typing import Self
 
 from emx_shared.ledger import object_keys
 from emx_shared.store import NoSuchObject, Store, StoreError
+from tests.chaos.background import Background
 from tests.chaos.book import Book
 
 _PAUSE_SECONDS, _SHARE = 0.05, 4
@@ -24,7 +22,7 @@ def read_whole(store: Store, key: str) -> bytes | None:
     return data
 
 
-class Observer:
+class Observer(Background):
     """Looks for the outcome of everything that was promised, several times a second, while it is entered.
 
     Attributes:
@@ -32,21 +30,10 @@ class Observer:
     """
 
     def __init__(self, store: Store, book: Book) -> None:
+        super().__init__("observer")
         self.first: dict[str, bytes] = {}
         self._at: dict[str, float] = {}
         self._store, self._book = store, book
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="observer")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     def open(self, row: str | None = None) -> list[str]:
         """Return the ids of what hasn't ended, of one row or of all."""
