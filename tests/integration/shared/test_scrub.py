@@ -34,6 +34,9 @@ from emx_shared.ledger.batches.manifest_pages import item_id, manifest_rows
 from emx_shared.ledger.jobs.delivery import EndpointAnswer
 from emx_shared.ledger.records import BatchRecord, Delivery, Outcome, Row, Tombstone
 from emx_shared.ledger.scrub import examine
+from emx_shared.ledger.scrub.batch_faults import faults_of_batch
+from emx_shared.ledger.scrub.job_faults import faults_of_job
+from emx_shared.ledger.scrub.view import View
 from emx_shared.store import Store
 from emx_shared.store.directory import DirectoryStore
 from support.damage import damage
@@ -570,6 +573,34 @@ def test_a_batch_whose_markers_were_lost_ends(ledger: Ledger) -> None:
     assert outcome and outcome.counts == {"failed": 2}
 
 
+def test_a_batch_that_ends_while_it_is_looked_at_has_its_counts(ledger: Ledger) -> None:
+    batch = running_batch(ledger)
+    listed_before = list(ledger.store.list(object_keys.batch(batch.id)))
+    for row in range(2):
+        run(ledger, item_id(batch.id, row))
+    advance_batch(ledger, batch.id)
+    assert ledger.outcome(batch.id)
+    assert not list(faults_of_batch(View(ledger, 60), batch.id, listed_before))
+
+
+def test_a_job_that_comes_and_ends_while_it_is_looked_at_has_its_record(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(ledger, new_job())[0].id
+    record = ledger.store.get(object_keys.record(job))
+    ledger.store.delete(object_keys.record(job))
+
+    def ends_meanwhile(view: View, id: str) -> bool:
+        ledger.store.put(object_keys.record(job), record)
+        run(ledger, job)
+        return False
+
+    entries = list(ledger.store.list(f"{object_keys.JOBS}{job}/"))
+    monkeypatch.setattr(View, "is_open", ends_meanwhile)
+    found = list(faults_of_job(View(ledger, AT_ONCE), job, entries))
+    assert not [fault for fault in found if fault.mend is None]
+
+
 @pytest.mark.parametrize("new_store", ["directory"], indirect=True)
 def test_mending_beside_a_working_ledger_changes_nothing_for_anyone(ledger: Ledger) -> None:
     """Though it judges even what was written a moment ago."""
@@ -599,11 +630,13 @@ def test_mending_beside_a_working_ledger_changes_nothing_for_anyone(ledger: Ledg
 
     with ThreadPoolExecutor(3) as threads:
         living = [threads.submit(live, number) for number in range(3)]
-        while len(first) < 24 and not any(each.done() for each in living):
-            for fault in examine(ledger, 0.0, lambda _: None):
-                assert fault.mend, fault
-                fault.mend()
-        over.set()
+        try:
+            while len(first) < 24 and not any(each.done() for each in living):
+                for fault in examine(ledger, 0.0, lambda _: None):
+                    assert fault.mend, fault
+                    fault.mend()
+        finally:
+            over.set()
         for each in living:
             each.result()
     assert len(erased) > 5

@@ -6,7 +6,7 @@ image isn't where the manifest says. Its client may retry it, once the page was 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from emx_shared.contracts.states import JobState
@@ -51,7 +51,8 @@ def _without_record(view: View, id: str, lost: bool, entries: list[Entry]) -> It
     names = {entry.key.removeprefix(object_keys.batch(id)).partition("/")[0] for entry in entries}
     begun, manifest = "cursor" in names or "done" in names, any("/manifest-" in entry.key for entry in entries)
     if lost and (view.outcome(id).there or (begun and manifest)):
-        yield Fault(FaultKind.RECORD_LOST, object_keys.record(id))
+        if not view.record(id).value:  # nor was it written since it was looked at
+            yield Fault(FaultKind.RECORD_LOST, object_keys.record(id))
     else:
         yield from (view.deletion(FaultKind.STRAY_BATCH_FILE, entry.key) for entry in entries)
 
@@ -131,21 +132,37 @@ def _unknown(id: str, entries: list[Entry]) -> Iterator[Fault]:
 
 def _of_counts(view: View, batch: BatchRecord, outcome: Outcome | None, entries: list[Entry]) -> Iterator[Fault]:
     prefix = object_keys.done_markers(batch.id)
-    states: dict[int, set[JobState]] = defaultdict(set)
-    for entry in entries:
-        if entry.key.startswith(prefix):
-            try:
-                row, state = object_keys.read_done_marker(entry.key)
-            except ValueError:
-                yield Fault(FaultKind.UNKNOWN, entry.key)
-                continue
-            states[row].add(state)
+    states, unknown = _by_row(entry.key for entry in entries if entry.key.startswith(prefix))
+    yield from (Fault(FaultKind.UNKNOWN, key) for key in unknown)
     for row, found in states.items():
         if len(found) > 1 and (item := view.outcome(item_id(batch.id, row)).value):
             for wrong in found - {item.state} if item.state in found else ():
                 marker = object_keys.done_marker(batch.id, row // ROWS_PER_PAGE, row, wrong)
                 yield view.deletion(FaultKind.COUNTED_TWICE, marker)
-    if outcome and outcome.counts is not None and len(states) == sum(len(found) for found in states.values()):
-        counted = Counter(str(state) for found in states.values() for state in found)
-        if counted != Counter(outcome.counts):
-            yield Fault(FaultKind.COUNTS_DIFFER, object_keys.outcome(batch.id))
+    if outcome is None or outcome.counts is None or any(len(found) > 1 for found in states.values()):
+        return
+    counts = Counter(outcome.counts)
+    if _counts(states) == counts:
+        return
+    # The entries were listed before the outcome was read: rows may have ended in between.
+    states, _ = _by_row(entry.key for entry in view.ledger.store.list(prefix))
+    if _counts(states) != counts:
+        yield Fault(FaultKind.COUNTS_DIFFER, object_keys.outcome(batch.id))
+
+
+def _by_row(markers: Iterable[str]) -> tuple[dict[int, set[JobState]], list[str]]:
+    """Return the states that done-markers give to each row, and the keys that aren't a done-marker's."""
+    states: dict[int, set[JobState]] = defaultdict(set)
+    unknown: list[str] = []
+    for key in markers:
+        try:
+            row, state = object_keys.read_done_marker(key)
+        except ValueError:
+            unknown.append(key)
+        else:
+            states[row].add(state)
+    return states, unknown
+
+
+def _counts(states: dict[int, set[JobState]]) -> Counter[str]:
+    return Counter(str(state) for found in states.values() for state in found)

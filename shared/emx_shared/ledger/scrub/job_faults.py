@@ -74,7 +74,8 @@ def _without_record(
     view: View, id: str, cut: bool, is_open: bool, outcome: Outcome | None, images: list[Entry]
 ) -> Iterator[Fault]:
     if outcome:
-        yield Fault(FaultKind.RECORD_LOST, object_keys.record(id))
+        if not view.record(id).value:  # nor was it written, and ended, since it was looked at
+            yield Fault(FaultKind.RECORD_LOST, object_keys.record(id))
     elif is_open:
         return  # judged by its open marker
     elif cut:
