@@ -77,7 +77,9 @@ def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, si
 def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size: int) -> Counter[str]:
     """Write the images and the phase 2 table.
 
-    The table has a row for each box, in fractions of the image, and a row without a box for a normal image.
+    The table has a row for each box, in fractions of the image, a row without a box for a normal image, and one
+    for each finding that an image shows or may show without a box. An image without any box that isn't known to be
+    normal is skipped.
 
     Args:
         found: the collection's images.
@@ -88,10 +90,12 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
     Returns:
         How many images and boxes there are, and how many images were skipped.
     """
-    names = prepared_names([one.image for one in found])
-    originals, skipped = _prepare_images([one.image for one in found], names, images, output, size)
+    usable = [one for one in found if not one.uninformative]
+    names = prepared_names([one.image for one in usable])
+    originals, skipped = _prepare_images([one.image for one in usable], names, images, output, size)
+    skipped += [(one.image, one.uninformative) for one in found if one.uninformative]
     rows: list[tuple[object, ...]] = []
-    for one, name, original in zip(found, names, originals, strict=True):
+    for one, name, original in zip(usable, names, originals, strict=True):
         if original:
             try:
                 rows += _box_rows(one, name, original)
@@ -99,7 +103,7 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
                 skipped.append((one.image, str(error)))
     write_table(output / "boxes.csv", BOX_COLUMNS, rows)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
-    boxes = sum(bool(row[1]) for row in rows)
+    boxes = sum(bool(row[2]) for row in rows)
     return Counter({"images": len({row[0] for row in rows}), "boxes": boxes, "skipped": len(skipped)})
 
 
@@ -108,7 +112,7 @@ def _box_rows(one: BoxedImage, name: str, original: ImageFacts) -> list[tuple[ob
         (name, term, *(f"{value:.5f}" for value in (box.xmin, box.ymin, box.xmax, box.ymax)))
         for term, box in one.terms(original)
     ]
-    return rows or [(name, "", "", "", "", "")]
+    return rows + [(name, label, "", "", "", "") for label in one.unlocated] or [(name, "", "", "", "", "")]
 
 
 def _prepare_images(

@@ -314,6 +314,21 @@ def test_more_boxes_than_a_report_holds_are_refused(data: Path, tmp_path: Path) 
         read_boxes(tmp_path / "boxes.csv", data)
 
 
+def test_a_finding_without_a_box_is_neither_reported_nor_denied(data: Path, tmp_path: Path) -> None:
+    box = ("0.png", "scoliosis", "0", "0", "1", "1")
+    _table(tmp_path / "boxes.csv", BOXES, [box, ("0.png", "nodule", "", "", "", "")])
+    (example,) = read_boxes(tmp_path / "boxes.csv", data)
+    assert "heart size is normal" in example.answer[0][0]
+    assert "nodule" not in example.answer[0][0] and "clear" not in example.answer[0][0]
+    for row, words in (
+        (("0.png", "nodule", "", "", "", ""), "has no box and isn't normal"),
+        (("0.png", "nodule left", "", "", "", ""), "row 2, column term: 'nodule left' has no box"),
+    ):
+        _table(tmp_path / "boxes.csv", BOXES, [row])
+        with pytest.raises(BadTable, match=words):
+            read_boxes(tmp_path / "boxes.csv", data)
+
+
 def test_an_image_that_ends_too_early_is_named_when_its_turn_comes(
     base: Path, broken: Path, tmp_path: Path
 ) -> None:

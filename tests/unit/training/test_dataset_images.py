@@ -71,7 +71,7 @@ def test_boxes_are_on_the_picture_that_exif_turns(orientation: int, tmp_path: Pa
     view.paste(255, (20, 10, 60, 50))
     (tmp_path / "images").mkdir()
     save_turned(tmp_path / "images" / "turned.jpg", view, orientation)
-    (row,) = prepared("boxes", f"{BOX_HEADER}turned.jpg,nodule,20,10,60,50\n", tmp_path)
+    (row,) = prepared("boxes", f"{BOX_HEADER}turned.jpg,nodule,20,10,60,50\nturned.jpg,,,,,\n", tmp_path)
     with Image.open(tmp_path / "out" / row["image"]) as image:
         xmin, xmax = (round(float(row[side]) * image.width) for side in ("xmin", "xmax"))
         ymin, ymax = (round(float(row[side]) * image.height) for side in ("ymin", "ymax"))
@@ -89,7 +89,7 @@ def test_boxes_of_dicom_files_are_on_their_stored_pixels(orientation: str, term:
     pixels[8:20, 4:16] = 255
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.dcm").write_bytes(written(radiograph(pixels, 8, PatientOrientation=orientation)))
-    (row,) = prepared("boxes", f"{BOX_HEADER}a.dcm,nodule,4,8,16,20\n", tmp_path)
+    (row,) = prepared("boxes", f"{BOX_HEADER}a.dcm,nodule,4,8,16,20\na.dcm,,,,,\n", tmp_path)
     with Image.open(tmp_path / "out" / row["image"]) as image:
         xmin, xmax = (round(float(row[side]) * image.width) for side in ("xmin", "xmax"))
         ymin, ymax = (round(float(row[side]) * image.height) for side in ("ymin", "ymax"))

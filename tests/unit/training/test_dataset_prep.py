@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,22 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar import ReportText, parse
+from emx_shared.contracts.findings import BY_LABEL, TERMS
+from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
+from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND, report_of
 from emx_training.data.source_image import SourceImage
 from emx_training.data.tables import BadTable
 from emx_training.data.vindr import read_vindr
 from emx_training.dataset_prep import READ_BOXES, READ_REPORTS, main
+from emx_training.finetune.examples import read_boxes
 from emx_training.phantoms import render
-
-_FOUND = importlib.util.find_spec("torchxrayvision")  # its tables alone: importing it takes torchvision
-TABLES = Path(str(_FOUND and _FOUND.origin)).parent / "data"
-PADCHEST = TABLES / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
-OPENI = TABLES / "NLMCXR_reports.tgz"
-VINDR = TABLES / "vinbigdata-train.csv.gz"
-real_tables = pytest.mark.skipif(not PADCHEST.exists(), reason="no torchxrayvision wheel here")
+from support.collections import OPENI, PADCHEST, VINDR, real_tables
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +85,42 @@ def test_images_are_prepared_and_corrupt_ones_are_reported(padchest: list[Source
 
 
 @real_tables
+def test_nothing_is_called_normal_that_a_reader_of_vindr_has_marked() -> None:
+    """Counted from the table itself: what any of the three readers drew on an image."""
+    drawn: dict[str, set[str]] = {}
+    with gzip.open(VINDR, "rt", newline="") as stream:
+        for row in csv.DictReader(stream):
+            drawn.setdefault(row["image_id"], set()).add(row["class_name"])
+    elsewhere = {"Cardiomegaly", "Aortic enlargement"}
+    said: Counter[str] = Counter()
+    for one in read_vindr(VINDR):
+        classes = drawn[one.image.removesuffix(".png")]
+        normal = classes == {"No finding"}
+        assert (not one.found and not one.unlocated) == normal
+        if one.uninformative:
+            assert not normal
+            said["left out"] += 1
+            continue
+        located = [
+            LocatedFinding(BY_LABEL[label], "left" if BY_LABEL[label].sided else None, LocBox(1, 1, 9, 9))
+            for label, _ in one.found
+        ]
+        report = report_of(located, one.unlocated)
+        if LUNGS_CLEAR in report.findings:
+            assert normal or classes <= elsewhere
+        if HEART_NORMAL in report.findings:
+            assert not classes & {"Cardiomegaly", "Other lesion"}
+        assert (NOTHING_FOUND in report.impression) == normal
+        said["normal" if normal else "boxes"] += 1
+    assert said == {"normal": 10_606, "boxes": 4_186, "left out": 208}
+
+
+@real_tables
 def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None:
     found = list(read_vindr(VINDR))
     assert len(found) == 15_000
     boxed = [one for one in found if one.found]
-    normal = [one for one in found if not one.found]
-    assert len(boxed) > 1000 < len(normal)
+    assert len(boxed) > 4000
     images, output = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     for one in boxed[:3]:
@@ -105,8 +130,8 @@ def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None
     table.write_text(_only(VINDR, wanted))
     main(["vindr", "--table", str(table), "--images", str(images), "--output", str(output), "--size", "256"])
     rows = _rows(output / "boxes.csv")
-    assert len(rows) == sum(len(one.found) for one in boxed[:3])
-    for row in rows:
+    assert len(rows) == sum(len(one.found) + len(one.unlocated) for one in boxed[:3])
+    for row in (row for row in rows if row["xmin"]):
         assert row["term"] in TERMS
         assert 0 <= float(row["xmin"]) < float(row["xmax"]) <= 1
         centre = (float(row["xmin"]) + float(row["xmax"])) / 2
@@ -165,7 +190,7 @@ def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_pat
                                           finding(True, ["loculated pleural effusion"], [effusion]),
                                           finding(False, ["pneumothorax"], [])]},
         {"ImageID": "normal.png", "findings": [finding(False, ["pleural effusion"], [])]},
-        {"ImageID": "other.png", "findings": [finding(True, ["surgery neck"], [scar])]},
+        {"ImageID": "other.png", "findings": [finding(True, ["obesity"], [scar])]},
     ]  # fmt: skip
     table, images, output = tmp_path / "grounded.json", tmp_path / "images", tmp_path / "out"
     table.write_text(json.dumps(entries))
@@ -185,19 +210,30 @@ def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_pat
 def test_a_table_of_ones_own_may_use_synonyms_and_pixels(tmp_path: Path) -> None:
     table, images, output = tmp_path / "boxes.csv", tmp_path / "images", tmp_path / "out"
     images.mkdir()
-    for name in ("one.jpg", "two.png", "wide.png"):
+    for name in ("one.jpg", "two.png", "wide.png", "whole.png", "unclear.png"):
         Image.effect_noise((200, 400), 40).convert("RGB").save(images / name)
     table.write_text(
         "image,label,xmin,ymin,xmax,ymax\none.jpg,Lung nodule,150,100,170,120\ntwo.png,,,,,\n"
         "wide.png,cardiomegaly,10,10,300,50\n"
+        "whole.png,Lung nodule,150,100,170,120\nwhole.png,effusion,,,,\nwhole.png,,,,,\n"
+        "unclear.png,other,,,,\n"
     )
     main(["boxes", "--table", str(table), "--images", str(images), "--output", str(output)])
     rows = _rows(output / "boxes.csv")
     assert [(row["image"], row["term"], row["xmin"], row["ymax"]) for row in rows] == [
         ("images/one.png", "nodule left", "0.75000", "0.30000"),
+        ("images/one.png", "other", "", ""),  # nobody has said that there is nothing else
         ("images/two.png", "", "", ""),
+        ("images/whole.png", "nodule left", "0.75000", "0.30000"),
+        ("images/whole.png", "pleural effusion", "", ""),
     ]
-    assert _rows(output / "skipped.csv")[0]["reason"].startswith("a box of cardiomegaly reaches beyond the image")
+    skipped = {row["image"]: row["reason"] for row in _rows(output / "skipped.csv")}
+    assert skipped["wide.png"].startswith("a box of cardiomegaly reaches beyond the image")
+    assert skipped["unclear.png"] == "no box to learn from, and not known to be normal: other"
+    one, two, whole = (example.answer[0][0] for example in read_boxes(output / "boxes.csv", output))
+    assert HEART_NORMAL not in one and LUNGS_CLEAR not in one
+    assert HEART_NORMAL in two and LUNGS_CLEAR in two
+    assert HEART_NORMAL in whole and LUNGS_CLEAR not in whole
 
 
 def test_a_missing_image_folder_is_reported_at_once(tmp_path: Path) -> None:

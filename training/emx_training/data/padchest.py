@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
+from emx_shared.contracts.findings import FINDINGS, Finding, Laterality
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
 from emx_training.data.source_image import SourceImage, prose, term
 from emx_training.data.tables import BadTable, open_table, require_columns
@@ -18,25 +18,7 @@ from emx_training.data.tables import BadTable, open_table, require_columns
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
 
-_NARROWER = {
-    "pleural effusion": ("loculated pleural effusion", "loculated fissural effusion"),
-    "pneumothorax": ("hydropneumothorax",),
-    "consolidation": ("alveolar pattern", "air bronchogram"),
-    "atelectasis": ("laminar atelectasis", "lobar atelectasis", "total atelectasis", "round atelectasis",
-                    "segmental atelectasis", "atelectasis basal"),
-    "nodule": ("multiple nodules",),
-    "mass": ("pulmonary mass",),
-    "interstitial pattern": ("reticular interstitial pattern", "reticulonodular interstitial pattern",
-                             "miliary opacities"),
-    "pneumonia": ("atypical pneumonia",),
-    "pleural thickening": ("apical pleural thickening", "calcified pleural thickening"),
-}  # fmt: skip
-"""PadChest's narrower labels for each finding of the vocabulary."""
-
-_FINDING: dict[str, Finding] = {
-    **{finding.padchest: finding for finding in FINDINGS if finding.padchest},
-    **{label: BY_LABEL[name] for name, labels in _NARROWER.items() for label in labels},
-}
+_FINDING: dict[str, Finding] = {label: finding for finding in FINDINGS for label in finding.padchest}
 _NO_FINDING = {"normal", "unchanged", "suboptimal study", ""}
 _NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
 _BOTH: tuple[Laterality, ...] = ("right", "left")
