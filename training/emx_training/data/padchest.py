@@ -10,7 +10,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from emx_shared.contracts.findings import FINDINGS, Finding, Laterality
+from emx_shared.contracts.findings import Laterality
+from emx_training.data.padchest_text import (
+    LIMITED,
+    Mention,
+    conclude,
+    contradicts,
+    describe,
+    describe_normal,
+    mentions,
+)
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
 from emx_training.data.source_image import SourceImage, prose, term
 from emx_training.data.tables import BadTable, open_table, require_columns
@@ -18,8 +27,6 @@ from emx_training.data.tables import BadTable, open_table, require_columns
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
 
-_FINDING: dict[str, Finding] = {label: finding for finding in FINDINGS for label in finding.padchest}
-_NO_FINDING = {"normal", "unchanged", "suboptimal study", ""}
 _NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
 _BOTH: tuple[Laterality, ...] = ("right", "left")
 
@@ -41,11 +48,6 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
                 yield image
 
 
-def finding_of(label: str) -> Finding | None:
-    """Return the vocabulary's finding for a label of PadChest, or None if the vocabulary hasn't got it."""
-    return _FINDING.get(label)
-
-
 def _coded(text: str, table: Path, number: int) -> list[list[str]]:
     """Parse labels and places (``loc …``), sentence by sentence. The table's ``nan`` is a sentence without any."""
     try:
@@ -56,45 +58,36 @@ def _coded(text: str, table: Path, number: int) -> list[list[str]]:
 
 
 def _image(row: dict[str, str], sentences: list[list[str]]) -> SourceImage | None:
-    """Return the image of a row, or None if nothing is known: one that is merely "unchanged" may show anything."""
-    described: list[str] = []
-    concluded: list[str] = []
-    terms: dict[str, None] = {}
-    for sentence in sentences:
-        places = [code.removeprefix("loc ") for code in sentence if code.startswith("loc ")]
-        for label in sentence:
-            if label.startswith("loc ") or label in _NO_FINDING:
-                continue
-            described.append(f"There is {', '.join([label, *places])}.")
-            finding = finding_of(label)
-            if finding is None:
-                continue
-            for side in _sides(finding, places):
-                concluded.append(f"{side} {finding.label}.".lstrip().capitalize() if side else _alone(finding))
-                if known := term(finding, side):
-                    terms[known] = None
-    if not described:
-        if not any("normal" in sentence for sentence in sentences):
-            return None
+    """Return the image of a row, or None if too little is known.
+
+    It is normal if every sentence says so and one of them says it of the whole image. What is merely "unchanged"
+    may be anything.
+    """
+    named = [mentions(sentence) for sentence in sentences]
+    found = [one for sentence in named for one in sentence]
+    described = [text for sentence in named for text in describe(sentence)]
+    labels = {code for sentence in sentences for code in sentence if not code.startswith("loc ")}
+    if found:
+        normal = dict.fromkeys(describe_normal(sentence) for sentence in sentences if sentence[:1] == ["normal"])
+        described += [text for text in normal if text and not contradicts(text, found)]
+        concluded = conclude(found)
+    elif labels <= {"normal", "suboptimal study", ""} and ["normal"] in sentences:
         described, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
+    else:
+        return None
+    if "suboptimal study" in labels:
+        described.append(LIMITED)
     return SourceImage(
         id=row["ImageID"].removesuffix(".png"),
         image=f"{row['ImageDir']}/{row['ImageID']}",
         patient=row["PatientID"],
         findings=prose(described),
-        impression=prose(concluded) or prose(described[:1]),
-        terms=tuple(terms),
+        impression=prose(concluded),
+        terms=tuple(dict.fromkeys(name for one in found for name in _terms(one))),
     )
 
 
-def _sides(finding: Finding, places: list[str]) -> tuple[Laterality | None, ...]:
-    if not finding.sided:
-        return (None,)
-    text = " ".join(places)
-    if "bilateral" in text:
-        return _BOTH
-    return tuple(side for side in _BOTH if side in text.split()) or (None,)
-
-
-def _alone(finding: Finding) -> str:
-    return f"{finding.label.capitalize()}."
+def _terms(one: Mention) -> Iterator[str]:
+    if one.finding:
+        sides = _BOTH if one.side == "both" else (one.side,)
+        yield from filter(None, (term(one.finding, side) for side in sides))

@@ -7,7 +7,7 @@ from typing import Any
 
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.padchest import finding_of
+from emx_training.data.padchest_text import finding_of
 from emx_training.data.tables import BadTable
 
 
