@@ -24,7 +24,8 @@ def read_box_table(table: Path) -> Iterator[BoxedImage]:
     Boxes are in pixels of the original: as stored in a DICOM file, upright in any other. A label is one of the
     finding vocabulary, a synonym, or ``other``; without a box, it says what the image shows besides. A row with an
     empty label says that there is nothing else: an image with only that row is normal, and one without it may show
-    what nobody has drawn.
+    what nobody has drawn. A column ``patient`` keeps a patient's images in one split; without it, each image
+    stands for a patient.
 
     Raises:
         BadTable: if the table can't be read, lacks a column, or has an unknown label or an invalid box.
@@ -32,12 +33,14 @@ def read_box_table(table: Path) -> Iterator[BoxedImage]:
     found: defaultdict[str, list[tuple[str, Box]]] = defaultdict(list)
     unlocated: defaultdict[str, list[str]] = defaultdict(list)
     whole: set[str] = set()
+    patients: dict[str, str] = {}
     try:
         with open_table(table) as stream:
             reader = csv.DictReader(stream)
             require_columns(table, reader, COLUMNS, f"it needs {', '.join(COLUMNS)}")
             for number, row in enumerate(reader, start=2):
                 boxes = found[row["image"]]
+                patients[row["image"]] = row.get("patient") or patients.get(row["image"], row["image"])
                 if not (name := (row["label"] or "").strip().lower()):
                     whole.add(row["image"])
                     continue
@@ -54,4 +57,4 @@ def read_box_table(table: Path) -> Iterator[BoxedImage]:
         raise BadTable(f"{table} can't be read ({error}).") from None
     for image, boxes in found.items():
         besides = unlocated[image] if image in whole else [*unlocated[image], OTHER]
-        yield BoxedImage(image, tuple(boxes), tuple(dict.fromkeys(besides)))
+        yield BoxedImage(image, patients[image], tuple(boxes), tuple(dict.fromkeys(besides)))

@@ -8,7 +8,7 @@ from emx_shared.contracts.report import Box, ImageFacts
 from emx_shared.grammar import LocatedFinding, LocBox, MalformedReport, parse
 from emx_shared.imaging import MEDIA_TYPES
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.source_image import term
+from emx_training.data.source_image import split_of, term
 from emx_training.data.tables import BadTable
 
 
@@ -18,6 +18,8 @@ class BoxedImage:
 
     Attributes:
         image: path below the collection's image folder.
+        patient: pseudonym that decides the split; never written to a table. Where a collection has none, the image
+            stands for its patient.
         found: the vocabulary's label of each box, and the box. Labels have no side yet: it follows from the box's
             centre once the image's width is known.
         unlocated: what the image shows, or may show, without a box to learn from: labels of the vocabulary, and
@@ -28,9 +30,15 @@ class BoxedImage:
     """
 
     image: str
+    patient: str
     found: tuple[tuple[str, Box], ...]
     unlocated: tuple[str, ...] = ()
     in_fractions: bool = False
+
+    @property
+    def split(self) -> str:
+        """Return the patient's split."""
+        return split_of(self.patient)
 
     @property
     def uninformative(self) -> str:

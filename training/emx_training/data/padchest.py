@@ -7,6 +7,7 @@ views that a physician labelled are used; a network labelled the others.
 import ast
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,12 @@ _NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
 _BOTH: tuple[Laterality, ...] = ("right", "left")
 
 
-def read_padchest(table: Path) -> Iterator[SourceImage]:
+def read_padchest(table: Path, left_out: Counter[str] | None = None) -> Iterator[SourceImage]:
     """Yield the images of the label table that can be trained on.
+
+    Args:
+        table: the CSV, gzipped or not.
+        left_out: counts the others by reason.
 
     Raises:
         BadTable: if the table can't be read, lacks a column, or has an invalid list of labels.
@@ -41,11 +46,11 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
         reader = csv.DictReader(stream)
         require_columns(table, reader, COLUMNS, "give PadChest's label table")
         for number, row in enumerate(reader, start=2):
-            if row["Projection"] not in FRONTAL or row["MethodLabel"] != "Physician":
-                continue
-            sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
-            if not any("exclude" in sentence for sentence in sentences) and (image := _image(row, sentences)):
+            image = _image(row, table, number)
+            if isinstance(image, SourceImage):
                 yield image
+            elif left_out is not None:
+                left_out[image] += 1
 
 
 def _coded(text: str, table: Path, number: int) -> list[list[str]]:
@@ -57,12 +62,19 @@ def _coded(text: str, table: Path, number: int) -> list[list[str]]:
         raise BadTable(f"{table}, row {number}, column LabelsLocalizationsBySentence: not a list.") from None
 
 
-def _image(row: dict[str, str], sentences: list[list[str]]) -> SourceImage | None:
-    """Return the image of a row, or None if too little is known.
+def _image(row: dict[str, str], table: Path, number: int) -> SourceImage | str:
+    """Return the image of a row, or why it is left out.
 
     It is normal if every sentence says so and one of them says it of the whole image. What is merely "unchanged"
     may be anything.
     """
+    if row["Projection"] not in FRONTAL:
+        return "not frontal"
+    if row["MethodLabel"] != "Physician":
+        return "labelled by a network"
+    sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
+    if any("exclude" in sentence for sentence in sentences):
+        return "excluded by the collection"
     named = [mentions(sentence) for sentence in sentences]
     found = [one for sentence in named for one in sentence]
     described = [text for sentence in named for text in describe(sentence)]
@@ -74,7 +86,7 @@ def _image(row: dict[str, str], sentences: list[list[str]]) -> SourceImage | Non
     elif labels <= {"normal", "suboptimal study", ""} and ["normal"] in sentences:
         described, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
     else:
-        return None
+        return "neither a finding nor known to be normal"
     if "suboptimal study" in labels:
         described.append(LIMITED)
     return SourceImage(

@@ -26,7 +26,8 @@ def read_vindr(table: Path) -> Iterator[BoxedImage]:
 
     An image is normal if all its readers say so. Whatever else a reader has drawn is neither reported nor denied:
     a finding without a box that two agree on, and *Other lesion* and other classes outside the vocabulary. Files
-    are published as ``.dicom``; here they are named as PNGs, for whoever has converted them.
+    are published as ``.dicom``; here they are named as PNGs, for whoever has converted them. No patients are
+    published: each image stands for one.
 
     Raises:
         BadTable: if the table lacks a column or has an invalid box.
@@ -44,7 +45,7 @@ def read_vindr(table: Path) -> Iterator[BoxedImage]:
         agreed = {label: _agreed(boxes) for label, boxes in drawn.items() if label != OTHER}
         found = tuple((label, box) for label, boxes in agreed.items() for box in boxes)
         unlocated = tuple(label for label in drawn if not agreed.get(label))
-        yield BoxedImage(f"{image}.png", found, unlocated)
+        yield BoxedImage(f"{image}.png", image, found, unlocated)
 
 
 def _agreed(drawn: Sequence[tuple[str, Box]]) -> list[Box]:
