@@ -5,11 +5,14 @@ import csv
 import gzip
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from emx_shared.contracts.findings import TERMS
+from emx_shared.contracts.findings import FINDINGS, TERMS
+from emx_training.data import padchest_text
 from emx_training.data.padchest import FRONTAL, read_padchest
+from emx_training.data.padchest_places import KINDS
 from emx_training.data.padchest_text import NO_FINDING, conclude, describe, describe_normal, mentions
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
 from emx_training.data.source_image import SourceImage
@@ -25,6 +28,21 @@ _SINGULARS = ("sis", "loss", "pectus", "excavatum", "carinatum", "obesity", "res
 @pytest.fixture(scope="module")
 def padchest() -> list[SourceImage]:
     return list(read_padchest(PADCHEST))
+
+
+@real_tables
+def test_the_tables_of_phrases_and_places_are_about_padchests_codes() -> None:
+    with gzip.open(PADCHEST, "rt", encoding="utf-8", newline="") as stream:
+        texts = (row["LabelsLocalizationsBySentence"] + row["Labels"] for row in csv.DictReader(stream))
+        codes = {code for text in texts for code in re.findall(r"'\s*([^']+?)\s*'", text)}
+    folder = Path(padchest_text.__file__).parent
+    with (folder / "padchest_phrases.csv").open(newline="") as stream:
+        phrases = list(csv.DictReader(stream))
+    assert {label for row in phrases for label in row["label"].split(" + ")} <= codes
+    assert {label for finding in FINDINGS for label in finding.padchest} <= {row["label"] for row in phrases}
+    assert {row["where"] for row in phrases} == set(KINDS)
+    with (folder / "padchest_places.csv").open(newline="") as stream:
+        assert {f"loc {row['place']}" for row in csv.DictReader(stream)} <= codes
 
 
 @real_tables
@@ -138,6 +156,9 @@ def test_sides_of_several_labels_are_nobodys() -> None:
 
 
 def test_a_part_is_normal_only_if_nothing_else_is_named_there() -> None:
-    assert describe_normal(["normal", "loc cardiac"]) == HEART_NORMAL
-    assert describe_normal(["normal", "loc pleural", "loc right"]) == ""
-    assert describe_normal(["normal", "loc cardiac", "loc pectoral"]) == ""
+    cardiac, scoliosis, enlarged = ["normal", "loc cardiac"], mentions(["scoliosis"]), mentions(["cardiomegaly"])
+    assert describe_normal(cardiac, scoliosis) == HEART_NORMAL
+    assert describe_normal(cardiac, enlarged) == ""
+    assert describe_normal(["normal", "loc pleural", "loc right"], scoliosis) == ""
+    assert describe_normal(["normal", "loc cardiac", "loc pectoral"], scoliosis) == ""
+    assert describe_normal(["scoliosis", "loc cardiac"], scoliosis) == ""

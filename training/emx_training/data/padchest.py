@@ -16,7 +16,6 @@ from emx_training.data.padchest_text import (
     LIMITED,
     Mention,
     conclude,
-    contradicts,
     describe,
     describe_normal,
     mentions,
@@ -80,8 +79,7 @@ def _image(row: dict[str, str], table: Path, number: int) -> SourceImage | str:
     described = [text for sentence in named for text in describe(sentence)]
     labels = {code for sentence in sentences for code in sentence if not code.startswith("loc ")}
     if found:
-        normal = dict.fromkeys(describe_normal(sentence) for sentence in sentences if sentence[:1] == ["normal"])
-        described += [text for text in normal if text and not contradicts(text, found)]
+        described += filter(None, (describe_normal(sentence, found) for sentence in sentences))
         concluded = conclude(found)
     elif labels <= {"normal", "suboptimal study", ""} and ["normal"] in sentences:
         described, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
