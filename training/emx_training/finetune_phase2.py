@@ -21,7 +21,7 @@ from emx_training.data.tables import BadTable
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import Example, read_boxes
 from emx_training.finetune.loop import TrainingDiverged, finetune
-from emx_training.finetune.lora import load_base, location_adapter
+from emx_training.finetune.lora import load_base, location_adapter, read_phase1
 from emx_training.finetune.training_options import (
     BadOption,
     add_training_options,
@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
     try:
+        read_phase1(options.phase1_ckpt)
         chosen, output = training_options_of(options), output_folder(options.output)
+        if output.samefile(options.phase1_ckpt):
+            raise BadOption(
+                "--output is the folder of phase 1's adapter, which it would overwrite: choose another."
+            )
         examples = read_boxes(options.csv, options.images or options.csv.parent)
         train = [example for example in examples if not _is_validation(example)] or examples
         validation = [example for example in examples if _is_validation(example)] or examples[:1]

@@ -281,8 +281,8 @@ def broken(data: Path, tmp_path: Path) -> Path:
         (BOXES, ("0.png", "mass left", "0", "0", "640", "1"), ("row 2, columns xmin and xmax", "outside", "640")),
         (BOXES, ("0.png", "mass left", "0", "nan", "1", "1"), ("row 2, columns ymin and ymax", "nan")),
         (BOXES, ("0.png", "mass left", "a", "0", "1", "1"), ("row 2", "must be numbers")),
-        (REPORTS, ("0.png", "all well", "Normal."), ("row 2, column findings",)),
-        (REPORTS, ("0.png", "All is well.", "normal"), ("row 2, column impression",)),
+        (REPORTS, ("0.png", "All is {well}.", "Normal."), ("row 2, column findings", "'{'")),
+        (REPORTS, ("0.png", "All is well.", ""), ("row 2, column impression", "empty")),
     ],
 )
 def test_a_bad_table_is_refused_before_the_model_is_loaded(

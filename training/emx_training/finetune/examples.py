@@ -10,6 +10,7 @@ from PIL import Image
 
 from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import (
+    LOCATIONS,
     LocatedFinding,
     LocBox,
     MalformedReport,
@@ -79,7 +80,8 @@ def read_reports(table: Path, images: Path) -> list[Example]:
 def read_boxes(table: Path, images: Path) -> list[Example]:
     """Read a phase 2 table: image, term and box in fractions of the image, a row for each box.
 
-    An image whose only row has no term is normal.
+    An image whose only row has no term is normal. The loss falls on LOCATIONS alone: the table doesn't say what a
+    radiologist wrote, and the sentences around LOCATIONS are a template's.
 
     Args:
         table: the CSV.
@@ -101,7 +103,13 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
     for name, report in reports.items():
         if not _parses(report):
             raise BadTable(f"{table}: image {name} has more boxes ({len(report.locations)}) than a report holds.")
-    return [Example(paths[name], ((str(report), True),)) for name, report in reports.items()]
+    return [Example(paths[name], _locations_trained(report)) for name, report in reports.items()]
+
+
+def _locations_trained(report: ReportText) -> tuple[tuple[str, bool], ...]:
+    before, marker, rest = str(report).partition(LOCATIONS)
+    located, line_break, after = rest.partition("\n")
+    return ((before + marker, False), (located + line_break, True), (after, False))
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
