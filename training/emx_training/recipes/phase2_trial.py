@@ -10,8 +10,8 @@ template. Phase 2 then trains, each from there:
 - *replay*: LOCATIONS alone, with as many of phase 1's reports in between.
 
 Then the base's location rows are forgotten, and *locations* learns them again: from the mean of the embedding, or
-in their order. The result has the loss of phase 1's texts (nats a token, before and after), micro-F1 and mean IoU of
-phantoms that nothing was trained on, and the validation loss of the rows.
+in their order. The result has the loss of phase 1's texts (nats a token, before and after), micro-F1 and mean IoU
+of phantoms that nothing was trained on, and the validation loss of the rows.
 """
 
 import argparse
