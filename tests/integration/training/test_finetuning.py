@@ -295,6 +295,15 @@ def test_a_run_is_resumed_with_the_options_that_it_began_with(
     refused(phase1, options, f"a run with {change[0]}", "give the same, or choose another --output")
 
 
+def test_phase_2_validates_on_other_patients_where_their_table_is_at_hand(
+    either: Path, data: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(data, tmp_path / "data")
+    _table(folder / "boxes-validation.csv", BOXES, [("elsewhere.png", "mass left", "0.1", "0.1", "0.2", "0.2")])
+    options = phase2_options(either, folder, tmp_path / "out", trained[0])
+    refused(phase2, options, "boxes-validation.csv, row 2, column image", "elsewhere.png")
+
+
 def test_the_adapter_of_phase_1_is_not_overwritten(trained: tuple[Path, Path], either: Path, data: Path) -> None:
     options = phase2_options(either, data, trained[0], trained[0])
     refused(phase2, options, "--output is the folder of phase 1's adapter")
@@ -465,6 +474,23 @@ def test_more_boxes_than_a_report_holds_are_refused(data: Path, tmp_path: Path) 
     _table(tmp_path / "boxes.csv", BOXES, [("0.png", "mass left", "0", "0", "1", "1")] * 17)
     with pytest.raises(BadTable, match=r"0\.png has more boxes \(17\)"):
         read_boxes(tmp_path / "boxes.csv", data)
+
+
+def test_a_finding_without_a_box_is_neither_reported_nor_denied(data: Path, tmp_path: Path) -> None:
+    box = ("0.png", "scoliosis", "0", "0", "1", "1")
+    _table(tmp_path / "boxes.csv", BOXES, [box, ("0.png", "nodule", "", "", "", "")])
+    (example,) = read_boxes(tmp_path / "boxes.csv", data)
+    assert "heart size is normal" in example.answer[0][0]
+    assert "nodule" not in example.answer[0][0] and "clear" not in example.answer[0][0]
+    trained = "".join(text for text, is_trained in example.answer if is_trained)
+    assert trained.startswith("scoliosis <loc") and not trained.endswith("\n")  # nor that nothing follows
+    for row, words in (
+        (("0.png", "nodule", "", "", "", ""), "has no box and isn't normal"),
+        (("0.png", "nodule left", "", "", "", ""), "row 2, column term: 'nodule left' has no box"),
+    ):
+        _table(tmp_path / "boxes.csv", BOXES, [row])
+        with pytest.raises(BadTable, match=words):
+            read_boxes(tmp_path / "boxes.csv", data)
 
 
 def test_an_image_that_ends_too_early_is_named_when_its_turn_comes(
