@@ -5,8 +5,8 @@ The projector is unfrozen, and location tokens are judged by how far off they ar
 ``python -m emx_training.finetune_phase2 --csv vindr/boxes.csv --output runs/phase2 --phase1_ckpt runs/phase1``
 
 The validation table is ``boxes-validation.csv`` beside ``boxes.csv``, with other patients, as dataset_prep writes
-it; where there is none, one image in ten, by its name, is kept for validation. To resume an interrupted run, start it
-again with the same ``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
+it; where there is none, one image in ten, by its name, is kept for validation. To resume an interrupted run, start
+it again with the same ``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
 """
 
 import argparse
