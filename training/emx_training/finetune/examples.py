@@ -10,6 +10,7 @@ from PIL import Image
 
 from emx_shared.contracts.findings import BY_LABEL, TERMS
 from emx_shared.grammar import (
+    LOCATIONS,
     LocatedFinding,
     LocBox,
     MalformedReport,
@@ -82,7 +83,8 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
     """Read a phase 2 table: image, term and box in fractions of the image, a row for each box.
 
     An image whose only row has neither term nor box is normal. A row with a label or ``other``, but without box,
-    says what the image shows or may show besides: the text doesn't deny it.
+    says what the image shows or may show besides: the text doesn't deny it. The loss falls on LOCATIONS alone: the
+    table doesn't say what a radiologist wrote, and the sentences around LOCATIONS are a template's.
 
     Args:
         table: the CSV.
@@ -110,7 +112,14 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
     for name, report in reports.items():
         if not _parses(report):
             raise BadTable(f"{table}: image {name} has more boxes ({len(report.locations)}) than a report holds.")
-    return [Example(paths[name], ((str(report), True),)) for name, report in reports.items()]
+    return [Example(paths[name], _locations_trained(one, not unlocated[name])) for name, one in reports.items()]
+
+
+def _locations_trained(report: ReportText, complete: bool) -> tuple[tuple[str, bool], ...]:
+    """Return the answer of which LOCATIONS is trained; its end only if no other finding may belong there."""
+    before, marker, rest = str(report).partition(LOCATIONS)
+    located, line_break, after = rest.partition("\n")
+    return ((before + marker, False), (located, True), (line_break, complete), (after, False))
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
