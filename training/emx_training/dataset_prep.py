@@ -72,7 +72,7 @@ def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, si
 
 
 def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size: int) -> Counter[str]:
-    """Write the images and the phase 2 tables, one for each split.
+    """Write the images and the phase 2 tables, one for each split that has images.
 
     A table has a row for each box, in fractions of the image, a row without a box for a normal image, and one
     for each finding that an image shows or may show without a box. An image without any box that isn't known to be
@@ -101,7 +101,10 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
             except BadTable as error:
                 skipped.append((one.image, str(error)))
     for split, table in BOX_TABLES.items():
-        write_table(output / table, BOX_COLUMNS, rows[split])
+        if rows[split] or split == "train":
+            write_table(output / table, BOX_COLUMNS, rows[split])
+        else:
+            (output / table).unlink(missing_ok=True)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
     boxes = sum(bool(row[2]) for of_split in rows.values() for row in of_split)
     return Counter({"images": images_of.total(), "boxes": boxes, **images_of, "skipped": len(skipped)})

@@ -40,6 +40,8 @@ def prepared(collection: str, table: str, folder: Path) -> list[dict[str, str]]:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 

@@ -268,9 +268,8 @@ def test_a_table_of_ones_own_may_use_synonyms_and_pixels(tmp_path: Path) -> None
     skipped = {row["image"]: row["reason"] for row in _rows(output / "skipped.csv")}
     assert skipped["wide.png"].startswith("a box of cardiomegaly reaches beyond the image")
     assert skipped["unclear.png"] == "no box to learn from, and not known to be normal: other"
-    examples = [
-        one for table in BOX_TABLES.values() if _rows(output / table) for one in read_boxes(output / table, output)
-    ]
+    tables = [output / table for table in BOX_TABLES.values() if (output / table).exists()]
+    examples = [example for table in tables if _rows(table) for example in read_boxes(table, output)]
     one, two, whole = (example.answer[0][0] for example in sorted(examples, key=lambda one: one.image.name))
     assert HEART_NORMAL not in one and LUNGS_CLEAR not in one
     assert HEART_NORMAL in two and LUNGS_CLEAR in two
@@ -293,6 +292,18 @@ def test_a_patients_images_are_in_one_split_in_both_phases(tmp_path: Path) -> No
         found = {Path(row["image"]).stem for row in _rows(tmp_path / "out" / file)}
         assert found == {f"{patient}-{number}" for patient in range(40) for number in range(2)
                          if split_of(str(patient)) == split}  # fmt: skip
+
+
+def test_a_split_without_images_has_no_table(tmp_path: Path) -> None:
+    """Else training would take an empty table for the one to validate with."""
+    images, table = tmp_path / "images", tmp_path / "boxes.csv"
+    images.mkdir()
+    of_split = {split_of(str(number)): str(number) for number in range(100)}
+    for split in ("validation", "train"):
+        Image.effect_noise((32, 32), 40).save(images / f"{split}.png")
+        table.write_text(f"image,label,xmin,ymin,xmax,ymax,patient\n{split}.png,,,,,,{of_split[split]}\n")
+        main(["boxes", "--table", str(table), "--images", str(images), "--output", str(tmp_path / "out")])
+    assert {path.name for path in (tmp_path / "out").glob("boxes*.csv")} == {"boxes.csv"}
 
 
 def test_padchest_gr_has_the_splits_of_padchest(tmp_path: Path) -> None:
@@ -391,7 +402,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _boxes(output: Path) -> list[dict[str, str]]:
-    return [row for table in BOX_TABLES.values() for row in _rows(output / table)]
+    return [row for table in BOX_TABLES.values() if (output / table).exists() for row in _rows(output / table)]
 
 
 def _patients(folder: Path, *images: str) -> Path:
