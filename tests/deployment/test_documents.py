@@ -252,7 +252,7 @@ def test_every_emx_command_in_running_text_exists() -> None:
     known = {command.name for command in generator("cli_reference").commands()}
     groups = {name for name in known if name.count(" ") == 1}
     for document in DOCUMENTS:
-        for name, following in re.findall(r"`emx ([a-z]+)(?: ([a-z]+))?", document.read_text(encoding="utf-8")):
+        for name, following in re.findall(r"`emx ([a-z]+)(?: ([a-z-]+))?", document.read_text(encoding="utf-8")):
             assert f"emx {name}" in groups, (document, name)
             inner = {command for command in known if command.startswith(f"emx {name} ")}
             assert not inner or not following or f"emx {name} {following}" in inner, (document, name, following)
