@@ -36,6 +36,10 @@ END = "end"
 Progress = Callable[[str], None]
 
 
+_MORE = 1.1
+"""How many jobs are submitted for each that is wanted: while something is broken, some are refused."""
+
+
 def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progress: Progress) -> Result:
     """Run some phases on a fresh system.
 
@@ -84,7 +88,7 @@ def _run_in(
         )
         ledger = open_ledger(settings, "chaos")
         observer = stack.enter_context(Observer(ledger.store, book))
-        share = max(math.ceil(jobs / max(sum(phase.loaded for phase in phases), 1)), FEWEST)
+        share = max(math.ceil(_MORE * jobs / max(sum(phase.loaded for phase in phases), 1)), FEWEST)
         bench = Bench(system, load, book, observer, ledger, share, random.Random(seed))
         rows = _run_phases(bench, phases, progress)
         progress("waiting until everything has ended")
