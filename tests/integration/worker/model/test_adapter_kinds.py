@@ -8,6 +8,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
@@ -158,6 +159,24 @@ def with_earlier_names(adapter: Path) -> None:
 
     tensors = load_file(adapter / WEIGHTS)
     save_file({earlier(name): tensor for name, tensor in tensors.items()}, adapter / WEIGHTS)
+
+
+def test_rows_of_the_embedding_are_written_once_and_not_in_each_forward_pass(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = peft.LoraConfig(r=4, target_modules=LAYERS, trainable_token_indices={"embed_tokens": ROWS})
+    trained(checkpoint, tmp_path / "adapter", config)
+    expected = beside_nf4(checkpoint, tmp_path / "adapter")
+    copy, copied = TrainableTokensLayer.get_merged_weights, list[object]()
+
+    def noted(layer: TrainableTokensLayer, names: list[str]) -> Tensor:
+        copied.append(layer)
+        found: Tensor = copy(layer, names)
+        return found
+
+    monkeypatch.setattr(TrainableTokensLayer, "get_merged_weights", noted)
+    torch.testing.assert_close(logits_of(checkpoint, tmp_path / "adapter", "nf4"), expected)
+    assert not copied
 
 
 @pytest.mark.parametrize("kind", [*LORA, *OTHERS])
