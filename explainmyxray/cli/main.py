@@ -13,6 +13,7 @@ from emx_shared.version import __version__
 from explainmyxray.cli.admin import admin
 from explainmyxray.cli.analyze import analyze
 from explainmyxray.cli.batch import batch
+from explainmyxray.cli.data import data
 from explainmyxray.cli.doctor import doctor
 from explainmyxray.cli.evaluate import evaluate
 from explainmyxray.cli.jobs import jobs
@@ -47,7 +48,14 @@ def _options(
 
 for command in (up, analyze, evaluate, listen, doctor):
     app.command()(command)
-for group, name in ((jobs, "jobs"), (batch, "batch"), (keys, "keys"), (admin, "admin"), (model, "model")):
+for group, name in (
+    (jobs, "jobs"),
+    (batch, "batch"),
+    (keys, "keys"),
+    (admin, "admin"),
+    (model, "model"),
+    (data, "data"),
+):
     app.add_typer(group, name=name)
 
 if find_spec("emx_benchmarks"):  # only in a clone, not in the wheel

@@ -4,6 +4,7 @@ from emx_shared.grammar.box_2d import Box2dNotation, ImageFrame
 from emx_shared.grammar.loc import LocNotation
 from emx_shared.grammar.notation import BoxNotation, Span
 from emx_shared.grammar.parts import LOC_BINS, LocatedFinding, LocBox, MalformedReport, ReportText
+from emx_shared.grammar.prose import as_prose, first_refused, is_prose, sentences
 
 LOC = LocNotation()
 """The notation of training targets and of results."""
@@ -22,5 +23,9 @@ __all__ = [
     "MalformedReport",
     "ReportText",
     "Span",
+    "as_prose",
+    "first_refused",
+    "is_prose",
     "parse",
+    "sentences",
 ]

@@ -56,6 +56,11 @@ class BoxNotation(ABC):
         """Return the grammar of report texts."""
 
     @property
+    def prose(self) -> str:
+        """Return the regular expression of FINDINGS and of IMPRESSION."""
+        return _parser(self.lark).get_terminal("PROSE").pattern.to_regexp()
+
+    @property
     def lark_for_decoding(self) -> str:
         """Return the grammar for llguidance, for any tokenizer that suits the notation."""
         return self.lark
@@ -75,7 +80,7 @@ class BoxNotation(ABC):
     def parse(self, text: str) -> ReportText:
         """Parse a report's text. Raises MalformedReport, without quoting the text, if it breaks the grammar."""
         findings, locations, impression = self._sections(text)
-        return ReportText(text_of(findings), tuple(map(self._located, locations)), text_of(impression))
+        return ReportText(findings, tuple(map(self._located, locations)), impression)
 
     def parse_usable(self, text: str) -> tuple[ReportText, int]:
         """Parse a report's text, leaving out locations whose numbers are no valid box.
@@ -93,7 +98,7 @@ class BoxNotation(ABC):
                 usable.append(self._located(node))
             except MalformedReport:
                 continue
-        return ReportText(text_of(findings), tuple(usable), text_of(impression)), len(locations) - len(usable)
+        return ReportText(findings, tuple(usable), impression), len(locations) - len(usable)
 
     def finding_spans(self, text: str) -> list[tuple[Span, ...]]:
         """Find the text that decides on each location: that there is one more, and which finding it is."""
@@ -110,14 +115,17 @@ class BoxNotation(ABC):
             end = node.meta.end_pos
         return spans
 
-    def _sections(self, text: str) -> tuple[Tree[Token], list[Tree[Token]], Tree[Token]]:
+    def _sections(self, text: str) -> tuple[str, list[Tree[Token]], str]:
         try:
             tree = _parser(self.lark).parse(text)
         except LarkError as error:
             raise MalformedReport(f"the text breaks the grammar ({type(error).__name__})") from None
-        findings, locations, impression = (child for child in tree.children if isinstance(child, Tree))
+        findings, impression = (
+            child for child in tree.children if isinstance(child, Token) and child.type == "PROSE"
+        )
+        (locations,) = (child for child in tree.children if isinstance(child, Tree))
         located = [child for child in locations.children if isinstance(child, Tree) and child.data == "location"]
-        return findings, located, impression
+        return str(findings), located, str(impression)
 
     def shortest_ending(self, partial: str) -> str:
         """Return the shortest text that ends a report.
@@ -156,9 +164,11 @@ def _begun(text: str, marker: str) -> str:
 
 
 def _end_prose(prose: str) -> str:
-    if not prose or prose.endswith(". "):
+    if prose.endswith("<"):  # before a number, which isn't ours to make up
+        return " " + INCOMPLETE
+    if not prose or prose.endswith(" "):
         return INCOMPLETE
-    return "" if prose.endswith(".") else "."
+    return "" if prose.endswith(tuple(".!?")) else "."
 
 
 def end_term(begun: str, after: str) -> str:

@@ -15,11 +15,14 @@ from emx_shared.grammar import (
     LocBox,
     MalformedReport,
     ReportText,
+    as_prose,
+    first_refused,
+    is_prose,
     parse,
+    sentences,
 )
 
-SENTENCE = st.from_regex(r"[A-Z][a-z ,]{0,30}\.", fullmatch=True)
-PROSE = st.lists(SENTENCE, min_size=1, max_size=4).map(" ".join)
+PROSE = st.from_regex(LOC.prose, fullmatch=True)
 
 
 @st.composite
@@ -46,8 +49,62 @@ def test_what_is_written_is_read_back(report: ReportText) -> None:
 def test_a_report_can_be_ended_after_any_token(report: ReportText, percent: int) -> None:
     text = str(report)
     partial = text[: len(text) * percent // 100]
-    partial = re.sub(r"<[^>]*$", "", partial)
+    partial = re.sub(r"<l?o?c?\d*$", "", partial) if "\nLOCATIONS" in partial else partial
     parse(partial + LOC.shortest_ending(partial))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The nodule measures 1.8 cm.",
+        "5-6 mm (<1 cm), 20 %, 30°, 1/2, >3.",
+        '1. "Stable". 2. T.B. was excluded?',
+        "Opacité à gauche – µ ≥ 2",
+        "A",
+    ],
+)
+def test_what_radiologists_write_is_prose(text: str) -> None:
+    assert is_prose(text) and as_prose(text) == text and first_refused(text) is None
+    assert parse(str(ReportText(text, (), text))) == ReportText(text, (), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "character"),
+    [
+        ("A {b}.", "{"),
+        ("A <loc0001>", "<"),
+        ("{", "{"),
+        ("A <BR> b", "<"),
+        ("ends <", "<"),
+        ("影", "影"),
+        ("a\\b", "\\"),
+    ],
+)
+def test_what_no_report_can_hold_is_named(text: str, character: str) -> None:
+    assert not is_prose(text) and first_refused(text) == character
+    with pytest.raises(MalformedReport):
+        parse(str(ReportText(text, (), "A.")))
+
+
+def test_a_text_is_put_on_one_line() -> None:
+    assert as_prose(" Ope\u0301ra\u00a0tive\r\n 1.8\u200b cm ") == "Opéra tive 1.8 cm"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Clear. Heart is 1.8 cm. 2 nodules.", ["Clear.", "Heart is 1.8 cm.", "2 nodules."]),
+        (
+            "1. None. 2. T.B. was (approx. 5 cm) stable! Seen by Dr. Who?",
+            ["1. None.", "2. T.B. was (approx. 5 cm) stable!", "Seen by Dr. Who?"],
+        ),
+        ('"Stable." Clear', ['"Stable."', "Clear"]),
+        ("Large vs. small. Étude normale.", ["Large vs. small.", "Étude normale."]),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, expected: list[str]) -> None:
+    assert [text[begin:end] for begin, end in sentences(text)] == expected
 
 
 @pytest.mark.parametrize(

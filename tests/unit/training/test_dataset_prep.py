@@ -3,9 +3,12 @@
 import csv
 import gzip
 import importlib.util
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -49,6 +52,30 @@ def test_every_text_is_one_that_the_grammar_takes(padchest: list[SourceImage]) -
     for findings, impression in texts:
         text = str(ReportText(findings, (), impression))
         assert parse(text) == ReportText(findings, (), impression)
+
+
+def openi_archive(folder: Path, findings: str) -> Path:
+    text = (
+        f"<r><AbstractText Label='FINDINGS'>{escape(findings)}</AbstractText>"
+        "<AbstractText Label='IMPRESSION'>None.</AbstractText><parentImage id='a'/></r>"
+    ).encode()
+    with tarfile.open(folder / "reports.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("1.xml")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    return folder / "reports.tgz"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1. A 1.8 cm nodule vs. scar. 2. T.B.<BR>was seen", "1. A 1.8 cm nodule vs. scar. 2. T.B. was seen."),
+        ("1. A nodule. 2. Seen by XXXX. 3. Is it new? .", "A nodule. Is it new?"),
+    ],
+)
+def test_openi_is_read_to_the_letter_but_for_what_was_masked(tmp_path: Path, written: str, read: str) -> None:
+    (source,) = read_openi(openi_archive(tmp_path, written))
+    assert source.findings == read
 
 
 @real_tables

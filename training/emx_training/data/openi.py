@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from emx_shared.grammar import as_prose, sentences
 from emx_training.data.source_image import SourceImage, prose
 from emx_training.data.tables import BadTable
 
-_BREAK = re.compile(r"(?<=[.!?])\s+")
-_MASKED = re.compile(r"XXXX|X{2,}")
+_MASKED = re.compile(r"X{2,}")
+_STRAY = re.compile(r"(?<=[.!?]) \.(?=\s|$)")
+_NUMBER = re.compile(r"^\d{1,2}\. ")
 
 
 def read_openi(reports: Path) -> Iterator[SourceImage]:
@@ -47,5 +49,14 @@ def _images(root: ElementTree.Element, report: str) -> Iterator[SourceImage]:
 
 
 def _sentences(text: str) -> list[str]:
-    cleaned = (part.strip().rstrip(".") for part in _BREAK.split(text.replace("\n", " ")))
-    return [f"{part[0].upper()}{part[1:]}." for part in cleaned if part and not _MASKED.search(part)]
+    """Return the sentences of a section in which no word was masked.
+
+    The reports have a few line breaks as tags, and some end without a mark. A list that lost an entry loses its
+    numbers.
+    """
+    line = _STRAY.sub("", as_prose(text.replace("<BR>", " ")))
+    found = [line[begin:end] for begin, end in sentences(line)]
+    kept = [one for one in found if not _MASKED.search(one) and any(map(str.isalpha, one))]
+    if len(kept) < len(found):
+        kept = [_NUMBER.sub("", one) for one in kept]
+    return [one if one.endswith(tuple(".!?")) else f"{one}." for one in kept]

@@ -1,17 +1,14 @@
 """An image of a collection before its pixels are prepared."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emx_shared.contracts.findings import TERMS, Finding, Laterality
+from emx_shared.grammar import as_prose, is_prose
 
 SPLITS = ("train", "validation", "test")
 _PERCENT = {"train": 90, "validation": 5, "test": 5}
-_SENTENCE = re.compile(r"[A-Z][A-Za-z0-9 ,;:()%/'-]{0,240}\.")
-_MAX_SENTENCES = 12
-"""Sentences that the grammar allows in one section."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class SourceImage:
         id: unique in the collection; the prepared file is named after it.
         image: path below the collection's image folder.
         patient: pseudonym that decides the split; never written to a table.
-        findings, impression: sections whose sentences the report grammar accepts.
+        findings, impression: sections that a report can hold.
         terms: findings with their sides, as far as both are known.
     """
 
@@ -51,6 +48,5 @@ def term(finding: Finding, side: Laterality | None) -> str | None:
 
 
 def prose(sentences: Sequence[str]) -> str:
-    """Join sentences into a section of a report, without repeats and without those that break the grammar."""
-    kept = list(dict.fromkeys(sentence for sentence in sentences if _SENTENCE.fullmatch(sentence)))
-    return " ".join(kept[:_MAX_SENTENCES])
+    """Join sentences into a section of a report, without repeats and without those that no report can hold."""
+    return " ".join(dict.fromkeys(sentence for sentence in map(as_prose, sentences) if is_prose(sentence)))

@@ -1,6 +1,7 @@
 """Rows of the training tables as examples: an image, and the report that the model learns to write."""
 
 import csv
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,22 @@ from pathlib import Path
 from PIL import Image
 
 from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar import LocatedFinding, LocBox, MalformedReport, ReportText, parse
+from emx_shared.grammar import (
+    LocatedFinding,
+    LocBox,
+    MalformedReport,
+    ReportText,
+    as_prose,
+    first_refused,
+    is_prose,
+    parse,
+)
 from emx_shared.imaging import MEDIA_TYPES, NotAnImage, media_type
 from emx_training.data.phantom_reports import report_of
 from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, require_columns
+
+_NAMED = 20
+"""Rows that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +44,35 @@ def read_reports(table: Path, images: Path) -> list[Example]:
     """Read a phase 1 table: image, findings, impression.
 
     The loss doesn't fall on LOCATIONS, since such tables don't have them. Every row is checked, before any time is
-    spent on training.
+    spent on training. A row whose text no report can hold, or without one, is left out with a warning.
 
     Args:
         table: the CSV.
         images: the folder that its paths start from.
 
     Raises:
-        BadTable: for an invalid table. The message names row and column.
+        BadTable: for an invalid table, or one of which no row is left. The message names row and column.
     """
     examples = []
+    refused: list[str] = []
     for number, row in _rows(table, REPORT_COLUMNS):
-        report = ReportText(row["findings"], (), row["impression"])
-        if not _parses(report):
-            column = "impression" if _parses(ReportText(report.findings, (), "None.")) else "findings"
-            raise BadTable(f"{table}, row {number}, column {column}: the text breaks the report grammar.")
+        sections = {name: as_prose(row[name]) for name in REPORT_COLUMNS[1:]}
+        if wrong := next((name for name, text in sections.items() if not is_prose(text)), None):
+            because = f"holds {each!r}" if (each := first_refused(sections[wrong])) else "is empty"
+            refused.append(f"row {number}, column {wrong}: {because}")
+            continue
         answer = (
-            (f"FINDINGS: {report.findings}\n", True),
+            (f"FINDINGS: {sections['findings']}\n", True),
             ("LOCATIONS: none", False),
-            (f"\nIMPRESSION: {report.impression}", True),
+            (f"\nIMPRESSION: {sections['impression']}", True),
         )
         examples.append(Example(_image(images / row["image"], table, number), answer))
+    if refused:
+        some = "; ".join(refused[:_NAMED]) + ("; …" if len(refused) > _NAMED else "")
+        what = f"{table}: {len(refused)} of {len(refused) + len(examples)} rows have text that no report can hold"
+        if not examples:
+            raise BadTable(f"{what} ({some}).")
+        warnings.warn(f"{what}, and are left out ({some}).", stacklevel=2)
     return examples
 
 

@@ -5,9 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from emx_shared.grammar import LocatedFinding, ReportText, Span
-
-_SENTENCE = re.compile(r"[^.]*\.")
+from emx_shared.grammar import LocatedFinding, ReportText, Span, sentences
 
 
 def finding_probabilities(
@@ -31,11 +29,11 @@ def finding_probabilities(
     Returns:
         The probabilities in the order of the locations, 0 to 1.
     """
-    sentences = _sentences(report)
+    described = _sentences(report)
     used: defaultdict[str, int] = defaultdict(int)
     spans = []
     for located, term in zip(report.locations, terms, strict=True):
-        naming = [span for sentence in sentences if (span := _naming(sentence, located))]
+        naming = [span for sentence in described if (span := _naming(sentence, located))]
         key = located.term
         spans.append((naming[min(used[key], len(naming) - 1)],) if naming else term)
         used[key] += 1
@@ -44,8 +42,11 @@ def finding_probabilities(
 
 def _sentences(report: ReportText) -> list[tuple[int, str]]:
     """Return each sentence of FINDINGS with its position in the text; a sentence includes the space before it."""
-    begin = str(report).index(report.findings)
-    return [(begin + found.start(), found.group()) for found in _SENTENCE.finditer(report.findings)]
+    begin, found, end = str(report).index(report.findings), list[tuple[int, str]](), 0
+    for _, after in sentences(report.findings):
+        found.append((begin + end, report.findings[end:after]))
+        end = after
+    return found
 
 
 def _naming(sentence: tuple[int, str], located: LocatedFinding) -> Span | None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from emx_shared.grammar import BoxNotation
-from emx_worker.model.box_decoding import BoxDecoding, allowed_tokens
+from emx_worker.model.box_decoding import BoxDecoding
 
 LONGEST_ENDING = 80
 """Upper bound for the tokens of a shortest ending. The longest such ending begins with the report (61 characters),
@@ -60,9 +60,7 @@ class ReportConstraint:
 
     def allowed(self) -> Tensor:
         """Return the tokens that may follow: bool, (vocabulary,), on the CPU."""
-        allowed = allowed_tokens(self._matcher, self._decoding.vocabulary)
-        self._decoding.restrict(allowed, self.text, self._notation)
-        return allowed
+        return self._decoding.allowed(self._matcher, self.text, self._notation)
 
     def take(self, token: int) -> list[int]:
         """Append an allowed token and all that must follow it, or the ending if the budget demands it.

@@ -47,6 +47,7 @@ class BoxDecoding(ABC):
         if len(tokenizer) > vocabulary:
             raise UnsuitableTokenizer(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary}")
         self._tokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(eos))
+        self._whole = self._whole_characters(len(tokenizer))
         self._fresh = LLMatcher(self._tokenizer, self._lark(tokenizer))
         if self._fresh.is_error():
             raise UnsuitableTokenizer(f"the report grammar can't be compiled: {self._fresh.get_error()}")
@@ -79,14 +80,37 @@ class BoxDecoding(ABC):
         """Return the location bin that a token stands for; None for all other tokens."""
         return None
 
+    def allowed(self, matcher: LLMatcher, text: str, notation: BoxNotation) -> Tensor:
+        """Return the tokens that may follow: bool, (vocabulary,), on the CPU.
+
+        A token that is a part of a character is never among them, so that a report can be read, and ended, after
+        any token. A letter that the vocabulary lacks as a whole can't be written.
+
+        Args:
+            matcher: of the report so far.
+            text: the report so far.
+            notation: in which the text is written.
+        """
+        allowed = allowed_tokens(matcher, self.vocabulary) & self._whole
+        self.restrict(allowed, text, notation)
+        return allowed
+
+    def _whole_characters(self, tokens: int) -> Tensor:
+        whole = torch.ones(self.vocabulary, dtype=torch.bool)
+        for token in range(tokens):
+            try:
+                self._tokenizer.decode_bytes([token]).decode()
+            except UnicodeDecodeError:
+                whole[token] = False
+        return whole
+
     def matcher(self) -> LLMatcher:
         """Return a grammar matcher at the start of a report."""
         return self._fresh.deep_copy()
 
     def text(self, token: int) -> str:
-        """Return what a token adds to a report's text."""
-        # The grammar is ASCII, so a token never holds a part of a character.
-        text: str = self._tokenizer.decode_bytes([token]).decode("ascii")
+        """Return what an allowed token adds to a report's text."""
+        text: str = self._tokenizer.decode_bytes([token]).decode()
         return text
 
     def encode(self, text: str) -> list[int]:

@@ -37,6 +37,11 @@ def test_each_finding_has_its_own_sentence() -> None:
     assert probabilities(report, _pneumothorax=0.5, _mass=0.25) == (0.5, 0.25)
 
 
+def test_a_decimal_point_ends_no_sentence() -> None:
+    report = report_text("There is a 1.8 cm mass, approx. 3 cm from the left hilum. Clear.", "mass left")
+    assert probabilities(report, _There=0.5, _left=0.25) == (0.125,)
+
+
 def test_a_sentence_of_the_other_side_does_not_name_it() -> None:
     report = report_text("There is a right mass. One mass is left.", "mass right", "mass left")
     assert probabilities(report, _right=0.5, _left=0.25) == (0.5, 0.25)
