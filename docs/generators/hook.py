@@ -12,6 +12,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from settings_reference import settings_reference
+from vocabulary_reference import vocabulary_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +21,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_reference,
     "reference/settings.md": settings_reference,
     "reference/metrics.md": metrics_reference,
+    "reference/vocabulary.md": vocabulary_reference,
 }
 """Pages and what writes them."""
 

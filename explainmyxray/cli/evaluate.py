@@ -41,7 +41,9 @@ def evaluate(
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(help="Table with the constant report to compare with; default: train.csv beside the table"),
+        typer.Option(
+            help="Table with the constant report to compare with; default: train.csv or boxes.csv beside the table"
+        ),
     ] = None,
     baseline: Annotated[
         str, typer.Option(help="Model to compare with, as it was published: checkpoint directory or hub id")
@@ -106,7 +108,7 @@ def evaluate(
         raise refused("--plots draws phantoms: use --html with --data.")
     if judge and not chosen.server:
         raise refused("--judge names a model at an OpenAI-compatible server: set EMX_SERVER to the server.")
-    beside = data.with_name("train.csv")
+    beside = data.with_name("boxes.csv" if data.name.startswith("boxes") else "train.csv")
     with _evaluating():
         from emx_training.evaluate.collection import judge_model
         from emx_training.evaluate.entailment import Judge
@@ -116,7 +118,7 @@ def evaluate(
             data,
             images or data.parent,
             model or chosen.model,
-            train=train or (beside if beside.is_file() else None),
+            train=train or (beside if beside.is_file() and beside != data else None),
             baseline=baseline or None,
             judge=Judge(chosen.server, judge, chosen.server_key) if judge and chosen.server else None,
             count=count,

@@ -66,7 +66,7 @@ def json_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save such a model whose tokenizer has no location tokens, like MedGemma's."""
     folder, config = tmp_path_factory.mktemp("model") / "json", tiny_config()
     processor = build_processor(config)
-    model = _with_opinions(random_model(1, config), processor.tokenizer, ["<end_of_turn>", "{", '"'], 4)
+    model = _with_opinions(random_model(6, config), processor.tokenizer, ["<end_of_turn>", "{", '"'], 4)
     save_checkpoint(model, processor, ModelSpec(name="json", revision="0", prompt="?", max_new_tokens=200), folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     for token in tokenizer["added_tokens"]:

@@ -4,8 +4,9 @@ The projector is unfrozen, and location tokens are judged by how far off they ar
 
 ``python -m emx_training.finetune_phase2 --csv vindr/boxes.csv --output runs/phase2 --phase1_ckpt runs/phase1``
 
-One image in ten, by its name, is kept for validation. To resume an interrupted run, start it again with the same
-``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
+The validation table is ``boxes-validation.csv`` beside ``boxes.csv``, with other patients, as dataset_prep writes
+it; where there is none, one image in ten, by its name, is kept for validation. To resume an interrupted run, start
+it again with the same ``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from emx_training.data.tables import BadTable
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import Example, read_boxes
 from emx_training.finetune.loop import TrainingDiverged, finetune
-from emx_training.finetune.lora import load_base, location_adapter
+from emx_training.finetune.lora import load_base, location_adapter, read_phase1
 from emx_training.finetune.training_options import (
     BadOption,
     add_training_options,
@@ -35,10 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
     try:
+        read_phase1(options.phase1_ckpt)
         chosen, output = training_options_of(options), output_folder(options.output)
-        examples = read_boxes(options.csv, options.images or options.csv.parent)
-        train = [example for example in examples if not _is_validation(example)] or examples
-        validation = [example for example in examples if _is_validation(example)] or examples[:1]
+        if output.samefile(options.phase1_ckpt):
+            raise BadOption(
+                "--output is the folder of phase 1's adapter, which it would overwrite: choose another."
+            )
+        train, validation = _read(options)
         base = load_base(options.base, options.quantisation, adapters=[options.phase1_ckpt, output])
         torch.manual_seed(options.seed)
         model, first = location_adapter(base, options.phase1_ckpt)
@@ -48,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BadOption, BadTable, ModelError, TrainingDiverged) as error:
         sys.exit(str(error))
     print(json.dumps({"validation_losses": losses, "adapter": str(output)}, indent=2))
+
+
+def _read(options: argparse.Namespace) -> tuple[list[Example], list[Example]]:
+    """Read the examples to train on and those to validate with."""
+    images = options.images or options.csv.parent
+    examples = read_boxes(options.csv, images)
+    beside = options.csv.with_name(f"{options.csv.stem}-validation.csv")
+    if options.validation or beside.exists():
+        return examples, read_boxes(options.validation or beside, images)
+    train = [example for example in examples if not _is_validation(example)] or examples
+    return train, [example for example in examples if _is_validation(example)] or examples[:1]
 
 
 def _is_validation(example: Example) -> bool:
@@ -63,6 +78,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--csv", type=Path, required=True, help="image, term, xmin, ymin, xmax, ymax (0 to 1)")
     parser.add_argument("--images", type=Path, help="folder that the table's paths start from; default: its own")
+    parser.add_argument(
+        "--validation", type=Path, help="validation table; default: boxes-validation.csv beside --csv"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder to write the adapter to")
     parser.add_argument("--phase1_ckpt", type=Path, required=True, help="folder of phase 1's adapter")
     add_training_options(parser, epochs=30, patience=5)

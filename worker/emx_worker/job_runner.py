@@ -18,7 +18,7 @@ from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import JobState
 from emx_shared.imaging import BadImage
 from emx_shared.imaging.decoder_pool import DecoderPool
-from emx_shared.ledger import Ledger, Started, finish, hand_back, start
+from emx_shared.ledger import Ledger, Started, begin, finish, hand_back, take
 from emx_shared.ledger.opening import open_ledger
 from emx_shared.ledger.records import Failure, Outcome, UnreadableRecord
 from emx_shared.messaging import STAT_QUEUE
@@ -28,6 +28,7 @@ from emx_shared.store import NoSuchObject, StoreError
 from emx_worker.backends.engine_thread import EngineThread
 from emx_worker.backends.openai_server import OpenAIServerBackend
 from emx_worker.backends.report_backend import ReportBackend
+from emx_worker.company import Company
 from emx_worker.engine.engine import Engine
 from emx_worker.heartbeat import Heartbeat
 from emx_worker.image_task import ImageTask
@@ -68,6 +69,7 @@ class JobRunner:
     text_publisher: TextPublisher = field(init=False)
     decoders: DecoderPool = field(init=False)
     _free_slots: threading.Semaphore = field(init=False)
+    _company: Company = field(init=False, default_factory=Company)
 
     def __post_init__(self) -> None:
         self._free_slots = threading.BoundedSemaphore(self.slots)
@@ -136,10 +138,10 @@ class JobRunner:
         return self._start(job)
 
     def _start(self, job: str) -> Started | None:
-        """Start a job, however long the store or Redis is away: under one token, as a try may succeed unheard."""
+        """Take a job, however long the store or Redis is away: under one token, as a try may succeed unheard."""
         token = uuid.uuid4().hex
         try:
-            return _retry_until_available(lambda: start(self.ledger, job, token))
+            return _retry_until_available(lambda: take(self.ledger, job, token))
         except UnreadableRecord as error:  # the queue's other jobs are read all the same
             log.error("job %s waits: %s", job, error)
             self.ledger.redis.leases.release(job, token)
@@ -149,19 +151,25 @@ class JobRunner:
             raise
 
     def _run_or_hand_back(self, started: Started) -> None:
-        if self.draining:
-            hand_back(self.ledger, started)
-        else:
-            self._run(started)
+        """Run a job as soon as it may begin, unless this worker shuts down or the job is cancelled before."""
+        cancelled = self.heartbeat.hold(started.job.id, started.token)
+        try:
+            with self._company.join(started.alone, lambda: self.draining or cancelled.is_set()) as may_begin:
+                if may_begin:
+                    self._run(started, cancelled)
+                elif not cancelled.is_set():
+                    hand_back(self.ledger, started)
+        finally:
+            self.heartbeat.release(started.token)
+            self.ledger.redis.leases.release(started.job.id, started.token)
 
-    def _run(self, started: Started) -> None:
-        job = started.job.id
-        cancelled = self.heartbeat.hold(job, started.token)
+    def _run(self, started: Started, cancelled: threading.Event) -> None:
         IMAGES_IN_HAND.inc()
         try:
+            _retry_until_available(lambda: begin(self.ledger, started))
             outcome = self._outcome(started, cancelled)
             if outcome:
-                _retry_until_available(lambda: finish(self.ledger, job, outcome), math.inf)
+                _retry_until_available(lambda: finish(self.ledger, started.job.id, outcome), math.inf)
                 _observe(started, outcome)
         except (StoreError, RedisError):
             with suppress(StoreError, RedisError):
@@ -169,8 +177,6 @@ class JobRunner:
             raise
         finally:
             IMAGES_IN_HAND.dec()
-            self.heartbeat.release(started.token)
-            self.ledger.redis.leases.release(job, started.token)
 
     def _outcome(self, started: Started, cancelled: threading.Event) -> Outcome | None:
         """Read the job's image. None if the job was cancelled or its lease lost: others write its outcome then."""
@@ -180,7 +186,7 @@ class JobRunner:
             return self._failure(started, "bad-image", str(error))
         except NoSuchObject:
             return self._failure(started, "no-input", "The image is no longer in the store.")
-        answer = self.backend.read(task, alone=started.alone)
+        answer = self.backend.read(task)
         if isinstance(answer, Report):
             return Outcome(
                 state=JobState.SUCCEEDED,

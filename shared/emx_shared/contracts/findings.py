@@ -1,31 +1,57 @@
-"""The finding vocabulary: one table that the grammar, training, evaluation and every rendering share."""
+"""The finding vocabulary: one table that the grammar, training, evaluation and every rendering share.
 
-from dataclasses import dataclass
-from typing import Literal
+The table is ``findings.csv``, a row for each finding in the order of reports.
+"""
+
+import csv
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
 
 Laterality = Literal["left", "right"]
+
+Region = Literal[
+    "heart", "lungs", "heart and lungs", "pleura", "mediastinum", "diaphragm", "bones", "chest wall", "devices"
+]
+"""The part of the chest that a finding belongs to."""
+
+Number = Literal["singular", "plural", "uncountable"]
+"""How a label stands in a sentence: *a nodule*, *chronic changes*, *pneumonia*."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One abnormality that a report may name.
+    """One abnormality, device or trace of surgery that a report may name.
 
     Attributes:
-        label: canonical English name, as it stands in LOCATIONS.
+        label: canonical English name, as it stands in LOCATIONS. No term begins with another term: the grammar
+            couldn't tell where it ends.
+        region: the part of the chest that isn't normal where the finding is.
         sided: whether the finding is always reported as left or right (the patient's side).
+        number: whether the label takes an article, and which verb.
         colour: ``#rrggbb`` for boxes. Neighbours in the table differ in lightness as well as in hue, so that
             they stay apart for colour-blind readers (after Okabe and Ito, 2008).
-        snomed_ct: SNOMED CT concept, or None where no single concept fits.
-        padchest: label in the PadChest table (Bustos et al., Medical Image Analysis 2020), or None.
+        snomed_ct: SNOMED CT concept, or None where no single concept fits or none was found in a published
+            value set.
         synonyms: other names that reports and label tables use.
+        padchest: labels of PadChest (Bustos et al., Medical Image Analysis 2020), narrower ones included.
+        vindr: classes of VinDr-CXR (Nguyen et al., Scientific Data 2022).
+        chestxray14: labels of ChestX-ray14 (Wang et al., CVPR 2017). *Hernia* doesn't say which: left out.
+        chexpert: labels of CheXpert (Irvin et al., AAAI 2019). *Enlarged Cardiomediastinum* doesn't say whether
+            heart or mediastinum, *Pleural Other* names no finding: both are left out.
     """
 
     label: str
+    region: Region
     sided: bool
+    number: Number
     colour: str
     snomed_ct: str | None = None
-    padchest: str | None = None
     synonyms: tuple[str, ...] = ()
+    padchest: tuple[str, ...] = ()
+    vindr: tuple[str, ...] = ()
+    chestxray14: tuple[str, ...] = ()
+    chexpert: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:
@@ -37,24 +63,29 @@ class Finding:
         return (f"{self.label} right", f"{self.label} left") if self.sided else (self.label,)
 
 
-FINDINGS: tuple[Finding, ...] = (
-    Finding("cardiomegaly", False, "#d55e00", "8186001", "cardiomegaly", ("enlarged heart",)),
-    Finding("pleural effusion", True, "#56b4e9", "60046008", "pleural effusion", ("effusion",)),
-    Finding("pneumothorax", True, "#f0e442", "36118008", "pneumothorax"),
-    Finding("consolidation", True, "#cc79a7", "95436008", "consolidation", ("airspace opacity",)),
-    Finding("atelectasis", True, "#e69f00", "46621007", "atelectasis", ("collapse",)),
-    Finding("nodule", True, "#009e73", "427359005", "nodule", ("lung nodule", "pulmonary nodule")),
-    Finding("mass", True, "#ff5470", "309529002", "mass", ("lung mass", "pulmonary mass")),
-    Finding("interstitial pattern", True, "#9f8cff", "233703007", "interstitial pattern"),
-    Finding("pulmonary edema", False, "#35c8c8", "19242006", "pulmonary edema"),
-    Finding("pneumonia", True, "#b35c9b", "233604007", "pneumonia"),
-    Finding("emphysema", False, "#b8d94b", "87433001", "emphysema"),
-    Finding("pulmonary fibrosis", True, "#7a9cff", "51615001", "pulmonary fibrosis", ("fibrosis",)),
-    Finding("pleural thickening", True, "#8fbcd4", None, "pleural thickening"),
-    Finding("rib fracture", True, "#ff9e80", "33737001", "rib fracture"),
-    Finding("hiatal hernia", False, "#a1887f", "84089009", "hiatal hernia"),
-    Finding("scoliosis", False, "#c0a16b", "298382003", "scoliosis"),
-)
+_NAMES = tuple(field.name for field in fields(Finding))
+
+
+def _finding(row: dict[str, str]) -> Finding:
+    """Return the finding of a row. Cells with several names separate them by ``;``."""
+    region = next(one for one in get_args(Region) if one == row["region"])
+    number = next(one for one in get_args(Number) if one == row["number"])
+    lists = {name: tuple(filter(None, row[name].split(";"))) for name in _NAMES[_NAMES.index("synonyms") :]}
+    sided = {"yes": True, "no": False}[row["sided"]]
+    return Finding(row["label"], region, sided, number, row["colour"], row["snomed_ct"] or None, **lists)
+
+
+def _read() -> tuple[Finding, ...]:
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
+        return tuple(map(_finding, csv.DictReader(stream)))
+
+
+FINDINGS: tuple[Finding, ...] = _read()
+"""The vocabulary, in the order of reports. New findings go to the end: COCO files number them by it.
+
+*Nodule or mass* is for collections that don't tell the two apart, *lung opacity*, *fracture* and *support device*
+for those that don't say which.
+"""
 
 BY_LABEL: dict[str, Finding] = {finding.label: finding for finding in FINDINGS}
 

@@ -3,7 +3,7 @@
 from emx_shared.grammar.box_2d import Box2dNotation, ImageFrame
 from emx_shared.grammar.loc import LocNotation
 from emx_shared.grammar.notation import BoxNotation, Span
-from emx_shared.grammar.parts import LOC_BINS, LocatedFinding, LocBox, MalformedReport, ReportText
+from emx_shared.grammar.parts import LOC_BINS, LOCATIONS, LocatedFinding, LocBox, MalformedReport, ReportText
 from emx_shared.grammar.prose import as_prose, first_refused, is_prose, sentences
 
 LOC = LocNotation()
@@ -13,6 +13,7 @@ parse = LOC.parse
 
 __all__ = [
     "LOC",
+    "LOCATIONS",
     "LOC_BINS",
     "Box2dNotation",
     "BoxNotation",

@@ -25,7 +25,7 @@ from emx_shared.ledger.jobs.delivery import (
 )
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
 from emx_shared.ledger.jobs.finish import cancel, event_type, expire, finish
-from emx_shared.ledger.jobs.start import Started, hand_back, start
+from emx_shared.ledger.jobs.start import Started, begin, hand_back, start, take
 from emx_shared.ledger.jobs.submission import Claim, NewJob, claim_job, submit
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.reconciler import Reconciler
@@ -45,6 +45,7 @@ __all__ = [
     "SubmissionErased",
     "advance_batch",
     "batch_progress",
+    "begin",
     "cancel",
     "claim_batch",
     "claim_job",
@@ -70,4 +71,5 @@ __all__ = [
     "start",
     "submit",
     "submit_batch",
+    "take",
 ]

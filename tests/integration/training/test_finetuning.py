@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import PeftModel
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
@@ -25,9 +27,12 @@ from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.data.tables import BadTable
 from emx_training.evaluate.collection import judge_model
+from emx_training.finetune import loop, lora
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import read_boxes, read_reports
+from emx_training.finetune.location_rows import initial_rows
 from emx_training.finetune.loop import STATE
+from emx_training.finetune.lora import load_base, location_adapter
 from emx_training.finetune_phase1 import main as phase1
 from emx_training.finetune_phase2 import main as phase2
 from emx_training.losses import IGNORED
@@ -218,7 +223,9 @@ def test_paligemma_is_taught_in_the_form_its_own_processor_writes(paligemma: Pat
     theirs = processor(images=image, text=f"<image>{PROMPT}", suffix=text, return_tensors="pt")
     for name in ("input_ids", "token_type_ids", "attention_mask", "pixel_values"):
         assert torch.equal(getattr(batch, name), theirs[name]), name
-    assert torch.equal(batch.labels, theirs["labels"][:, -batch.labels.shape[1] :])
+    trained = batch.labels != IGNORED
+    assert trained.any()
+    assert torch.equal(batch.labels[trained], theirs["labels"][:, -batch.labels.shape[1] :][trained])
 
 
 def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
@@ -239,6 +246,156 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(base: Path, data: Path, tm
     assert one.keys() == other.keys()
     for name in one:
         torch.testing.assert_close(one[name], other[name])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(folder / WEIGHTS)
+    return found
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    ours, theirs = weights_of(one), weights_of(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=2e-4, rtol=2e-3)
+
+
+def test_forward_passes_that_are_accumulated_train_as_one_large_batch_does(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    """Though their answers differ in length: every token weighs the same."""
+    phase1(phase1_options(base, data, tmp_path / "whole", "--epochs", "1"))
+    phase1(phase1_options(base, data, tmp_path / "parts", "--epochs", "1", "--batch", "1", "--accumulate", "4"))
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    losses = [position(tmp_path / run)["losses"] for run in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_images_that_other_processes_decode_train_the_same(base: Path, data: Path, tmp_path: Path) -> None:
+    for workers in ("0", "2"):
+        phase1(phase1_options(base, data, tmp_path / workers, "--epochs", "1", "--workers", workers))
+    assert_same_weights(tmp_path / "0", tmp_path / "2")
+
+
+def test_a_damaged_image_that_another_process_decodes_is_named_in_one_sentence(
+    base: Path, broken: Path, tmp_path: Path
+) -> None:
+    (broken / "3.png").write_bytes((broken / "3.png").read_bytes()[:-40])
+    options = phase1_options(base, broken, tmp_path / "out", "--epochs", "1", "--workers", "1")
+    refused(phase1, options, "3.png can't be used", "cut")
+
+
+def test_two_processes_train_one_adapter_as_one_process_does(base: Path, data: Path, tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    phase1(phase1_options(base, data, alone, "--epochs", "2"))
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = phase1_options(base, data, shared, "--epochs", "2", "--batch", "2")
+    command = [*launched, "-m", "emx_training.finetune_phase1", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(alone, shared)
+    assert position(alone)["losses"] == pytest.approx(position(shared)["losses"], rel=1e-3)
+
+
+@pytest.mark.parametrize("change", [("--batch", "2"), ("--epochs", "3"), ("--lr", "0.001"), ("--seed", "5")])
+def test_a_run_is_resumed_with_the_options_that_it_began_with(
+    trained: tuple[Path, Path], either: Path, data: Path, change: tuple[str, str]
+) -> None:
+    options = phase1_options(either, data, trained[0], "--epochs", "4", *change)
+    refused(phase1, options, f"a run with {change[0]}", "give the same, or choose another --output")
+
+
+def test_phase_2_validates_on_other_patients_where_their_table_is_at_hand(
+    either: Path, data: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(data, tmp_path / "data")
+    _table(folder / "boxes-validation.csv", BOXES, [("elsewhere.png", "mass left", "0.1", "0.1", "0.2", "0.2")])
+    options = phase2_options(either, folder, tmp_path / "out", trained[0])
+    refused(phase2, options, "boxes-validation.csv, row 2, column image", "elsewhere.png")
+
+
+def test_the_adapter_of_phase_1_is_not_overwritten(trained: tuple[Path, Path], either: Path, data: Path) -> None:
+    options = phase2_options(either, data, trained[0], trained[0])
+    refused(phase2, options, "--output is the folder of phase 1's adapter")
+
+
+@pytest.fixture
+def adapted(either: Path, trained: tuple[Path, Path], data: Path) -> tuple[PeftModel, int, Collator]:
+    """A model that is ready for phase 2, and what makes its batches."""
+    prepared = load_base(str(either), "none")
+    model, first = location_adapter(prepared, trained[0])
+    return model.train(), first, Collator(prepared.architecture, prepared.processor)
+
+
+def test_rows_that_are_trained_alone_compute_what_peft_computes(
+    adapted: tuple[PeftModel, int, Collator], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, collate = adapted
+    batch = collate(read_boxes(data / "boxes.csv", data)[:2])
+    inputs = {name: value for name, value in vars(batch).items() if name != "labels"}
+    (rows,) = (value for name, value in model.named_parameters() if "trainable_tokens_delta" in name)
+
+    def computed() -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        logits = model(**inputs).logits
+        logits.square().mean().backward()
+        assert rows.grad is not None
+        return logits.detach(), rows.grad.clone()
+
+    ours = computed()
+    for layer in model.modules():
+        if isinstance(layer, TrainableTokensLayer):
+            monkeypatch.delattr(layer, "forward_adapters")
+    for one, other in zip(ours, computed(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert ours[1].abs().sum() > 0
+
+
+def test_the_frozen_tower_is_computed_once_and_leaves_nothing_for_the_backward_pass(
+    adapted: tuple[PeftModel, int, Collator], data: Path
+) -> None:
+    model, _, collate = adapted
+    batch = collate(read_boxes(data / "boxes.csv", data)[:2])
+    tower, runs = model.get_base_model().model.vision_tower, list[bool]()
+    layer = next(module for name, module in tower.named_modules() if name.endswith("layers.0"))
+    layer.register_forward_hook(lambda _module, _inputs, output: runs.append(output[0].requires_grad))
+    inputs = {name: value for name, value in vars(batch).items() if name != "labels"}
+    model(**inputs).logits.mean().backward()
+    assert runs == [False]
+    projector = next(value for name, value in model.named_parameters() if "modules_to_save" in name)
+    assert projector.grad is not None and projector.grad.abs().sum() > 0
+
+
+def test_what_is_trained_is_fp32_on_a_base_of_bf16(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU. Steps of a small rate are lost in bf16."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for module in (lora, loop):
+        monkeypatch.setattr(module, "compute_dtype", lambda: torch.bfloat16)
+    before, output = tmp_path / "phase1", tmp_path / "phase2"
+    phase1(phase1_options(base, data, before, "--epochs", "1"))
+    phase2(phase2_options(base, data, output, before, "--epochs", "1", "--lr", "0.00003"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = read_config(base)
+    untrained = read_weights(base, config, dtype=torch.bfloat16).state_dict()
+    saved = {name: weight for name, weight in weights_of(output).items() if "multi_modal_projector" in name}
+    assert saved
+    for name, weight in saved.items():
+        began = untrained[name.removeprefix("base_model.model.")]
+        moved = (weight.float() != began.float()).float().mean()
+        assert weight.dtype == torch.float32 and moved > 0.9, (name, moved)
+
+
+def test_location_rows_begin_in_their_order(base: Path) -> None:
+    weight = read_weights(base, read_config(base), dtype=torch.float32).get_input_embeddings().weight.detach()
+    rows = initial_rows(weight)
+    apart = torch.cdist(rows, rows)
+    near = torch.stack([apart.diagonal(step).mean() for step in (1, 4, 16, 64, 256)])
+    assert (near.diff() > 0).all()
+    spread = (rows - weight.mean(0)).norm(dim=1)
+    assert spread.median() == pytest.approx((weight - weight.mean(0)).norm(dim=1).median().item(), rel=0.1)
+    assert torch.equal(rows, initial_rows(weight))
 
 
 def test_the_loss_falls_on_the_answer_and_not_on_what_a_table_cannot_know(either: Path, data: Path) -> None:
@@ -291,12 +448,17 @@ def broken(data: Path, tmp_path: Path) -> Path:
         (BOXES, ("0.png", "mass left", "0", "0", "640", "1"), ("row 2, columns xmin and xmax", "outside", "640")),
         (BOXES, ("0.png", "mass left", "0", "nan", "1", "1"), ("row 2, columns ymin and ymax", "nan")),
         (BOXES, ("0.png", "mass left", "a", "0", "1", "1"), ("row 2", "must be numbers")),
-        (REPORTS, ("0.png", "all well", "Normal."), ("row 2, column findings",)),
-        (REPORTS, ("0.png", "All is well.", "normal"), ("row 2, column impression",)),
+        (REPORTS, ("0.png", "All is {well}.", "Normal."), ("row 2, column findings", "'{'")),
+        (REPORTS, ("0.png", "All is well.", ""), ("row 2, column impression", "empty")),
     ],
 )
 def test_a_bad_table_is_refused_before_the_model_is_loaded(
-    broken: Path, tmp_path: Path, columns: tuple[str, ...], row: tuple[str, ...] | None, words: tuple[str, ...]
+    broken: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    columns: tuple[str, ...],
+    row: tuple[str, ...] | None,
+    words: tuple[str, ...],
 ) -> None:
     table = broken / "bad.csv"
     _table(table, columns, [row] if row else [])
@@ -304,7 +466,7 @@ def test_a_bad_table_is_refused_before_the_model_is_loaded(
     if columns == REPORTS:
         refused(phase1, [*phase1_options(nowhere, broken, tmp_path / "out"), "--csv", str(table)], *words)
     else:
-        options = phase2_options(nowhere, broken, tmp_path / "out", nowhere, "--csv", str(table))
+        options = phase2_options(nowhere, broken, tmp_path / "out", trained[0], "--csv", str(table))
         refused(phase2, options, str(table), *words)
 
 
@@ -322,6 +484,23 @@ def test_more_boxes_than_a_report_holds_are_refused(data: Path, tmp_path: Path) 
     _table(tmp_path / "boxes.csv", BOXES, [("0.png", "mass left", "0", "0", "1", "1")] * 17)
     with pytest.raises(BadTable, match=r"0\.png has more boxes \(17\)"):
         read_boxes(tmp_path / "boxes.csv", data)
+
+
+def test_a_finding_without_a_box_is_neither_reported_nor_denied(data: Path, tmp_path: Path) -> None:
+    box = ("0.png", "scoliosis", "0", "0", "1", "1")
+    _table(tmp_path / "boxes.csv", BOXES, [box, ("0.png", "nodule", "", "", "", "")])
+    (example,) = read_boxes(tmp_path / "boxes.csv", data)
+    assert "heart size is normal" in example.answer[0][0]
+    assert "nodule" not in example.answer[0][0] and "clear" not in example.answer[0][0]
+    trained = "".join(text for text, is_trained in example.answer if is_trained)
+    assert trained.startswith("scoliosis <loc") and not trained.endswith("\n")  # nor that nothing follows
+    for row, words in (
+        (("0.png", "nodule", "", "", "", ""), "has no box and isn't normal"),
+        (("0.png", "nodule left", "", "", "", ""), "row 2, column term: 'nodule left' has no box"),
+    ):
+        _table(tmp_path / "boxes.csv", BOXES, [row])
+        with pytest.raises(BadTable, match=words):
+            read_boxes(tmp_path / "boxes.csv", data)
 
 
 def test_an_image_that_ends_too_early_is_named_when_its_turn_comes(
@@ -347,7 +526,15 @@ def test_images_are_seen_as_the_worker_sees_them(base: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("epochs", "0"), ("batch", "0"), ("lora_r", "0"), ("patience", "0"), ("save_every", "-1"), ("lr", "nan")],
+    [
+        ("epochs", "0"),
+        ("batch", "0"),
+        ("lora_r", "0"),
+        ("patience", "0"),
+        ("save_every", "-1"),
+        ("lr", "nan"),
+        ("accumulate", "0"),
+    ],
 )
 def test_numbers_that_train_nothing_are_refused(data: Path, tmp_path: Path, option: str, value: str) -> None:
     options = phase1_options(tmp_path / "no-model", data, tmp_path / "out", f"--{option}", value)

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,11 +135,11 @@ def test_a_stat_job_passes_those_that_wait_for_a_slot(
     runner = JobRunner(ledger, EngineThread(lambda: engine), heartbeat, slots=1)
     read, begun, go_on = EngineThread.read, threading.Event(), threading.Event()
 
-    def held_up(backend: EngineThread, task: ImageTask, alone: bool = False) -> Any:
+    def held_up(backend: EngineThread, task: ImageTask) -> Any:
         if not task.urgent:
             begun.set()
             go_on.wait(20)
-        return read(backend, task, alone)
+        return read(backend, task)
 
     monkeypatch.setattr(EngineThread, "read", held_up)
     others = [submitted(ledger), submitted(ledger)]
@@ -248,19 +249,55 @@ def test_a_forward_that_hangs_loses_its_lease_and_another_worker_reads_the_job(
         runner.close()
 
 
-def test_a_suspect_is_read_alone(ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = submitted(ledger)
-    ledger.store.put(f"open/{job}", OpenMarker(deaths=("somebody",)).dump())
-    read, alone = runner.backend.read, []
+def test_who_is_in_hand_with_a_suspect_is_not_blamed_for_what_it_does(
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's death counts against each job that is marked as started then."""
+    suspects = [submitted(ledger) for _ in range(3)]
+    jobs = [*suspects, *(submitted(ledger) for _ in range(5))]
+    for job in suspects:
+        ledger.store.put(f"open/{job}", OpenMarker(deaths=("somebody",)).dump())
+    read, begun = runner.backend.read, list[tuple[str, list[str]]]()
 
-    def noted(task: ImageTask, **how: bool) -> Any:
-        alone.append(how)
-        return read(task, **how)
+    def noted(task: ImageTask) -> Any:
+        answer = read(task)
+        begun.append((task.id, [job for job in jobs if ledger.redis.marks.started_at(job)]))
+        return answer
 
     monkeypatch.setattr(runner.backend, "read", noted)
-    runner.read(job, "routine")
-    assert alone == [{"alone": True}]
-    assert outcome(ledger, job).report
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        for job in jobs:
+            threads.submit(runner.read, job, "routine")
+    assert all(outcome(ledger, job).report for job in jobs)
+    for job, marked in begun:
+        if job in suspects:
+            assert marked == [job]
+        else:
+            assert not set(marked) & set(suspects)
+
+
+@pytest.mark.parametrize("how", ["drain", "cancel"])
+def test_a_suspect_that_waits_for_others_to_end_can_be_handed_back_or_cancelled(
+    ledger: Ledger, runner: JobRunner, loaded_slowly: threading.Event, how: str
+) -> None:
+    other, suspect = submitted(ledger), submitted(ledger)
+    ledger.store.put(f"open/{suspect}", OpenMarker(deaths=("somebody",)).dump())
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(runner.read, other, "routine")
+        assert loaded_slowly.wait(20)
+        waiting = threads.submit(runner.read, suspect, "routine")
+        time.sleep(2.5 * ledger.settings.lease)
+        assert ledger.redis.leases.is_held(suspect) and not ledger.redis.marks.started_at(suspect)
+        if how == "drain":
+            runner.drain()
+        else:
+            cancel(ledger, suspect)
+        waiting.result(10)
+        assert ledger.outcome(other) is None
+    assert not ledger.redis.leases.is_held(suspect)
+    assert (ledger.outcome(suspect) is None) == (how == "drain")
+    if how == "drain":
+        assert ledger.open_marker(suspect).deaths == ("somebody",)
 
 
 @pytest.fixture
@@ -281,8 +318,8 @@ def away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Non
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(job_runner, "start"), (Ledger, "input"), (job_runner, "finish")],
-    ids=["start", "input", "finish"],
+    [(job_runner, "take"), (Ledger, "input"), (job_runner, "finish")],
+    ids=["take", "input", "finish"],
 )
 def test_a_store_that_is_unavailable_for_a_moment_costs_nothing_but_time(
     ledger: Ledger,

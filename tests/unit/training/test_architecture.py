@@ -41,7 +41,7 @@ def ids_of(text: str) -> list[int]:
 def reports() -> Iterator[str]:
     for number, term in enumerate(TERMS):
         finding, side = TERMS[term]
-        box = LocBox(31 * number % 500, 17 * number, 600 + number, 1023 - 3 * number)
+        box = LocBox(31 * number % 500, 4 * number, 600 + number, 1023 - 3 * number)
         yield str(report_of([LocatedFinding(finding, side, box)]))
     yield str(report_of([]))
 

@@ -13,7 +13,7 @@ from emx_training.data.image_folder import ImageFolder, prepared_names, stem_of
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
 from emx_training.data.prepared_images import CorruptImage
-from emx_training.dataset_prep import main
+from emx_training.dataset_prep import BOX_TABLES, main
 from support.dicom import radiograph, ramp, written
 
 VINDR_HEADER = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n"
@@ -36,7 +36,7 @@ def prepared(collection: str, table: str, folder: Path) -> list[dict[str, str]]:
     (folder / "table.csv").write_text(table, encoding="utf-8")
     places = ["--images", str(folder / "images"), "--output", str(folder / "out")]
     main([collection, "--table", str(folder / "table.csv"), *places])
-    return rows_of(folder / "out" / "boxes.csv")
+    return [row for split in BOX_TABLES.values() for row in rows_of(folder / "out" / split)]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -71,7 +71,7 @@ def test_boxes_are_on_the_picture_that_exif_turns(orientation: int, tmp_path: Pa
     view.paste(255, (20, 10, 60, 50))
     (tmp_path / "images").mkdir()
     save_turned(tmp_path / "images" / "turned.jpg", view, orientation)
-    (row,) = prepared("boxes", f"{BOX_HEADER}turned.jpg,nodule,20,10,60,50\n", tmp_path)
+    (row,) = prepared("boxes", f"{BOX_HEADER}turned.jpg,nodule,20,10,60,50\nturned.jpg,,,,,\n", tmp_path)
     with Image.open(tmp_path / "out" / row["image"]) as image:
         xmin, xmax = (round(float(row[side]) * image.width) for side in ("xmin", "xmax"))
         ymin, ymax = (round(float(row[side]) * image.height) for side in ("ymin", "ymax"))
@@ -89,7 +89,7 @@ def test_boxes_of_dicom_files_are_on_their_stored_pixels(orientation: str, term:
     pixels[8:20, 4:16] = 255
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.dcm").write_bytes(written(radiograph(pixels, 8, PatientOrientation=orientation)))
-    (row,) = prepared("boxes", f"{BOX_HEADER}a.dcm,nodule,4,8,16,20\n", tmp_path)
+    (row,) = prepared("boxes", f"{BOX_HEADER}a.dcm,nodule,4,8,16,20\na.dcm,,,,,\n", tmp_path)
     with Image.open(tmp_path / "out" / row["image"]) as image:
         xmin, xmax = (round(float(row[side]) * image.width) for side in ("xmin", "xmax"))
         ymin, ymax = (round(float(row[side]) * image.height) for side in ("ymin", "ymax"))
@@ -134,8 +134,9 @@ def test_tables_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     header = "ImageID,ImageDir,PatientID,Projection,MethodLabel,LabelsLocalizationsBySentence\n"
     table.write_text(f"{MARK}{header}a.png,0,p,PA,Physician,\"[['normal']]\"\n", encoding="utf-8")
     assert len(list(read_padchest(table))) == 1
-    table.write_text(f'{MARK}[{{"ImageID": "a.png", "findings": []}}]', encoding="utf-8")
-    assert len(list(read_padchest_gr(table))) == 1
+    grounded = tmp_path / "grounded.json"
+    grounded.write_text(f'{MARK}[{{"ImageID": "a.png", "findings": []}}]', encoding="utf-8")
+    assert len(list(read_padchest_gr(grounded, table))) == 1
 
 
 def test_files_are_found_whatever_their_kind_and_place(tmp_path: Path) -> None:

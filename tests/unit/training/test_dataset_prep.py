@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import importlib.util
 import io
 import json
 import tarfile
@@ -14,22 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar import ReportText, parse
+from emx_shared.contracts.findings import BY_LABEL, TERMS
+from emx_shared.grammar import LocatedFinding, LocBox, ReportText, parse
 from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
-from emx_training.data.source_image import SourceImage
+from emx_training.data.padchest_gr import read_padchest_gr
+from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND, report_of
+from emx_training.data.source_image import SourceImage, split_of
 from emx_training.data.tables import BadTable
 from emx_training.data.vindr import read_vindr
-from emx_training.dataset_prep import READ_BOXES, READ_REPORTS, main
+from emx_training.dataset_prep import BOX_TABLES, main
+from emx_training.finetune.examples import read_boxes
 from emx_training.phantoms import render
-
-_FOUND = importlib.util.find_spec("torchxrayvision")  # its tables alone: importing it takes torchvision
-TABLES = Path(str(_FOUND and _FOUND.origin)).parent / "data"
-PADCHEST = TABLES / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
-OPENI = TABLES / "NLMCXR_reports.tgz"
-VINDR = TABLES / "vinbigdata-train.csv.gz"
-real_tables = pytest.mark.skipif(not PADCHEST.exists(), reason="no torchxrayvision wheel here")
+from support.collections import OPENI, PADCHEST, VINDR, real_tables
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +113,42 @@ def test_images_are_prepared_and_corrupt_ones_are_reported(padchest: list[Source
 
 
 @real_tables
+def test_nothing_is_called_normal_that_a_reader_of_vindr_has_marked() -> None:
+    """Counted from the table itself: what any of the three readers drew on an image."""
+    drawn: dict[str, set[str]] = {}
+    with gzip.open(VINDR, "rt", newline="") as stream:
+        for row in csv.DictReader(stream):
+            drawn.setdefault(row["image_id"], set()).add(row["class_name"])
+    elsewhere = {"Cardiomegaly", "Aortic enlargement"}
+    said: Counter[str] = Counter()
+    for one in read_vindr(VINDR):
+        classes = drawn[one.image.removesuffix(".png")]
+        normal = classes == {"No finding"}
+        assert (not one.found and not one.unlocated) == normal
+        if one.uninformative:
+            assert not normal
+            said["left out"] += 1
+            continue
+        located = [
+            LocatedFinding(BY_LABEL[label], "left" if BY_LABEL[label].sided else None, LocBox(1, 1, 9, 9))
+            for label, _ in one.found
+        ]
+        report = report_of(located, one.unlocated)
+        if LUNGS_CLEAR in report.findings:
+            assert normal or classes <= elsewhere
+        if HEART_NORMAL in report.findings:
+            assert not classes & {"Cardiomegaly", "Other lesion"}
+        assert (NOTHING_FOUND in report.impression) == normal
+        said["normal" if normal else "boxes"] += 1
+    assert said == {"normal": 10_606, "boxes": 4_186, "left out": 208}
+
+
+@real_tables
 def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None:
     found = list(read_vindr(VINDR))
     assert len(found) == 15_000
     boxed = [one for one in found if one.found]
-    normal = [one for one in found if not one.found]
-    assert len(boxed) > 1000 < len(normal)
+    assert len(boxed) > 4000
     images, output = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     for one in boxed[:3]:
@@ -131,9 +157,9 @@ def test_vindr_boxes_need_two_readers_and_get_their_side(tmp_path: Path) -> None
     wanted = {one.image.removesuffix(".png") for one in boxed[:3]}
     table.write_text(_only(VINDR, wanted))
     main(["vindr", "--table", str(table), "--images", str(images), "--output", str(output), "--size", "256"])
-    rows = _rows(output / "boxes.csv")
-    assert len(rows) == sum(len(one.found) for one in boxed[:3])
-    for row in rows:
+    rows = _boxes(output)
+    assert len(rows) == sum(len(one.found) + len(one.unlocated) for one in boxed[:3])
+    for row in (row for row in rows if row["xmin"]):
         assert row["term"] in TERMS
         assert 0 <= float(row["xmin"]) < float(row["xmax"]) <= 1
         centre = (float(row["xmin"]) + float(row["xmax"])) / 2
@@ -177,9 +203,9 @@ def test_an_error_names_the_row_and_column_of_a_bad_table(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text(f"{header}\n{row}\n")
-    reader = {**READ_REPORTS, **READ_BOXES}[collection]
-    with pytest.raises(BadTable, match=expected):
-        list(reader(table))
+    patients = ["--patients", str(_patients(tmp_path, "a.png"))] if collection == "padchest-gr" else []
+    with pytest.raises(SystemExit, match=expected):
+        main([collection, "--table", str(table), *patients, "--dry-run"])
 
 
 def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_path: Path) -> None:
@@ -192,39 +218,166 @@ def test_padchest_gr_gives_the_boxes_of_findings_that_the_vocabulary_has(tmp_pat
                                           finding(True, ["loculated pleural effusion"], [effusion]),
                                           finding(False, ["pneumothorax"], [])]},
         {"ImageID": "normal.png", "findings": [finding(False, ["pleural effusion"], [])]},
-        {"ImageID": "other.png", "findings": [finding(True, ["surgery neck"], [scar])]},
+        {"ImageID": "other.png", "findings": [finding(True, ["obesity"], [scar])]},
+        {"ImageID": "besides.png", "findings": [finding(True, ["cardiomegaly"], [heart]),
+                                                finding(True, ["pneumonia"], []),
+                                                finding(True, ["obesity"], [scar])]},
+        {"ImageID": "unsaid.png", "findings": []},
     ]  # fmt: skip
     table, images, output = tmp_path / "grounded.json", tmp_path / "images", tmp_path / "out"
     table.write_text(json.dumps(entries))
     images.mkdir()
     for entry in entries:
         Image.effect_noise((200, 400), 40).save(images / str(entry["ImageID"]))
-    main(["padchest-gr", "--table", str(table), "--images", str(images), "--output", str(output)])
-    rows = _rows(output / "boxes.csv")
+    patients = _patients(tmp_path, *(str(entry["ImageID"]) for entry in entries))
+    tables = ["--table", str(table), "--patients", str(patients)]
+    main(["padchest-gr", *tables, "--images", str(images), "--output", str(output)])
+    rows = _boxes(output)
     assert [(row["image"], row["term"]) for row in rows] == [
         ("images/a.png", "cardiomegaly"),
         ("images/a.png", "pleural effusion right"),
         ("images/normal.png", ""),
+        ("images/besides.png", "cardiomegaly"),
+        ("images/besides.png", "pneumonia"),
+        ("images/besides.png", "other"),
     ]
+    assert {row["image"] for row in _rows(output / "skipped.csv")} == {"other.png", "unsaid.png"}
     assert [float(rows[1][side]) for side in ("xmin", "ymin", "xmax", "ymax")] == effusion
 
 
 def test_a_table_of_ones_own_may_use_synonyms_and_pixels(tmp_path: Path) -> None:
     table, images, output = tmp_path / "boxes.csv", tmp_path / "images", tmp_path / "out"
     images.mkdir()
-    for name in ("one.jpg", "two.png", "wide.png"):
+    for name in ("one.jpg", "two.png", "wide.png", "whole.png", "unclear.png"):
         Image.effect_noise((200, 400), 40).convert("RGB").save(images / name)
     table.write_text(
         "image,label,xmin,ymin,xmax,ymax\none.jpg,Lung nodule,150,100,170,120\ntwo.png,,,,,\n"
         "wide.png,cardiomegaly,10,10,300,50\n"
+        "whole.png,Lung nodule,150,100,170,120\nwhole.png,effusion,,,,\nwhole.png,,,,,\n"
+        "unclear.png,other,,,,\n"
     )
     main(["boxes", "--table", str(table), "--images", str(images), "--output", str(output)])
-    rows = _rows(output / "boxes.csv")
-    assert [(row["image"], row["term"], row["xmin"], row["ymax"]) for row in rows] == [
+    rows = _boxes(output)
+    assert sorted((row["image"], row["term"], row["xmin"], row["ymax"]) for row in rows) == [
         ("images/one.png", "nodule left", "0.75000", "0.30000"),
+        ("images/one.png", "other", "", ""),  # nobody has said that there is nothing else
         ("images/two.png", "", "", ""),
+        ("images/whole.png", "nodule left", "0.75000", "0.30000"),
+        ("images/whole.png", "pleural effusion", "", ""),
     ]
-    assert _rows(output / "skipped.csv")[0]["reason"].startswith("a box of cardiomegaly reaches beyond the image")
+    skipped = {row["image"]: row["reason"] for row in _rows(output / "skipped.csv")}
+    assert skipped["wide.png"].startswith("a box of cardiomegaly reaches beyond the image")
+    assert skipped["unclear.png"] == "no box to learn from, and not known to be normal: other"
+    examples = [
+        one for table in BOX_TABLES.values() if _rows(output / table) for one in read_boxes(output / table, output)
+    ]
+    one, two, whole = (example.answer[0][0] for example in sorted(examples, key=lambda one: one.image.name))
+    assert HEART_NORMAL not in one and LUNGS_CLEAR not in one
+    assert HEART_NORMAL in two and LUNGS_CLEAR in two
+    assert HEART_NORMAL in whole and LUNGS_CLEAR not in whole
+
+
+def test_a_patients_images_are_in_one_split_in_both_phases(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    names = [f"{patient}-{number}.png" for patient in range(40) for number in range(2)]
+    for name in names:
+        Image.effect_noise((32, 32), 40).save(images / name)
+    table = tmp_path / "boxes.csv"
+    rows = (f"{name},nodule,1,1,9,9,{name.partition('-')[0]}\n" for name in names)
+    table.write_text("image,label,xmin,ymin,xmax,ymax,patient\n" + "".join(rows))
+    main(["boxes", "--table", str(table), "--images", str(images), "--output", str(tmp_path / "out")])
+    counts = json.loads((tmp_path / "out" / "summary.json").read_text())["counts"]
+    assert counts["train"] > 4 * counts["validation"] > 0 < counts["test"]
+    for split, file in BOX_TABLES.items():
+        found = {Path(row["image"]).stem for row in _rows(tmp_path / "out" / file)}
+        assert found == {f"{patient}-{number}" for patient in range(40) for number in range(2)
+                         if split_of(str(patient)) == split}  # fmt: skip
+
+
+def test_padchest_gr_has_the_splits_of_padchest(tmp_path: Path) -> None:
+    entry = {"sentence_en": "…", "abnormal": False}
+    entries = [{"ImageID": f"{number}.png", "findings": [entry]} for number in range(60)]
+    table = tmp_path / "grounded.json"
+    table.write_text(json.dumps(entries))
+    patients = _patients(tmp_path, *(str(one["ImageID"]) for one in entries))
+    for one in read_padchest_gr(table, patients):
+        source = SourceImage("id", one.image, f"p-{one.image}", "A.", "B.", ())
+        assert one.split == source.split
+    with pytest.raises(BadTable, match=r"image 1: 0\.png isn't in"):
+        list(read_padchest_gr(table, _patients(tmp_path, "another.png")))
+
+
+@real_tables
+def test_a_dry_run_counts_what_the_tables_give(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["vindr", "--table", str(VINDR), "--dry-run"])
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["images"] == sum(counts[split] for split in ("train", "validation", "test")) == 14_792
+    assert counts["normal"] == 10_606
+    assert sum(counts["left out"].values()) == 208
+    assert counts["boxes by finding"]["nodule or mass"] > counts["images by finding"]["nodule or mass"] > 300
+    main(["padchest", "--table", str(PADCHEST), "--dry-run"])
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["images"] == 23_507
+    assert counts["images"] + sum(counts["left out"].values()) == 160_861
+    with pytest.raises(SystemExit):
+        main(["padchest", "--table", str(PADCHEST)])
+    assert "give --images and --output, or --dry-run" in capsys.readouterr().err
+
+
+INDIANA_REPORTS = """uid,MeSH,Problems,image,indication,comparison,findings,impression
+1,normal,normal,PA and Lateral,Positive TB test,None.,"The heart is normal in size. The XXXX are clear.",\
+Normal chest x-XXXX. No acute disease.
+2,Cardiomegaly,Cardiomegaly,PA and lateral,Preop,,Borderline cardiomegaly. Clear lungs.,No acute findings.
+3,normal,normal,PA and lateral,Pain,None.,,Normal chest.
+"""
+INDIANA_PROJECTIONS = """uid,filename,projection
+1,1_IM-0001-4001.dcm.png,Frontal
+1,1_IM-0001-3001.dcm.png,Lateral
+2,2_IM-0652-1001.dcm.png,Frontal
+2,2_IM-0652-1002.dcm.png,Frontal
+3,3_IM-1384-1001.dcm.png,Frontal
+"""
+
+
+def test_kaggles_tables_of_open_i_give_its_frontal_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the columns and with the paths of kaggle.com/datasets/raddar/chest-xrays-indiana-university."""
+    reports, projections = tmp_path / "indiana_reports.csv", tmp_path / "indiana_projections.csv"
+    reports.write_text(INDIANA_REPORTS)
+    projections.write_text(INDIANA_PROJECTIONS)
+    folder = tmp_path / "images" / "images_normalized"
+    folder.mkdir(parents=True)
+    for row in _rows(projections):
+        Image.effect_noise((32, 32), 40).save(folder / row["filename"])
+    tables = ["--reports", str(reports), "--projections", str(projections)]
+    for images in (folder, tmp_path / "images"):
+        output = tmp_path / images.name / "out"
+        main(["openi", *tables, "--images", str(images), "--output", str(output)])
+        rows = [row for split in ("train", "validation", "test") for row in _rows(output / f"{split}.csv")]
+        assert sorted(row["image"] for row in rows) == [
+            "images/1_IM-0001-4001.png", "images/2_IM-0652-1001.png", "images/2_IM-0652-1002.png"
+        ]  # fmt: skip
+        text = {row["image"]: (row["findings"], row["impression"]) for row in rows}
+        assert text["images/1_IM-0001-4001.png"] == ("The heart is normal in size.", "No acute disease.")
+    capsys.readouterr()
+    main(["openi", *tables, "--dry-run"])
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["left out"] == {"not frontal": 1, "report without findings or impression": 1}
+    with pytest.raises(SystemExit, match=r"give indiana_projections\.csv, too"):
+        main(["openi", "--reports", str(reports), "--dry-run"])
+
+
+@real_tables
+def test_a_report_of_open_i_is_in_one_split_however_it_is_published(tmp_path: Path) -> None:
+    reports, projections = tmp_path / "indiana_reports.csv", tmp_path / "indiana_projections.csv"
+    reports.write_text(INDIANA_REPORTS)
+    projections.write_text(INDIANA_PROJECTIONS)
+    of_xml = {one.patient: one.split for one in read_openi(OPENI)}
+    of_tables = {one.patient: one.split for one in read_openi(reports, projections)}
+    assert of_tables["2"] == of_xml["2"]
+    assert set(of_tables) <= {str(number) for number in range(1, 4000)} >= set(of_xml)
 
 
 def test_a_missing_image_folder_is_reported_at_once(tmp_path: Path) -> None:
@@ -235,6 +388,17 @@ def test_a_missing_image_folder_is_reported_at_once(tmp_path: Path) -> None:
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def _boxes(output: Path) -> list[dict[str, str]]:
+    return [row for table in BOX_TABLES.values() for row in _rows(output / table)]
+
+
+def _patients(folder: Path, *images: str) -> Path:
+    """Write PadChest's label table, as far as it says whose these images are."""
+    path = folder / "patients.csv"
+    path.write_text("ImageID,PatientID\n" + "".join(f"{image},p-{image}\n" for image in images))
+    return path
 
 
 def _only(table: Path, images: set[str]) -> str:

@@ -30,7 +30,9 @@ def test_the_phases_read_phantoms_as_any_collection(
     boxes = read_boxes(tmp_path / "boxes.csv", tmp_path)
     assert len(boxes) == len(drawn[0])
     for index, boxed in enumerate(boxes):
-        assert boxed.answer[0][0] == str(report_of(drawn[0].findings(index)))  # each box is back in its own bins
+        assert "".join(text for text, _ in boxed.answer) == str(
+            report_of(drawn[0].findings(index))
+        )  # each box is back in its own bins
 
 
 def write_rows(folder: Path, *sections: tuple[str, str]) -> Path:

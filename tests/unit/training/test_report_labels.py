@@ -58,7 +58,15 @@ def test_words_around_a_finding_decide_how_it_is_mentioned(text: str, label: str
 def test_what_is_not_mentioned_has_no_mention() -> None:
     assert mentions("The lungs are clear.") == {}
     assert mentions("") == {}
-    assert mentions("The heart is not enlarged. There is a pericardial effusion.") == {}
+    assert mentions("The heart is not enlarged.") == {}
+
+
+def test_a_name_within_a_longer_one_is_not_the_shorter_finding() -> None:
+    assert stated_findings("There is a pericardial effusion.") == {"pericardial effusion"}
+    assert stated_findings("A pericardial effusion and an effusion.") == {
+        "pericardial effusion",
+        "pleural effusion",
+    }
 
 
 @pytest.mark.parametrize("finding", FINDINGS, ids=lambda one: one.code)

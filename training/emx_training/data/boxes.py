@@ -3,29 +3,49 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emx_shared.contracts.findings import BY_LABEL, Laterality
+from emx_shared.contracts.findings import BY_LABEL, TERMS, Laterality
 from emx_shared.contracts.report import Box, ImageFacts
+from emx_shared.grammar import LocatedFinding, LocBox, MalformedReport, parse
 from emx_shared.imaging import MEDIA_TYPES
-from emx_training.data.source_image import term
+from emx_training.data.phantom_reports import report_of
+from emx_training.data.source_image import split_of, term
 from emx_training.data.tables import BadTable
 
 
 @dataclass(frozen=True)
 class BoxedImage:
-    """An image with its boxes. An image without boxes is normal.
+    """An image with its boxes. It is normal if it has neither boxes nor anything unlocated.
 
     Attributes:
         image: path below the collection's image folder.
+        patient: pseudonym that decides the split; never written to a table. Where a collection has none, the image
+            stands for its patient.
         found: the vocabulary's label of each box, and the box. Labels have no side yet: it follows from the box's
             centre once the image's width is known.
+        unlocated: what the image shows, or may show, without a box to learn from: labels of the vocabulary, and
+            ``OTHER``. Nothing is reported of it, but it isn't denied either.
         in_fractions: whether boxes are in fractions of the upright image (0 to 1) instead of pixels of the
             original. In a DICOM file these are the stored pixels, as annotation tools show them; in any other the
             upright ones.
     """
 
     image: str
+    patient: str
     found: tuple[tuple[str, Box], ...]
+    unlocated: tuple[str, ...] = ()
     in_fractions: bool = False
+
+    @property
+    def split(self) -> str:
+        """Return the patient's split."""
+        return split_of(self.patient)
+
+    @property
+    def uninformative(self) -> str:
+        """Return why the image teaches nothing: it has no box, but isn't normal either. Empty if it does."""
+        if self.found or not self.unlocated:
+            return ""
+        return f"no box to learn from, and not known to be normal: {', '.join(self.unlocated)}"
 
     def terms(self, original: ImageFacts) -> list[tuple[str, Box]]:
         """Return each finding's term with its side, and its box in fractions of the upright image (0 to 1).
@@ -36,7 +56,7 @@ class BoxedImage:
             original: what the decoder says of it.
 
         Raises:
-            BadTable: if a box reaches beyond the image.
+            BadTable: if a box reaches beyond the image, or there are more than a report holds.
         """
         width, height = original.width, original.height
         across, down = (1, 1) if self.in_fractions else (width, height)
@@ -51,7 +71,20 @@ class BoxedImage:
             known = term(BY_LABEL[label], side)
             assert known is not None
             sided.append((known, part))
+        if sided:
+            _check_length(sided, self.unlocated)
         return sided
+
+
+def _check_length(sided: Sequence[tuple[str, Box]], unlocated: Sequence[str]) -> None:
+    located = [
+        LocatedFinding(*TERMS[name], LocBox.of_fractions(box.ymin, box.xmin, box.ymax, box.xmax))
+        for name, box in sided
+    ]
+    try:
+        parse(str(report_of(located, unlocated)))
+    except MalformedReport:
+        raise BadTable(f"more boxes ({len(sided)}) than a report holds") from None
 
 
 def parse_box(corners: Sequence[str | float], where: str) -> Box:

@@ -7,10 +7,20 @@ views that a physician labelled are used; a network labelled the others.
 import ast
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from emx_shared.contracts.findings import BY_LABEL, FINDINGS, Finding, Laterality
+from emx_shared.contracts.findings import Laterality
+from emx_training.data.padchest_text import (
+    LIMITED,
+    Mention,
+    conclude,
+    contradicts,
+    describe,
+    describe_normal,
+    mentions,
+)
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND
 from emx_training.data.source_image import SourceImage, prose, term
 from emx_training.data.tables import BadTable, open_table, require_columns
@@ -18,32 +28,16 @@ from emx_training.data.tables import BadTable, open_table, require_columns
 COLUMNS = ("ImageID", "ImageDir", "PatientID", "Projection", "MethodLabel", "LabelsLocalizationsBySentence")
 FRONTAL = ("PA", "AP", "AP_horizontal")
 
-_NARROWER = {
-    "pleural effusion": ("loculated pleural effusion", "loculated fissural effusion"),
-    "pneumothorax": ("hydropneumothorax",),
-    "consolidation": ("alveolar pattern", "air bronchogram"),
-    "atelectasis": ("laminar atelectasis", "lobar atelectasis", "total atelectasis", "round atelectasis",
-                    "segmental atelectasis", "atelectasis basal"),
-    "nodule": ("multiple nodules",),
-    "mass": ("pulmonary mass",),
-    "interstitial pattern": ("reticular interstitial pattern", "reticulonodular interstitial pattern",
-                             "miliary opacities"),
-    "pneumonia": ("atypical pneumonia",),
-    "pleural thickening": ("apical pleural thickening", "calcified pleural thickening"),
-}  # fmt: skip
-"""PadChest's narrower labels for each finding of the vocabulary."""
-
-_FINDING: dict[str, Finding] = {
-    **{finding.padchest: finding for finding in FINDINGS if finding.padchest},
-    **{label: BY_LABEL[name] for name, labels in _NARROWER.items() for label in labels},
-}
-_NO_FINDING = {"normal", "unchanged", "suboptimal study", ""}
 _NAN = re.compile(r"(?<![^\[ ])nan(?![^\], ])")
 _BOTH: tuple[Laterality, ...] = ("right", "left")
 
 
-def read_padchest(table: Path) -> Iterator[SourceImage]:
+def read_padchest(table: Path, left_out: Counter[str] | None = None) -> Iterator[SourceImage]:
     """Yield the images of the label table that can be trained on.
+
+    Args:
+        table: the CSV, gzipped or not.
+        left_out: counts the others by reason.
 
     Raises:
         BadTable: if the table can't be read, lacks a column, or has an invalid list of labels.
@@ -52,16 +46,11 @@ def read_padchest(table: Path) -> Iterator[SourceImage]:
         reader = csv.DictReader(stream)
         require_columns(table, reader, COLUMNS, "give PadChest's label table")
         for number, row in enumerate(reader, start=2):
-            if row["Projection"] not in FRONTAL or row["MethodLabel"] != "Physician":
-                continue
-            sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
-            if not any("exclude" in sentence for sentence in sentences) and (image := _image(row, sentences)):
+            image = _image(row, table, number)
+            if isinstance(image, SourceImage):
                 yield image
-
-
-def finding_of(label: str) -> Finding | None:
-    """Return the vocabulary's finding for a label of PadChest, or None if the vocabulary hasn't got it."""
-    return _FINDING.get(label)
+            elif left_out is not None:
+                left_out[image] += 1
 
 
 def _coded(text: str, table: Path, number: int) -> list[list[str]]:
@@ -73,46 +62,44 @@ def _coded(text: str, table: Path, number: int) -> list[list[str]]:
         raise BadTable(f"{table}, row {number}, column LabelsLocalizationsBySentence: not a list.") from None
 
 
-def _image(row: dict[str, str], sentences: list[list[str]]) -> SourceImage | None:
-    """Return the image of a row, or None if nothing is known: one that is merely "unchanged" may show anything."""
-    described: list[str] = []
-    concluded: list[str] = []
-    terms: dict[str, None] = {}
-    for sentence in sentences:
-        places = [code.removeprefix("loc ") for code in sentence if code.startswith("loc ")]
-        for label in sentence:
-            if label.startswith("loc ") or label in _NO_FINDING:
-                continue
-            described.append(f"There is {', '.join([label, *places])}.")
-            finding = finding_of(label)
-            if finding is None:
-                continue
-            for side in _sides(finding, places):
-                concluded.append(f"{side} {finding.label}.".lstrip().capitalize() if side else _alone(finding))
-                if known := term(finding, side):
-                    terms[known] = None
-    if not described:
-        if not any("normal" in sentence for sentence in sentences):
-            return None
+def _image(row: dict[str, str], table: Path, number: int) -> SourceImage | str:
+    """Return the image of a row, or why it is left out.
+
+    It is normal if every sentence says so and one of them says it of the whole image. What is merely "unchanged"
+    may be anything.
+    """
+    if row["Projection"] not in FRONTAL:
+        return "not frontal"
+    if row["MethodLabel"] != "Physician":
+        return "labelled by a network"
+    sentences = _coded(row["LabelsLocalizationsBySentence"], table, number)
+    if any("exclude" in sentence for sentence in sentences):
+        return "excluded by the collection"
+    named = [mentions(sentence) for sentence in sentences]
+    found = [one for sentence in named for one in sentence]
+    described = [text for sentence in named for text in describe(sentence)]
+    labels = {code for sentence in sentences for code in sentence if not code.startswith("loc ")}
+    if found:
+        normal = dict.fromkeys(describe_normal(sentence) for sentence in sentences if sentence[:1] == ["normal"])
+        described += [text for text in normal if text and not contradicts(text, found)]
+        concluded = conclude(found)
+    elif labels <= {"normal", "suboptimal study", ""} and ["normal"] in sentences:
         described, concluded = [HEART_NORMAL, LUNGS_CLEAR], [NOTHING_FOUND]
+    else:
+        return "neither a finding nor known to be normal"
+    if "suboptimal study" in labels:
+        described.append(LIMITED)
     return SourceImage(
         id=row["ImageID"].removesuffix(".png"),
         image=f"{row['ImageDir']}/{row['ImageID']}",
         patient=row["PatientID"],
         findings=prose(described),
-        impression=prose(concluded) or prose(described[:1]),
-        terms=tuple(terms),
+        impression=prose(concluded),
+        terms=tuple(dict.fromkeys(name for one in found for name in _terms(one))),
     )
 
 
-def _sides(finding: Finding, places: list[str]) -> tuple[Laterality | None, ...]:
-    if not finding.sided:
-        return (None,)
-    text = " ".join(places)
-    if "bilateral" in text:
-        return _BOTH
-    return tuple(side for side in _BOTH if side in text.split()) or (None,)
-
-
-def _alone(finding: Finding) -> str:
-    return f"{finding.label.capitalize()}."
+def _terms(one: Mention) -> Iterator[str]:
+    if one.finding:
+        sides = _BOTH if one.side == "both" else (one.side,)
+        yield from filter(None, (term(one.finding, side) for side in sides))

@@ -1,12 +1,14 @@
-"""The true report of a phantom: one fixed text for each set of located findings.
+"""The true report of an image whose boxes are known: one fixed text for each set of located findings.
 
-The text depends only on the findings and their boxes, so that greedy decoding has one right answer.
+The text depends only on the findings and their boxes, so that greedy decoding has one right answer. A sentence
+stands once, for however many boxes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from emx_shared.contracts.findings import FINDINGS, TERMS, Finding, Laterality
+from emx_shared.contracts.findings import BY_LABEL, FINDINGS, TERMS, Finding, Laterality
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText
+from emx_training.data.tables import OTHER
 
 SIDES: tuple[Laterality, ...] = ("right", "left")
 ZONES = ("upper", "mid", "lower")
@@ -20,10 +22,29 @@ NOTHING_FOUND = "No acute cardiopulmonary abnormality."
 _ORDER = {finding.label: rank for rank, finding in enumerate(FINDINGS)}
 
 
-def report_of(findings: Sequence[LocatedFinding]) -> ReportText:
-    """Return the report of these findings, in the vocabulary's order and right before left."""
+_HEART = {"heart", "heart and lungs"}
+_LUNGS = {"lungs", "pleura", "heart and lungs"}
+
+_ANYTHING = _HEART | _LUNGS
+"""Regions of whatever isn't in the vocabulary."""
+
+
+def report_of(findings: Sequence[LocatedFinding], unlocated: Collection[str] = ()) -> ReportText:
+    """Return the report of these findings, in the vocabulary's order and right before left.
+
+    Unknown isn't normal: heart or lungs are called normal only if nothing there is located or unlocated.
+
+    Args:
+        findings: with their boxes. Without any, and with nothing unlocated, the image is normal.
+        unlocated: what the image shows, or may show, besides: labels of the vocabulary, and ``OTHER``.
+
+    Raises:
+        ValueError: if there are only unlocated findings, of which nothing can be said.
+    """
     located = in_order(findings)
-    return ReportText(_findings(located), located, _impression(located))
+    if unlocated and not located:
+        raise ValueError("nothing can be said of an image that has only unlocated findings")
+    return ReportText(_findings(located, unlocated), located, _impression(located))
 
 
 def in_order(findings: Sequence[LocatedFinding]) -> tuple[LocatedFinding, ...]:
@@ -54,35 +75,43 @@ def _rank(located: LocatedFinding) -> tuple[int, bool, int, int]:
     )
 
 
-def _findings(located: Sequence[LocatedFinding]) -> str:
-    enlarged = any(one.finding.label == "cardiomegaly" for one in located)
+def _findings(located: Sequence[LocatedFinding], unlocated: Collection[str]) -> str:
+    regions = {one.finding.region for one in located} | {BY_LABEL[one].region for one in unlocated if one != OTHER}
+    abnormal = regions | _ANYTHING if OTHER in unlocated else regions
+    enlarged = [HEART_ENLARGED] if any(one.finding.label == "cardiomegaly" for one in located) else []
+    normal_heart = [HEART_NORMAL] if not _HEART & abnormal else []
     others = [_sentence(one) for one in located if one.finding.label != "cardiomegaly"]
-    return " ".join([HEART_ENLARGED if enlarged else HEART_NORMAL, *(others or [LUNGS_CLEAR])])
+    clear_lungs = [LUNGS_CLEAR] if not _LUNGS & abnormal else []
+    return " ".join(dict.fromkeys([*enlarged, *normal_heart, *others, *clear_lungs]))
 
 
 def _impression(located: Sequence[LocatedFinding]) -> str:
-    return " ".join(_conclusion(one) for one in located) or NOTHING_FOUND
+    return " ".join(dict.fromkeys(map(_conclusion, located))) or NOTHING_FOUND
 
 
 def _sentence(located: LocatedFinding) -> str:
-    side = located.laterality
-    match located.finding.label:
+    finding, side = located.finding, located.laterality
+    match finding.label:
         case "cardiomegaly":
             return HEART_ENLARGED
         case "pleural effusion":
             return f"There is a {_size(located.box)} {side} pleural effusion."
-        case "pneumothorax":
-            return f"There is a {side} pneumothorax."
-        case "nodule" | "mass" as label:
-            return f"There is a {label} in the {side} {_zone(located.box)} zone."
         case "interstitial pattern":
             return f"There is an interstitial pattern in the {side} lung."
-        case "rib fracture" | "hiatal hernia":
-            return f"There is a {_sided(located.finding, side)}."
-        case _ if side:
-            return f"There is {located.finding.label} in the {side} {_zone(located.box)} zone."
-        case label:
-            return f"There is {label}."
+        case label if finding.region == "lungs" and side:
+            return f"{_there(finding, label)} in the {side} {_zone(located.box)} zone."
+        case _:
+            return f"{_there(finding, _sided(finding, side))}."
+
+
+def _there(finding: Finding, name: str) -> str:
+    match finding.number:
+        case "plural":
+            return f"There are {name}"
+        case "uncountable":
+            return f"There is {name}"
+        case "singular":
+            return f"There is {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _conclusion(located: LocatedFinding) -> str:

@@ -32,13 +32,18 @@ class SourceImage:
 
     @property
     def split(self) -> str:
-        """Return the patient's split, from a hash: the same in every run and every table."""
-        rank = int.from_bytes(hashlib.sha256(self.patient.encode()).digest()[:8], "big") % 100
-        for split, share in _PERCENT.items():
-            if rank < share:
-                return split
-            rank -= share
-        raise AssertionError
+        """Return the patient's split."""
+        return split_of(self.patient)
+
+
+def split_of(patient: str) -> str:
+    """Return a patient's split, from a hash: the same in every run, every table and both phases."""
+    rank = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % 100
+    for split, share in _PERCENT.items():
+        if rank < share:
+            return split
+        rank -= share
+    raise AssertionError
 
 
 def term(finding: Finding, side: Laterality | None) -> str | None:

@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from emx_shared.contracts.findings import FINDINGS
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.tables import open_table, require_columns
+from emx_training.data.tables import OTHER, open_table, require_columns
 from emx_training.evaluate.overlap import intersection_over_union
 
 VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")
@@ -16,45 +17,35 @@ _AGREEING_IOU = 0.4
 _MIN_READERS = 2
 """Readers who must have drawn a finding."""
 
-_LABELS = {
-    "Cardiomegaly": "cardiomegaly",
-    "Pleural effusion": "pleural effusion",
-    "Pneumothorax": "pneumothorax",
-    "Consolidation": "consolidation",
-    "Atelectasis": "atelectasis",
-    "ILD": "interstitial pattern",
-    "Pulmonary fibrosis": "pulmonary fibrosis",
-    "Pleural thickening": "pleural thickening",
-}
-"""VinDr's classes that the vocabulary has. Its Nodule/Mass doesn't say which of the two it is."""
+_NO_FINDING = "no finding"
+_LABELS = {name.lower(): finding.label for finding in FINDINGS for name in finding.vindr}
 
 
 def read_vindr(table: Path) -> Iterator[BoxedImage]:
     """Yield the images of VinDr-CXR's training annotations, with the boxes that two readers or more agree on.
 
-    Its files are published as ``.dicom``; here they are named as PNGs, for whoever has converted them.
+    An image is normal if all its readers say so. Whatever else a reader has drawn is neither reported nor denied:
+    a finding without a box that two agree on, and *Other lesion* and other classes outside the vocabulary. Files
+    are published as ``.dicom``; here they are named as PNGs, for whoever has converted them. No patients are
+    published: each image stands for one.
 
     Raises:
         BadTable: if the table lacks a column or has an invalid box.
     """
-    by_image: defaultdict[str, list[tuple[str, str, Box]]] = defaultdict(list)
+    by_image: defaultdict[str, defaultdict[str, list[tuple[str, Box]]]] = defaultdict(lambda: defaultdict(list))
     with open_table(table) as stream:
         reader = csv.DictReader(stream)
         require_columns(table, reader, VINDR_COLUMNS, "give VinDr-CXR's annotations")
         for number, row in enumerate(reader, start=2):
             drawn = by_image[row["image_id"]]
-            if row["class_name"] in _LABELS:
-                corners = [row[name] for name in VINDR_COLUMNS[3:]]
-                box = parse_box(corners, f"{table}, row {number}")
-                drawn.append((_LABELS[row["class_name"]], row["rad_id"], box))
+            if (name := row["class_name"].strip().lower()) != _NO_FINDING:
+                box = parse_box([row[corner] for corner in VINDR_COLUMNS[3:]], f"{table}, row {number}")
+                drawn[_LABELS.get(name, OTHER)].append((row["rad_id"], box))
     for image, drawn in by_image.items():
-        labels = dict.fromkeys(label for label, _, _ in drawn)
-        found = [
-            (label, box)
-            for label in labels
-            for box in _agreed([(reader, box) for name, reader, box in drawn if name == label])
-        ]
-        yield BoxedImage(f"{image}.png", tuple(found))
+        agreed = {label: _agreed(boxes) for label, boxes in drawn.items() if label != OTHER}
+        found = tuple((label, box) for label, boxes in agreed.items() for box in boxes)
+        unlocated = tuple(label for label in drawn if not agreed.get(label))
+        yield BoxedImage(f"{image}.png", image, found, unlocated)
 
 
 def _agreed(drawn: Sequence[tuple[str, Box]]) -> list[Box]:

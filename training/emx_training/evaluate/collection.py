@@ -161,7 +161,7 @@ def _constant(
 ) -> Baseline:
     """Score the report that is best without looking: of boxes ``best_constant_report``, else the most frequent."""
     if train is None:
-        return Baseline("constant", absent="no training table: --train TABLE, or a train.csv beside the table")
+        return Baseline("constant", absent="there is no training table beside the table: --train TABLE")
     known = read_true_reports(train, images)
     if known.has_boxes != true.has_boxes:
         return Baseline("constant", absent=f"{train.name} is a table of another kind")

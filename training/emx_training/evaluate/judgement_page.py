@@ -118,13 +118,15 @@ def _case(judgement: Judgement, one: JudgedImage) -> str:
 <h3>{escape(one.true.name)}, {_badness(judgement, one):.2f}</h3>
 <p>True findings: {escape(", ".join(sorted(one.true.labels)) or "none")}. Stated: \
 {escape(", ".join(sorted(one.in_text)) or "none")}. {declined} {broken}</p>
-<h4>True report</h4><pre>{_text(one.true.report)}</pre>
-<h4>Predicted report</h4><pre>{_text(one.case.reported)}</pre>
+<h4>True report</h4><pre>{_text(one.true.report, judgement.true.has_boxes)}</pre>
+<h4>Predicted report</h4><pre>{_text(one.case.reported, True)}</pre>
 </div></article>"""
 
 
-def _text(report: ReportText) -> str:
+def _text(report: ReportText, knows_locations: bool) -> str:
     located = ", ".join(one.term for one in report.locations) or "none"
+    if not knows_locations:
+        located = "not in the table"
     return escape(f"FINDINGS: {report.findings}\nLOCATIONS: {located}\nIMPRESSION: {report.impression}")
 
 

@@ -106,9 +106,15 @@ def stated_findings(text: str) -> frozenset[str]:
 
 
 def _in_sentence(sentence: str) -> Iterable[tuple[str, Mention]]:
-    for label, pattern in _patterns().items():
-        for match in pattern.finditer(sentence):
-            yield label, _mention(sentence[: match.start()], sentence[match.end() :])
+    """Yield each finding in a sentence. A name within a longer one is none: effusion in pericardial effusion."""
+    found = [
+        (match.start(), match.end(), label)
+        for label, pattern in _patterns().items()
+        for match in pattern.finditer(sentence)
+    ]
+    for begin, end, label in found:
+        if not any(first <= begin and end <= last and last - first > end - begin for first, last, _ in found):
+            yield label, _mention(sentence[:begin], sentence[end:])
 
 
 def _mention(before: str, after: str) -> Mention:
@@ -129,5 +135,5 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     for finding in FINDINGS:
         names = [re.escape(name.lower()) + "(?:s|es)?" for name in (finding.label, *finding.synonyms)]
         wordings = sorted([*names, *_WORDINGS.get(finding.label, ())], key=len, reverse=True)
-        patterns[finding.label] = re.compile(rf"(?<!pericardial )\b(?:{'|'.join(wordings)})\b")
+        patterns[finding.label] = re.compile(rf"\b(?:{'|'.join(wordings)})\b")
     return patterns

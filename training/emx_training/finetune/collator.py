@@ -76,15 +76,19 @@ class Collator:
         )
 
     def _answer(self, example: Example) -> tuple[list[int], list[int]]:
-        """Return an answer's ids and labels, with the token that ends it."""
-        ids: list[int] = []
-        labels: list[int] = []
+        """Return an answer's ids and labels, with the token that ends it.
+
+        The answer is one text for the tokenizer, as it is for the worker's. A token is trained if its first
+        character is.
+        """
         pieces = (*example.answer, (self._end, True))
-        for text, trained in pieces:
-            tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-            ids += tokens
-            labels += tokens if trained else [IGNORED] * len(tokens)
-        return ids, labels
+        trained = [is_trained for text, is_trained in pieces for _ in text]
+        written = self._tokenizer(
+            "".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True
+        )
+        ids: list[int] = written["input_ids"]
+        begins = (begin for begin, _ in written["offset_mapping"])
+        return ids, [token if trained[at] else IGNORED for token, at in zip(ids, begins, strict=True)]
 
 
 def _opened(path: Path) -> Image.Image:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from emx_shared.contracts.findings import TERMS
+from emx_shared.contracts.findings import BY_LABEL, TERMS
 from emx_shared.grammar import (
+    LOCATIONS,
     LocatedFinding,
     LocBox,
     MalformedReport,
@@ -21,7 +22,9 @@ from emx_shared.grammar import (
 )
 from emx_shared.imaging import MEDIA_TYPES, NotAnImage, media_type
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, require_columns
+from emx_training.data.tables import BOX_COLUMNS, OTHER, REPORT_COLUMNS, BadTable, require_columns
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 _NAMED = 20
 """Rows that a warning names."""
@@ -79,7 +82,9 @@ def read_reports(table: Path, images: Path) -> list[Example]:
 def read_boxes(table: Path, images: Path) -> list[Example]:
     """Read a phase 2 table: image, term and box in fractions of the image, a row for each box.
 
-    An image whose only row has no term is normal.
+    An image whose only row has neither term nor box is normal. A row with a label or ``other``, but without box,
+    says what the image shows or may show besides: the text doesn't deny it. The loss falls on LOCATIONS alone: the
+    table doesn't say what a radiologist wrote, and the sentences around LOCATIONS are a template's.
 
     Args:
         table: the CSV.
@@ -89,19 +94,32 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
         BadTable: for an invalid table. The message names row and column.
     """
     found: dict[str, list[LocatedFinding]] = {}
+    unlocated: dict[str, list[str]] = {}
     paths: dict[str, Path] = {}
     for number, row in _rows(table, BOX_COLUMNS):
         name = row["image"]
         if name not in paths:
             paths[name] = _image(images / name, table, number)
-        located = found.setdefault(name, [])
-        if row["term"]:
+        located, besides = found.setdefault(name, []), unlocated.setdefault(name, [])
+        if any(row[side] for side in _CORNERS):
             located.append(_located(row, table, number))
-    reports = {name: report_of(located) for name, located in found.items()}
+        elif row["term"]:
+            besides.append(_unlocated(row["term"], table, number))
+    for name, located in found.items():
+        if unlocated[name] and not located:
+            raise BadTable(f"{table}: image {name} has no box and isn't normal: leave it out.")
+    reports = {name: report_of(located, unlocated[name]) for name, located in found.items()}
     for name, report in reports.items():
         if not _parses(report):
             raise BadTable(f"{table}: image {name} has more boxes ({len(report.locations)}) than a report holds.")
-    return [Example(paths[name], ((str(report), True),)) for name, report in reports.items()]
+    return [Example(paths[name], _locations_trained(one, not unlocated[name])) for name, one in reports.items()]
+
+
+def _locations_trained(report: ReportText, complete: bool) -> tuple[tuple[str, bool], ...]:
+    """Return the answer of which LOCATIONS is trained; its end only if no other finding may belong there."""
+    before, marker, rest = str(report).partition(LOCATIONS)
+    located, line_break, after = rest.partition("\n")
+    return ((before + marker, False), (located, True), (line_break, complete), (after, False))
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
@@ -145,11 +163,20 @@ def _image(path: Path, table: Path, number: int) -> Path:
         raise BadTable(f"{where}: {path} can't be read ({error}).") from None
 
 
+def _unlocated(label: str, table: Path, number: int) -> str:
+    if label == OTHER or label in BY_LABEL:
+        return label
+    raise BadTable(
+        f"{table}, row {number}, column term: {label!r} has no box. Without one, give a label without its side, "
+        f"or {OTHER!r}."
+    )
+
+
 def _located(row: dict[str, str], table: Path, number: int) -> LocatedFinding:
     if row["term"] not in TERMS:
         raise BadTable(f"{table}, row {number}, column term: {row['term']!r} isn't in the finding vocabulary.")
     try:
-        xmin, ymin, xmax, ymax = (float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax"))
+        xmin, ymin, xmax, ymax = (float(row[name]) for name in _CORNERS)
     except ValueError:
         raise BadTable(f"{table}, row {number}: xmin, ymin, xmax, ymax must be numbers.") from None
     for axis, low, high in (("x", xmin, xmax), ("y", ymin, ymax)):

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights
 
 from emx_shared.grammar import LOC_BINS
+from emx_training.finetune.location_rows import initial_rows, train_rows_alone
 from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Architecture, Model, Processor, architecture_of
 from emx_worker.model.box_decoding import first_location
@@ -59,7 +60,7 @@ class FrozenBase:
 
         With several processes, only the main one writes.
         """
-        if not PartialState().is_main_process:
+        if not processes().is_main_process:
             return
         self.processor.tokenizer.save_pretrained(output)
         spec = read_model_spec(output).model_copy(update={"base": self.base, "dialect": "loc", "prompt": PROMPT})
@@ -67,6 +68,16 @@ class FrozenBase:
         text = spec.model_dump_json(indent=2, exclude_unset=True, exclude_none=True)
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(output / MODEL_SPEC_FILE)
+
+
+def processes() -> PartialState:
+    """Return the processes that train together, one on each GPU, or on the CPU where there is none."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def compute_dtype() -> torch.dtype:
+    """Return the dtype of the frozen weights: bf16 on a GPU that computes in it, else fp32."""
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ()) -> FrozenBase:
@@ -84,11 +95,10 @@ def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ())
     for adapter in adapters:
         require_base(adapter, checkpoint, folder)
     config = read_config(folder)
-    on_cuda = torch.cuda.is_available()
-    options: dict[str, Any] = {"dtype": torch.bfloat16 if on_cuda else torch.float32}
-    if quantisation == "nf4" or (quantisation == "auto" and on_cuda):
-        device = "cuda" if on_cuda else "cpu"
-        options |= {"quantization_config": nf4_config(device), "device_map": {"": device}}
+    device = processes().device
+    options: dict[str, Any] = {"dtype": compute_dtype()}
+    if quantisation == "nf4" or (quantisation == "auto" and device.type == "cuda"):
+        options |= {"quantization_config": nf4_config(device.type), "device_map": {"": device}}
     model = read_weights(folder, config, **options)
     model.requires_grad_(False)
     base = describe_base(checkpoint, folder)
@@ -99,7 +109,7 @@ def load_base(checkpoint: str, quantisation: str, adapters: Sequence[Path] = ())
 def report_adapter(base_model: FrozenBase, rank: int) -> PeftModel:
     """Return the model with phase 1's adapter: LoRA on the text layers."""
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS, revision=base_model.base.commit)
-    return _with_checkpointing(get_peft_model(base_model.model, config))
+    return _ready(get_peft_model(base_model.model, config))
 
 
 def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, int]:
@@ -117,16 +127,8 @@ def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, i
     Raises:
         ModelError: if the tokenizer has only some location tokens, or ``phase1`` has no adapter for this base.
     """
-    model, tokenizer = base_model.model, base_model.processor.tokenizer
-    tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
-    first = first_location(tokenizer)
-    if first is None:
-        raise ModelError(
-            "This tokenizer has only some of the location tokens: choose a base that has all or none of them."
-        )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
-    trained, weights = _read_phase1(phase1)
+    trained, weights = read_phase1(phase1)
+    first = _add_locations(base_model.model, base_model.processor.tokenizer)
     config = LoraConfig(
         r=trained.r,
         lora_alpha=trained.lora_alpha,
@@ -135,7 +137,7 @@ def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, i
         trainable_token_indices={"embed_tokens": list(range(first, first + LOC_BINS))},
         revision=base_model.base.commit,
     )
-    adapted = get_peft_model(model, config)
+    adapted = get_peft_model(base_model.model, config)
     named = {_LORA.sub(r"\1.default.weight", name): weight for name, weight in weights.items()}
     wanted = {name for name in adapted.state_dict() if "lora_" in name}
     misfits = sorted(wanted ^ named.keys())
@@ -148,10 +150,34 @@ def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, i
             f"The adapter in {phase1} isn't a phase 1 adapter for this base ({misfits[0]}): give the base that it "
             "was trained on."
         )
-    return _with_checkpointing(adapted), first
+    train_rows_alone(adapted)
+    return _ready(adapted), first
 
 
-def _read_phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+def _add_locations(model: Model, tokenizer: Any) -> int:
+    """Add the location tokens that a tokenizer lacks, with embeddings. Return the id of the first."""
+    has_none = first_location(tokenizer) is None
+    tokenizer.add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
+    first = first_location(tokenizer)
+    if first is None:
+        raise ModelError(
+            "This tokenizer has only some of the location tokens: choose a base that has all or none of them."
+        )
+    known = model.get_input_embeddings().weight
+    if len(tokenizer) > len(known):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if has_none:
+        for weight in {id(each): each for each in _embeddings(model)}.values():
+            weight.data[first : first + LOC_BINS] = initial_rows(known.detach())
+    return first
+
+
+def _embeddings(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    return model.get_input_embeddings().weight, model.get_output_embeddings().weight
+
+
+def read_phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """Read phase 1's adapter: its configuration and its weights by name. Raises ModelError."""
     try:
         return LoraConfig.from_pretrained(str(require_directory(folder))), load_peft_weights(
             str(folder), device="cpu"
@@ -162,10 +188,20 @@ def _read_phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
         raise ModelError(f"{folder} contains no phase 1 adapter ({error}): run phase 1 again.") from error
 
 
-def _with_checkpointing(model: PeftModel) -> PeftModel:
-    """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+def _ready(model: PeftModel) -> PeftModel:
+    """Prepare a model for training.
+
+    The decoder's activations are recomputed in the backward pass instead of kept: less memory, more time. Nothing
+    of the frozen tower is kept or recomputed, as nothing before it is trained. Trained weights are fp32 whatever
+    the base is: steps of a small rate are lost in bf16.
+    """
     model.enable_input_require_grads()
     model.gradient_checkpointing_enable({"use_reentrant": False})
+    tower = model.get_base_model().model.vision_tower
+    tower.forward = torch.no_grad()(tower.forward)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(f"{trained:,} of {model.num_parameters():,} weights are trained.", file=sys.stderr)
     return model

@@ -56,17 +56,9 @@ class EngineThread:
         """Count the engine's steps so far."""
         return self._engine.progress
 
-    def read(self, task: ImageTask, alone: bool = False) -> Report | ImageFault:
-        """Read an image, and wait for its report.
-
-        Args:
-            task: the image.
-            alone: read it without batch-mates.
-
-        Raises:
-            EngineClosed: after ``close``.
-        """
-        pending = _PendingRead(self._engine.new_sequence(task, alone))
+    def read(self, task: ImageTask) -> Report | ImageFault:
+        """Read an image, and wait for its report. Raises EngineClosed after ``close``."""
+        pending = _PendingRead(self._engine.new_sequence(task))
         with self._changed:
             if self._closed:
                 raise EngineClosed("the worker is shutting down")

@@ -123,13 +123,8 @@ class OpenAIServerBackend:
         """Stop waiting for a server that is unavailable."""
         self._closed.set()
 
-    def read(self, task: ImageTask, alone: bool = False) -> Report | ImageFault:
-        """Read an image, and wait for its report.
-
-        Args:
-            task: the image.
-            alone: without effect, since a server isolates images itself.
-        """
+    def read(self, task: ImageTask) -> Report | ImageFault:
+        """Read an image, and wait for its report."""
         began = time.perf_counter()
         notation = self._box_decoding.notation(*task.image.size)
         try:

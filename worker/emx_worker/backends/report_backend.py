@@ -19,13 +19,8 @@ class ReportBackend(Protocol):
     def partial_texts(self) -> dict[str, str]:
         """Return the text so far of each image that is being read, by the image's id."""
 
-    def read(self, task: ImageTask, alone: bool = False) -> Report | ImageFault:
-        """Read an image, and wait for its report.
-
-        Args:
-            task: the image.
-            alone: read it without batch-mates, since it may have broken a batch before.
-        """
+    def read(self, task: ImageTask) -> Report | ImageFault:
+        """Read an image, and wait for its report."""
 
     def close(self) -> None:
         """Take no more images."""

@@ -93,8 +93,8 @@ class Engine:
             return result
         return build_report(task, result, self._loaded.provenance, self._loaded.takes_indication)
 
-    def new_sequence(self, task: ImageTask, alone: bool = False) -> ReportSequence:
-        """Make the sequence of an image. ``alone``: it is to run without batch-mates."""
+    def new_sequence(self, task: ImageTask) -> ReportSequence:
+        """Make the sequence of an image."""
         decoding, budget = self._loaded.box_decoding, self._loaded.max_new_tokens
         notation = decoding.notation(*task.image.size)
         return ReportSequence(
@@ -102,7 +102,6 @@ class Engine:
             question(self._loaded, task),
             notation,
             lambda: ReportConstraint(decoding, budget, notation),
-            alone,
         )
 
     def add(self, sequence: ReportSequence) -> None:

@@ -179,7 +179,9 @@ def read_processor(folder: Path, config: Config) -> Processor:
         # The backend is named because transformers uses torchvision's wherever that is installed, and the two
         # resize an image to slightly different pixels.
         processor = architecture.processor.from_pretrained(folder, backend="pil")
-        architecture.prompt(processor, "")  # the chat template may be missing
+        if processor.chat_template is None:  # older checkpoints have it in tokenizer_config.json
+            processor.chat_template = processor.tokenizer.chat_template
+        architecture.prompt(processor, "")  # it may be missing from both
         return processor
     except Exception as error:  # as above
         raise ModelError(

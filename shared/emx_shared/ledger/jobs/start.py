@@ -11,7 +11,7 @@ from emx_shared.ledger.records import JobRecord
 
 @dataclass(frozen=True)
 class Started:
-    """A job that this worker has started.
+    """A job that this worker has taken.
 
     Attributes:
         token: the worker's, under which it holds the lease.
@@ -26,18 +26,32 @@ class Started:
 
     @property
     def alone(self) -> bool:
-        """Whether it must run alone: a worker died with it before, so it is a suspect."""
+        """Whether it must run by itself: a worker died with it before, so it is a suspect."""
         return self.attempts > 1
 
 
 def start(ledger: Ledger, job: str, token: str) -> Started | None:
-    """Take a job's lease.
+    """Take a job and begin it at once.
 
     Returns:
         The started job; None if another worker has it, or there is nothing (more) to do.
 
     Raises:
         StoreError, RedisError: nothing was started; try again.
+    """
+    if started := take(ledger, job, token):
+        begin(ledger, started)
+    return started
+
+
+def take(ledger: Ledger, job: str, token: str) -> Started | None:
+    """Take a job's lease. Until ``begin``, the worker's death doesn't count against the job.
+
+    Returns:
+        The job; None if another worker has it, or there is nothing (more) to do.
+
+    Raises:
+        StoreError, RedisError: nothing was taken; try again.
     """
     if not ledger.redis.leases.take(job, token):
         return None
@@ -50,12 +64,16 @@ def start(ledger: Ledger, job: str, token: str) -> Started | None:
         if batch_outcome and batch_outcome.state == JobState.CANCELLED:
             finish(ledger, job, batch_outcome.model_copy(update={"counts": None, "erased": False}))
         elif not expire(ledger, record, now):
-            started = Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
-            ledger.redis.marks.mark_started(job, token)  # now that nothing can fail that would count as a death
-            ledger.redis.listings.job_started(record.tenant, job, record.submitted_at)
-            return started
+            return Started(record, token, now, attempts=1 + len(ledger.open_marker(job).deaths))
     ledger.redis.leases.release(job, token)
     return None
+
+
+def begin(ledger: Ledger, started: Started) -> None:
+    """Mark a job as started: from now on, its worker's death counts against it. Raises RedisError."""
+    job = started.job
+    ledger.redis.marks.mark_started(job.id, started.token)
+    ledger.redis.listings.job_started(job.tenant, job.id, job.submitted_at)
 
 
 def hand_back(ledger: Ledger, started: Started) -> None:

@@ -15,7 +15,8 @@ from emx_shared.contracts.report import UNTRAINED_WARNING, Report
 from emx_shared.grammar import LOC
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageTask
-from emx_worker.model.checkpoint import ModelSpec, describe_base, require_base
+from emx_worker.model.architectures import architecture_of
+from emx_worker.model.checkpoint import ModelSpec, describe_base, read_config, read_processor, require_base
 from emx_worker.model.loading import LoadedModel, ModelError, load_model
 
 Tasks = Callable[[int], list[ImageTask]]
@@ -122,6 +123,16 @@ def test_an_adapter_is_known_to_belong_to_a_commit_or_to_weights(checkpoint: Pat
     moved = snapshot.rename(tmp_path / "snapshots" / "3d4e5f")
     with pytest.raises(ModelError, match=r"trained on tiny \(commit 0a1b2c\), and this is tiny \(commit 3d4e5f\)"):
         require_base(adapter, "somebody/model", moved)
+
+
+def test_a_chat_template_in_the_tokenizers_file_will_do(copy: Path) -> None:
+    written = read_processor(copy, read_config(copy))
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").unlink()
+    rewrite(copy / "tokenizer_config.json", chat_template=template)
+    found = read_processor(copy, read_config(copy))
+    architecture = architecture_of(read_config(copy))
+    assert architecture.prompt(found, "What?") == architecture.prompt(written, "What?")
 
 
 def test_a_model_without_a_chat_template_is_refused(copy: Path) -> None:
