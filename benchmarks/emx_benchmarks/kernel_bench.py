@@ -44,7 +44,7 @@ def _layer(inputs: int, outputs: int, rounds: int) -> dict[str, Any]:
     dense.weight.data = torch.randn(outputs, inputs) / inputs**0.5
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "int4": Int4Linear(dense),
-        "nf4": _nf4(dense),
+        "nf4": nf4_linear(dense),
         "fp32": dense,
         "bf16": copy.deepcopy(dense).bfloat16(),
     }
@@ -74,14 +74,15 @@ def _layer(inputs: int, outputs: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _nf4(dense: nn.Linear) -> Callable[[Tensor], Tensor]:
+def nf4_linear(dense: nn.Linear) -> nn.Module:
+    """Return a layer on the CPU with a layer's weights in NF4 with double quantisation, computed in fp32."""
     from bitsandbytes.nn import LinearNF4, Params4bit  # takes seconds to import
 
     layer = LinearNF4(dense.in_features, dense.out_features, bias=False, compute_dtype=torch.float32)
     layer.weight = Params4bit(
         dense.weight.data.clone(), requires_grad=False, quant_type="nf4", compress_statistics=True
     )
-    moved: Callable[[Tensor], Tensor] = layer.to("cpu")
+    moved: nn.Module = layer.to("cpu")
     return moved
 
 

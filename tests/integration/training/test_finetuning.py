@@ -26,6 +26,7 @@ from transformers import AutoModelForImageTextToText
 from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.data.tables import BadTable
+from emx_training.evaluate.collection import judge_model
 from emx_training.finetune import loop, lora
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import read_boxes, read_reports
@@ -134,6 +135,16 @@ def test_the_worker_reads_with_what_was_trained(
     (generation,) = Engine(loaded).generate([task])
     assert isinstance(generation, Generation)
     parse(generation.text)
+
+
+def test_an_adapter_of_phase_1_is_judged_by_its_text(either: Path, trained: tuple[Path, Path], data: Path) -> None:
+    judgement = judge_model(data / "train.csv", data, str(either), adapter=str(trained[0]), quantisation="none")
+    assert str(judgement.model.adapter).startswith("phase1@")
+    assert judgement.model.dialect == ("loc" if "paligemma" in either.name else "box_2d")
+    assert judgement.scores.images == 10
+    assert judgement.scores.figures["parse_rate"] == 1
+    assert "rouge_l" in judgement.scores.figures
+    assert "mean_iou" in judgement.scores.absent
 
 
 def test_plain_peft_computes_what_the_worker_computes(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError
 from typer.testing import CliRunner
 
+from emx_shared.settings import settings
 from emx_training.recipes.full_size import medgemma_config
 from emx_worker.model.footprint import footprint
 from explainmyxray.cli.main import app
@@ -45,6 +47,26 @@ def test_a_machine_that_can_is_told_so(shape: str) -> None:
     assert found["to_download"] == 0
     assert found["obstacles"] == []
     assert "This machine can run it" in run("check", shape).stdout
+
+
+@pytest.fixture
+def chosen(shape: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Set EMX_MODEL to such a folder."""
+    monkeypatch.setenv("EMX_MODEL", shape)
+    settings.cache_clear()
+    yield shape
+    settings.cache_clear()
+
+
+def test_the_model_of_the_settings_is_checked_unless_another_is_named(chosen: str, tmp_path: Path) -> None:
+    assert json.loads(run("check", "--json").stdout)["model"] == chosen
+    assert "/no/such" in run("check", "/no/such").stderr
+
+
+def test_a_model_that_is_a_directory_is_not_downloaded(chosen: str) -> None:
+    result = run("pull")
+    assert result.exit_code == 1
+    assert "nothing to download" in result.stderr
 
 
 def test_a_machine_with_too_little_memory_is_told_what_to_do(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """How sure the figures are: percentile bootstrap over images (Efron, Annals of Statistics 1979)."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,15 +17,18 @@ _MAX_DRAWS = 2**22
 """Draws in memory at a time."""
 
 
-def bootstrap(figures: Mapping[str, Figure], images: int, seed: int = 0) -> dict[str, Interval]:
+def bootstrap(
+    figures: Mapping[str, Figure], images: int, seed: int = 0, patients: Sequence[str] | None = None
+) -> dict[str, Interval]:
     """Return 95 % intervals from 2,000 resamples of the images, drawn with replacement.
 
-    The findings of one image are drawn together, since they depend on each other.
+    The findings of one image are drawn together, since they depend on each other, and so are a patient's images.
 
     Args:
         figures: by name.
         images: how many the figures are of.
         seed: of the resamples.
+        patients: whose each image is; None if every image is another patient's.
 
     Returns:
         An interval for each figure; none if there are no images.
@@ -33,11 +36,14 @@ def bootstrap(figures: Mapping[str, Figure], images: int, seed: int = 0) -> dict
     if not images:
         return {}
     random = np.random.default_rng(seed)
-    chances = np.full(images, 1 / images)
+    owner = np.unique(patients, return_inverse=True)[1] if patients else np.arange(images)
+    owners = int(owner.max()) + 1
+    chances = np.full(owners, 1 / owners)
     at_once = max(1, min(RESAMPLES, _MAX_DRAWS // images))
     resampled: defaultdict[str, list[Array]] = defaultdict(list)
     for start in range(0, RESAMPLES, at_once):
-        weights = random.multinomial(images, chances, min(at_once, RESAMPLES - start)).astype(float)
+        drawn = random.multinomial(owners, chances, min(at_once, RESAMPLES - start))
+        weights = drawn[:, owner].astype(float)
         for name, figure in figures.items():
             resampled[name].append(figure(weights))
     return {name: _interval(np.concatenate(values)) for name, values in resampled.items()}

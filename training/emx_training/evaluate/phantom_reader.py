@@ -9,7 +9,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from emx_shared.contracts.report import ImageFacts
-from emx_training.evaluate.predictions import ForcedTokens, Prediction
+from emx_training.evaluate.predictions import Prediction
 from emx_training.evaluate.splits import RenderedPhantom
 from emx_training.evaluate.teacher_forcing import TeacherForcing, kept_image_tokens
 from emx_worker.engine.engine import Engine
@@ -65,7 +65,12 @@ class PhantomReader:
             )
         # Every phantom has a row: none is refused or cancelled.
         tokens = self._forcing.count(torch.cat(seen), [phantom.truth for phantom in phantoms])
-        return list(map(_prediction, phantoms, answers, tokens))
+        return [
+            prediction_of(str(phantom.seed), phantom.truth, answer).model_copy(
+                update={"site": phantom.site, "tokens": counted}
+            )
+            for phantom, answer, counted in zip(phantoms, answers, tokens, strict=True)
+        ]
 
 
 def image_task_of(name: str, image: Image.Image) -> ImageTask:
@@ -75,18 +80,16 @@ def image_task_of(name: str, image: Image.Image) -> ImageTask:
     return ImageTask(id=name, image=image, facts=facts)
 
 
-def _prediction(phantom: RenderedPhantom, answer: Generation | ImageFault, tokens: ForcedTokens) -> Prediction:
-    """Return a phantom's prediction; without a report, one that doesn't parse."""
+def prediction_of(name: str, truth: str, answer: Generation | ImageFault) -> Prediction:
+    """Return an image's prediction; without a report, one that doesn't parse.
+
+    Args:
+        name: of the image.
+        truth: its true report, as text.
+        answer: the engine's.
+    """
     text, abstained, probabilities = "", False, list[float]()
     if isinstance(answer, Generation):
         text, abstained = str(answer.parsed), answer.declined is not None
         probabilities = [round(probability, _DIGITS) for probability in answer.probabilities]
-    return Prediction(
-        id=str(phantom.seed),
-        truth=phantom.truth,
-        prediction=text,
-        abstained=abstained,
-        probabilities=probabilities,
-        site=phantom.site,
-        tokens=tokens,
-    )
+    return Prediction(id=name, truth=truth, prediction=text, abstained=abstained, probabilities=probabilities)

@@ -15,7 +15,7 @@ from emx_shared.grammar import LOC_BINS
 from emx_training.finetune.location_rows import initial_rows, train_rows_alone
 from emx_training.pretrain.tokenizer import PROMPT
 from emx_worker.model.architectures import Architecture, Model, Processor, architecture_of
-from emx_worker.model.box_decoding import first_location
+from emx_worker.model.box_decoding import LocDecoding, first_location
 from emx_worker.model.checkpoint import (
     MODEL_SPEC_FILE,
     BaseCheckpoint,
@@ -56,14 +56,18 @@ class FrozenBase:
     base: BaseCheckpoint
 
     def describe(self, output: Path) -> None:
-        """Write what a worker must know about the adapter in ``output``: tokenizer, prompt and base.
+        """Write what a worker must know about the adapter in ``output``: tokenizer, prompt, dialect and base.
+
+        An adapter without location tokens, as phase 1 trains it for Gemma 3, gets no dialect of its own.
 
         With several processes, only the main one writes.
         """
         if not processes().is_main_process:
             return
         self.processor.tokenizer.save_pretrained(output)
-        spec = read_model_spec(output).model_copy(update={"base": self.base, "dialect": "loc", "prompt": PROMPT})
+        dialect = None if first_location(self.processor.tokenizer) is None else LocDecoding.name
+        known = {"base": self.base, "dialect": dialect, "prompt": PROMPT}
+        spec = read_model_spec(output).model_copy(update=known)
         part = output / f"{MODEL_SPEC_FILE}.part"
         text = spec.model_dump_json(indent=2, exclude_unset=True, exclude_none=True)
         part.write_text(text + "\n", encoding="utf-8")

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from emx_worker.model.architectures import Config, architecture_of
-from emx_worker.model.int4.quantisation import DENSE_MODULES, GROUP, LARGE_TOWER, LARGEST_IN_FP32, can_be_int4
+from emx_worker.model.int4.group_fitting import GROUP
+from emx_worker.model.int4.quantisation import DENSE_MODULES, LARGE_TOWER, LARGEST_IN_FP32, can_be_int4
 
 _NF4_BITS = 4.127
 """Bits of a weight in NF4 with double quantisation (Dettmers et al. 2023)."""

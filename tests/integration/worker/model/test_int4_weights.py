@@ -14,7 +14,7 @@ from emx_training.recipes.full_size import medgemma_config, write
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model.checkpoint import ModelError, read_config
-from emx_worker.model.int4 import cache, quantisation
+from emx_worker.model.int4 import cache, group_fitting, quantisation
 from emx_worker.model.int4.quantisation import HalfLinear, Int4Linear, rest_to_fp32, to_int4
 from emx_worker.model.int4.stored_tensors import stored_tensors
 from emx_worker.model.loading import LoadedModel, load_model
@@ -117,6 +117,17 @@ def test_a_full_disk_only_costs_the_next_start(
     monkeypatch.setattr(cache, "save_file", full)
     assert texts(load_model(checkpoint, quantisation="int4"), tasks(1))
     assert not list(kept.iterdir())
+
+
+def test_weights_cached_with_other_groups_are_quantised_again(
+    checkpoint: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        for module in (cache, group_fitting, quantisation):
+            before.setattr(module, "GROUP", 64)
+        coarse = load_model(checkpoint, quantisation="int4")
+    assert not same(coarse, load_model(checkpoint, quantisation="int4"))
+    assert len(list(kept.iterdir())) == 2
 
 
 def test_a_small_model_is_not_cached(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

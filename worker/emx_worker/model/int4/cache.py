@@ -14,12 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emx_worker.model.architectures import Config, Model, architecture_of
+from emx_worker.model.int4.group_fitting import GROUP
 from emx_worker.model.int4.quantisation import BF16_UNITS, Int4Linear
 from emx_worker.model.int4.streaming import METHOD
 
 log = logging.getLogger("emx.worker")
 
-_FORMAT = 3
+_FORMAT = 4
+"""Number of what a file holds and of how weights are quantised: another number, and they are quantised again."""
+
 _WORTHWHILE = 2**28
 """Bytes of weights above which loading them from the cache is faster than quantising."""
 
@@ -39,7 +42,7 @@ def cache_file(folder: Path, adapter: Path | None) -> Path | None:
     files = [file for part in (folder, adapter) if part for file in sorted(part.glob("*.safetensors"))]
     if sum(file.stat().st_size for file in files) < _WORTHWHILE:
         return None
-    kind = f"{_FORMAT} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {BF16_UNITS}"
+    kind = f"{_FORMAT} {GROUP} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {BF16_UNITS}"
     digest = hashlib.sha256(kind.encode())
     for file in files:
         status = file.stat()

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
-Quantisation = Literal["int4-torch", "nf4-bitsandbytes", "none"]
+from emx_worker.model.int4.group_fitting import GROUP, quantise
 
-GROUP = 64
-"""Input weights that share a scale and a zero: the second finest size that torch's kernels support."""
+Quantisation = Literal["int4-torch", "nf4-bitsandbytes", "none"]
 
 ROWS = 16
 """torch's int4 packing requires output widths that are multiples of this."""
@@ -43,14 +42,14 @@ DENSE_MODULES = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
 
 class Int4Linear(nn.Module):
-    """A linear layer with 4-bit weights, each group of 64 inputs with its own scale and zero (asymmetric).
+    """A linear layer with 4-bit weights, each group of 32 inputs with its own scale and zero (asymmetric).
 
     Any floating dtype, shape (..., tokens, in_features) → (..., tokens, out_features). Few tokens go through
     torch's int4 kernel in bf16; ``DENSE_TOKENS`` and more through a dense product.
 
     Attributes:
         packed: uint8 (out_features, in_features / 2), in the order of this CPU's kernel.
-        scales_and_zeros: bf16 (in_features / 64, out_features, 2); a weight is (code - 8) * scale + zero.
+        scales_and_zeros: bf16 (in_features / 32, out_features, 2); a weight is (code - 8) * scale + zero.
     """
 
     packed: Tensor
@@ -73,7 +72,7 @@ class Int4Linear(nn.Module):
 
     def fill(self, weight: Tensor) -> None:
         """Quantise weights of any floating dtype, (out_features, in_features), into this layer."""
-        codes, self.scales_and_zeros = quantise(weight.float())
+        codes, self.scales_and_zeros = quantise(weight)
         self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -113,24 +112,6 @@ class HalfLinear(nn.Linear):
 def can_be_int4(linear: nn.Linear) -> bool:
     """Tell whether torch's kernels support a layer of these widths."""
     return linear.in_features % GROUP == 0 and linear.out_features % ROWS == 0
-
-
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantise fp32 weights.
-
-    Each group spans its smallest to its largest weight. The codes are computed for scale and zero after these are
-    rounded to bf16, so that their rounding is not added to the codes'.
-
-    Returns:
-        Codes (int32, 0 to 15, shape of ``weight``), and scales and zeros (see ``Int4Linear``).
-    """
-    grouped = weight.view(len(weight), -1, GROUP)
-    low, high = grouped.aminmax(dim=-1)
-    scale = ((high - low) / 15).clamp(min=1e-8).to(torch.bfloat16)
-    zero = (low + 8 * scale.float()).to(torch.bfloat16)
-    codes = ((grouped - zero.float().unsqueeze(-1)) / scale.float().unsqueeze(-1) + 8).round().clamp(0, 15)
-    scales_and_zeros = torch.stack([scale, zero], dim=-1).transpose(0, 1).contiguous()
-    return codes.view_as(weight).to(torch.int32), scales_and_zeros
 
 
 def unpack(packed: Tensor) -> Tensor:
