@@ -278,22 +278,34 @@ def test_who_is_in_hand_with_a_suspect_is_not_blamed_for_what_it_does(
 
 @pytest.mark.parametrize("how", ["drain", "cancel"])
 def test_a_suspect_that_waits_for_others_to_end_can_be_handed_back_or_cancelled(
-    ledger: Ledger, runner: JobRunner, loaded_slowly: threading.Event, how: str
+    ledger: Ledger, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     other, suspect = submitted(ledger), submitted(ledger)
     ledger.store.put(f"open/{suspect}", OpenMarker(deaths=("somebody",)).dump())
+    read, begun, go_on = runner.backend.read, threading.Event(), threading.Event()
+
+    def held_up(task: ImageTask) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return read(task)
+
+    monkeypatch.setattr(runner.backend, "read", held_up)
     with ThreadPoolExecutor(2) as threads:
-        threads.submit(runner.read, other, "routine")
-        assert loaded_slowly.wait(20)
-        waiting = threads.submit(runner.read, suspect, "routine")
-        time.sleep(2.5 * ledger.settings.lease)
-        assert ledger.redis.leases.is_held(suspect) and not ledger.redis.marks.started_at(suspect)
-        if how == "drain":
-            runner.drain()
-        else:
-            cancel(ledger, suspect)
-        waiting.result(10)
-        assert ledger.outcome(other) is None
+        try:
+            reading = threads.submit(runner.read, other, "routine")
+            assert begun.wait(20)
+            waiting = threads.submit(runner.read, suspect, "routine")
+            time.sleep(2.5 * ledger.settings.lease)
+            assert ledger.redis.leases.is_held(suspect) and not ledger.redis.marks.started_at(suspect)
+            if how == "drain":
+                runner.drain()
+            else:
+                cancel(ledger, suspect)
+            waiting.result(20)
+        finally:
+            go_on.set()
+        reading.result(20)
+    assert outcome(ledger, other).report
     assert not ledger.redis.leases.is_held(suspect)
     assert (ledger.outcome(suspect) is None) == (how == "drain")
     if how == "drain":

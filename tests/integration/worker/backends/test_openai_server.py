@@ -231,7 +231,8 @@ def test_an_answer_that_was_cut_short_is_ended_and_says_so(stand: Stand) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "finish"), [("I see a mass.", "stop"), ("I see a mass.", "length"), ("", "stop"), (TEXT[:-1], "stop")]
+    ("text", "finish"),
+    [("I see a mass.", "stop"), ("I see a mass.", "length"), ("", "stop"), (TEXT[: TEXT.index("IMP")], "stop")],
 )
 def test_an_answer_that_is_no_report_fails_the_image(stand: Stand, text: str, finish: str) -> None:
     stand.answers = [streamed(text, finish=finish)]

@@ -45,8 +45,8 @@ def same_is_written(loaded: LoadedModel, tasks: Tasks) -> None:
 def assert_clear_and_different(references: list[ReferenceGeneration]) -> None:
     """Check that the references differ and are no near ties; otherwise the comparison would prove little."""
     gaps = [gap for written in references for gap in written.gaps]
-    assert sum(gap < NEAR_TIE for gap in gaps) < len(gaps) / 50
-    assert len({written.tokens for written in references}) > len(references) / 2
+    assert sum(gap < NEAR_TIE for gap in gaps) < len(gaps) / 25
+    assert len({written.tokens for written in references}) >= len(references) / 2
     assert len({len(written.tokens) for written in references}) > 1
     assert any(not written.constraint.cut_short for written in references)
     assert any(written.constraint.complete_locations for written in references)

@@ -191,7 +191,7 @@ def test_an_adapter_gives_what_peft_computes_beside_the_weights(
     # What PEFT merges, it merges in bf16
     streams = AdapterMerge.mergeable(SavedAdapter(tmp_path / "a"))
     assert streams == (kind in STREAMED)
-    near = 1e-3 if streams else 0.25
+    near = 0.02 if streams else 0.25  # of two ranges that lose as much, a last bit decides
     assert apart(logits_of(checkpoint, tmp_path / "a", "int4"), int4_of(checkpoint, tmp_path / "a")) < near
     if kind in LORA and "init_lora_weights" not in LORA[kind]:
         assert apart(logits_of(checkpoint, tmp_path / "a", "nf4"), beside_nf4(checkpoint, tmp_path / "a")) < 1e-4
