@@ -2,7 +2,7 @@
 # Installs what the tests need, then runs them.
 #
 #   ./test.sh                      all tests, and how much of the code they run
-#   ./test.sh unit                 one tier: unit (under a minute), integration, end_to_end or deployment
+#   ./test.sh unit                 one tier: unit (a minute or two), integration, end_to_end or deployment
 #   ./test.sh tests/unit -k dicom  anything that pytest takes
 #   PYTHON=python3.13 ./test.sh    with another Python, in an environment of its own
 set -euo pipefail
