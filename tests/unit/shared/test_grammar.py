@@ -68,7 +68,9 @@ def test_what_radiologists_write_is_prose(text: str) -> None:
     assert parse(str(ReportText(text, (), text))) == ReportText(text, (), text)
 
 
-@pytest.mark.parametrize("prose", ["", "<", "< ", "<=", "A <", "A < ", "A <5", "A.", "A. ", "1.", "é"])
+@pytest.mark.parametrize(
+    "prose", ["", "<", "< ", "< <", "< < ", "A < <", "<=", "A <", "A < ", "A <5", "A.", "A. ", "1.", "é"]
+)
 def test_a_report_can_be_ended_anywhere_in_its_prose(prose: str) -> None:
     for partial in (f"FINDINGS: {prose}", f"FINDINGS: A.\nLOCATIONS: none\nIMPRESSION: {prose}"):
         parse(partial + LOC.shortest_ending(partial))
