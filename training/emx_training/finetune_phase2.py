@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
     try:
-        read_phase1(options.phase1_ckpt)
+        before = read_phase1(options.phase1_ckpt)
         chosen, output = training_options_of(options), output_folder(options.output)
         if output.samefile(options.phase1_ckpt):
             raise BadOption(
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train, validation = _read(options)
         base = load_base(options.base, options.quantisation, adapters=[options.phase1_ckpt, output])
         torch.manual_seed(options.seed)
-        model, first = location_adapter(base, options.phase1_ckpt)
+        model, first = location_adapter(base, before)
         base.describe(output)
         collate = Collator(base.architecture, base.processor)
         losses = finetune(model, collate, train, validation, chosen, output, first)

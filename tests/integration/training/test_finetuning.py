@@ -32,7 +32,7 @@ from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import read_boxes, read_reports
 from emx_training.finetune.location_rows import initial_rows
 from emx_training.finetune.loop import STATE
-from emx_training.finetune.lora import load_base, location_adapter
+from emx_training.finetune.lora import load_base, location_adapter, read_phase1
 from emx_training.finetune_phase1 import main as phase1
 from emx_training.finetune_phase2 import main as phase2
 from emx_training.losses import IGNORED
@@ -324,7 +324,7 @@ def test_the_adapter_of_phase_1_is_not_overwritten(trained: tuple[Path, Path], e
 def adapted(either: Path, trained: tuple[Path, Path], data: Path) -> tuple[PeftModel, int, Collator]:
     """A model that is ready for phase 2, and what makes its batches."""
     prepared = load_base(str(either), "none")
-    model, first = location_adapter(prepared, trained[0])
+    model, first = location_adapter(prepared, read_phase1(trained[0]))
     return model.train(), first, Collator(prepared.architecture, prepared.processor)
 
 

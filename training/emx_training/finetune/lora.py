@@ -116,22 +116,22 @@ def report_adapter(base_model: FrozenBase, rank: int) -> PeftModel:
     return _ready(get_peft_model(base_model.model, config))
 
 
-def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, int]:
+def location_adapter(base_model: FrozenBase, phase1: "Phase1Adapter") -> tuple[PeftModel, int]:
     """Return the model with phase 2's adapter: phase 1's LoRA, the projector and the 1,024 location rows.
 
     Location tokens that the tokenizer lacks are added to it.
 
     Args:
         base_model: the model to adapt.
-        phase1: directory of phase 1's adapter.
+        phase1: phase 1's adapter.
 
     Returns:
         The model, and the id of ``<loc0000>``.
 
     Raises:
-        ModelError: if the tokenizer has only some location tokens, or ``phase1`` has no adapter for this base.
+        ModelError: if the tokenizer has only some location tokens, or ``phase1`` doesn't fit this base.
     """
-    trained, weights = read_phase1(phase1)
+    trained, weights = phase1.config, phase1.weights
     first = _add_locations(base_model.model, base_model.processor.tokenizer)
     config = LoraConfig(
         r=trained.r,
@@ -151,8 +151,8 @@ def location_adapter(base_model: FrozenBase, phase1: Path) -> tuple[PeftModel, i
         misfits.append(str(error).splitlines()[-1].strip())
     if misfits:
         raise ModelError(
-            f"The adapter in {phase1} isn't a phase 1 adapter for this base ({misfits[0]}): give the base that it "
-            "was trained on."
+            f"The adapter in {phase1.folder} isn't a phase 1 adapter for this base ({misfits[0]}): give the base "
+            "that it was trained on."
         )
     train_rows_alone(adapted)
     return _ready(adapted), first
@@ -180,12 +180,26 @@ def _embeddings(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
     return model.get_input_embeddings().weight, model.get_output_embeddings().weight
 
 
-def read_phase1(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
-    """Read phase 1's adapter: its configuration and its weights by name. Raises ModelError."""
+@dataclass(frozen=True, eq=False)
+class Phase1Adapter:
+    """An adapter that phase 1 has saved.
+
+    Attributes:
+        folder: where it is.
+        config: of its LoRA.
+        weights: by PEFT's names.
+    """
+
+    folder: Path
+    config: LoraConfig
+    weights: dict[str, torch.Tensor]
+
+
+def read_phase1(folder: Path) -> Phase1Adapter:
+    """Read phase 1's adapter. Raises ModelError if there is none, or it is damaged."""
     try:
-        return LoraConfig.from_pretrained(str(require_directory(folder))), load_peft_weights(
-            str(folder), device="cpu"
-        )
+        config = LoraConfig.from_pretrained(str(require_directory(folder)))
+        return Phase1Adapter(folder, config, load_peft_weights(str(folder), device="cpu"))
     except ModelError:
         raise
     except Exception as error:  # OSError, ValueError, SafetensorError, …: missing, truncated or of another kind

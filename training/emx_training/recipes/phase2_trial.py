@@ -88,7 +88,7 @@ class Trial:
         folder.mkdir(parents=True, exist_ok=True)
         prepared = lora.load_base(str(self._base), "none", adapters=[self._first])
         set_seed(0)
-        model, first = lora.location_adapter(prepared, self._first)
+        model, first = lora.location_adapter(prepared, lora.read_phase1(self._first))
         collate = Collator(prepared.architecture, prepared.processor)
         before = self._text_loss(model, collate)
         prepared.describe(folder)
@@ -111,7 +111,7 @@ class Trial:
         others = torch.cat([weight.data[:first], weight.data[first + LOC_BINS :]])
         noise = torch.randn(LOC_BINS, weight.shape[1]) * 1e-5
         weight.data[first : first + LOC_BINS] = initial_rows(others) if ordered else others.mean(0) + noise
-        model, first = lora.location_adapter(prepared, self._first)
+        model, first = lora.location_adapter(prepared, lora.read_phase1(self._first))
         collate = Collator(prepared.architecture, prepared.processor)
         options, examples = replace(self._options, rate=1e-3), self._boxes[64:]
         run = FinetuningRun(model, collate, len(examples), options, self._output, first)

@@ -1,7 +1,6 @@
 """Reports in the vocabulary of the real Gemma 3, of 262,145 tokens."""
 
 import re
-import sys
 import sysconfig
 import tarfile
 from collections.abc import Iterator
@@ -11,23 +10,23 @@ from xml.etree import ElementTree
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from emx_benchmarks.trained_gemma import TOKENIZER_FILE
 from emx_shared.grammar import LOC_BINS, as_prose, is_prose, sentences
 from emx_worker.engine.constraint import ReportConstraint, smallest_budget
 from emx_worker.model.box_decoding import Box2dDecoding, BoxDecoding, LocDecoding
 
-FILE = Path(sys.prefix) / "gemma3" / "package" / "models" / "tokenizer.json"
 EOS = frozenset({1, 106})
 NOTHING = {"loc": "none", "box_2d": "[]"}
 
 pytestmark = pytest.mark.skipif(
-    not FILE.exists(), reason="Gemma 3's tokenizer isn't here: test.sh gets it with npm"
+    not TOKENIZER_FILE.exists(), reason="Gemma 3's tokenizer isn't here: test.sh gets it with npm"
 )
 
 
 @pytest.fixture(scope="module", params=[LocDecoding, Box2dDecoding], ids=lambda kind: kind.name)
 def decoding(request: pytest.FixtureRequest) -> BoxDecoding:
     """As for the model's 262,208 rows, and for an adapter's rows of locations after them."""
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(FILE))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE))
     rows = 262_208
     if request.param is LocDecoding:
         tokenizer.add_tokens([f"<filler{number}>" for number in range(rows - len(tokenizer))])
