@@ -38,8 +38,8 @@ from emx_worker.text_publisher import TextPublisher
 log = logging.getLogger("emx.worker")
 T = TypeVar("T")
 
-_LOOK_AGAIN = 0.05
-"""Seconds after which a job that waits for a slot lets a stat job pass."""
+_LOOK_AGAIN = 0.01
+"""Seconds after which the first of the jobs that wait for a slot lets a stat job pass."""
 
 _RETRY_SECONDS = 600.0
 """How long a job in hand waits while the store or Redis is unavailable."""
@@ -69,10 +69,11 @@ class JobRunner:
     text_publisher: TextPublisher = field(init=False)
     decoders: DecoderPool = field(init=False)
     _free_slots: threading.Semaphore = field(init=False)
+    _first_in_line: threading.Lock = field(init=False)
     _company: Company = field(init=False, default_factory=Company)
 
     def __post_init__(self) -> None:
-        self._free_slots = threading.BoundedSemaphore(self.slots)
+        self._free_slots, self._first_in_line = threading.Semaphore(self.slots), threading.Lock()
         self.decoders = DecoderPool(os.cpu_count() or 1, self.ledger.settings)
         self.text_publisher = TextPublisher(self.ledger.redis, self.backend.partial_texts)
 
@@ -111,21 +112,26 @@ class JobRunner:
         if queue == STAT_QUEUE:
             self._read(job, queue)
             return
-        while not self._free_slots.acquire(timeout=_LOOK_AGAIN):
-            if self.draining:
-                self._read(job, queue)
-                return
-            self._read_urgent()
+        while urgent := self._wait_for_slot():
+            self._run_or_hand_back(urgent)
         try:
             self._read(job, queue)
         finally:
             self._free_slots.release()
 
-    def _read_urgent(self) -> None:
-        """Run the stat job whose turn it is, if any waits. Its message finds nothing to do then."""
-        turn = self.ledger.redis.turns.take(STAT_QUEUE)
-        if turn and (started := self._start(turn)):
-            self._run_or_hand_back(started)
+    def _wait_for_slot(self) -> Started | None:
+        """Take a slot, or else the stat job whose turn it is: its message finds nothing to do then.
+
+        A worker that shuts down gives everybody a slot, as it hands all jobs back.
+        """
+        with self._first_in_line:
+            while not self._free_slots.acquire(timeout=_LOOK_AGAIN):
+                if self.draining:
+                    return None
+                turn = self.ledger.redis.turns.take(STAT_QUEUE)
+                if turn and (started := self._start(turn)):
+                    return started
+        return None
 
     def _read(self, job: str, queue: str) -> None:
         if started := self._take(job, queue):

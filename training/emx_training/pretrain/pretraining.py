@@ -32,7 +32,7 @@ _WARM_UP = 60
 """Steps over which the learning rate rises."""
 
 _REPORT_EVERY = 100
-"""Steps between two points of the learning curve."""
+"""Steps between two points of the learning curve, whose last point is the last step."""
 
 _SAVE_SECONDS = 120.0
 
@@ -85,7 +85,7 @@ class PretrainingRun:
         optimizers: of the parameters that the stage changes.
         step: finished updates.
         elapsed: seconds of training so far.
-        curve: one entry for each ``_REPORT_EVERY`` steps.
+        curve: one entry for each ``_REPORT_EVERY`` steps, and one for the last.
     """
 
     model: Gemma3ForConditionalGeneration
@@ -157,7 +157,7 @@ def pretrain(
             now = time.monotonic()
             run.elapsed, clock = run.elapsed + now - clock, now
             progress.update(bar, completed=run.step)
-            if run.step % _REPORT_EVERY == 0:
+            if run.step % _REPORT_EVERY == 0 or run.step == run.stage.steps:
                 run.curve.append(_curve_point(run, torch.stack(recent).mean(dim=0), watched))
                 progress.console.print(json.dumps(run.curve[-1]), soft_wrap=True)
                 recent.clear()

@@ -20,50 +20,35 @@ from emx_training.evaluate.tally import tally
 from emx_training.finetune.loop import CURVE
 from emx_training.ood.abstention import measure_abstention
 from emx_training.pretrain.pretraining import BATCH
-from emx_training.recipes.demo_folders import DemoFolders
-from emx_training.recipes.demo_schedule import (
-    CAPTIONS,
-    DETAILS,
-    FRESH,
-    HELD_OUT,
-    PHANTOMS,
-    PHASE1,
-    PHASE2,
-    PHASE_PHANTOMS,
-    POLISH,
-    PRETRAINING,
-    REPORTS,
-    SAMPLE_SIZE,
-    SAMPLES_TRIED,
-    VISION,
-    WATCHED,
-)
+from emx_training.recipes.demo_run import DemoRun
+from emx_training.recipes.demo_schedule import PHASE1, PHASE2, SAMPLE_SIZE, SAMPLES_TRIED
 from emx_training.recipes.model_card import CardFigures, TrainingRecord
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def measure(folders: DemoFolders, heldout: Sequence[Prediction]) -> CardFigures:
+def measure(demo: DemoRun, heldout: Sequence[Prediction]) -> CardFigures:
     """Score the model as the worker serves it, and the best constant report.
 
     Args:
-        folders: of the recipe.
+        demo: the recipe's run.
         heldout: predictions of the held-out split with the default quantisation.
 
     Raises:
         ModelError: if the model can't be loaded.
     """
+    held_out, watched = demo.schedule.held_out, demo.watched()
     predictions = {
         "held out, int4": heldout,
-        "held out, fp32": read_split(folders.output, "heldout", HELD_OUT, quantisation="none"),
-        "site beta, int4": read_split(folders.output, "dev_site", HELD_OUT),
-        "unseen site gamma, int4": read_split(folders.output, "unseen_site", HELD_OUT),
+        "held out, fp32": read_split(demo.output, "heldout", held_out, quantisation="none"),
+        "site beta, int4": read_split(demo.output, "dev_site", held_out),
+        "unseen site gamma, int4": read_split(demo.output, "unseen_site", held_out),
     }
     columns = {name: _scored(column) for name, column in predictions.items()}
-    texts = [str(report_of(seen)) for seen in map(folders.watched().findings, range(WATCHED))]
+    texts = [str(report_of(seen)) for seen in map(watched.findings, range(demo.schedule.watched))]
     constant: dict[str, object] = {"prediction": best_constant_report(texts), "probabilities": [], "tokens": None}
     constants = [prediction.model_copy(update=constant) for prediction in heldout]
-    return CardFigures(columns, _scored(constants)[0], measure_abstention(folders.output, folders.radiographs))
+    return CardFigures(columns, _scored(constants)[0], measure_abstention(demo.output, demo.radiographs))
 
 
 def choose_sample(model: Path, predictions: Sequence[Prediction]) -> int:
@@ -76,32 +61,34 @@ def choose_sample(model: Path, predictions: Sequence[Prediction]) -> int:
     return int(max(large, key=_worst_match).id)
 
 
-def learning_curves(work: Path) -> Curves:
+def learning_curves(demo: DemoRun) -> Curves:
     """Return the learning curve of each stage and phase, by name."""
-    files = {stage.name: work / f"{stage.name}-curve.json" for stage in PRETRAINING}
-    files |= {phase: work / phase / CURVE for phase in ("phase1", "phase2")}
+    files = {stage.name: demo.work / f"{stage.name}-curve.json" for stage in demo.schedule.pretraining}
+    files |= {phase: demo.work / phase / CURVE for phase in ("phase1", "phase2")}
     return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
-def training_record(folders: DemoFolders, seed: int, curves: Curves) -> TrainingRecord:
+def training_record(demo: DemoRun, curves: Curves) -> TrainingRecord:
     """Return how the model was trained, for its card."""
-    seen = {
-        "vision": f"{VISION.steps * BATCH:,} phantoms, of {PHANTOMS:,} different ones; masks and boxes",
-        "captions": f"{CAPTIONS.steps * BATCH:,}, of the same; lists of findings with boxes",
-        "reports": f"{REPORTS.steps * BATCH:,}, of the same; whole reports",
-        "details": f"{DETAILS.steps * BATCH:,}, small findings {DETAILS.rare:g} times as often; masks and boxes",
-        "polish": f"{POLISH.steps * BATCH:,}; whole reports",
-        "fresh": f"{FRESH.steps * BATCH:,}, of {PHANTOMS:,} others, small findings {FRESH.rare:g} times as often; "
+    phantoms, phase = f"{demo.schedule.phantoms:,}", f"{demo.schedule.phase:,}"
+    learned = {
+        "vision": f"of {phantoms} phantoms; masks and boxes",
+        "captions": "of the same; lists of findings with boxes",
+        "reports": "of the same; whole reports",
+        "details": f"small findings {demo.stage('details').rare:g} times as often; masks and boxes",
+        "polish": "whole reports",
+        "fresh": f"of {phantoms} others, small findings {demo.stage('fresh').rare:g} times as often; "
         "whole reports",
-        "phase1": f"{PHASE_PHANTOMS:,} others, `{' '.join(PHASE1)}`; report text",
-        "phase2": f"the same {PHASE_PHANTOMS:,}, `{' '.join(PHASE2)}`; whole reports with boxes",
     }
+    seen = {name: f"{demo.stage(name).steps * BATCH:,}, {what}" for name, what in learned.items()}
+    seen["phase1"] = f"{phase} others, `{' '.join(PHASE1)}`; report text"
+    seen["phase2"] = f"the same {phase}, `{' '.join(PHASE2)}`; locations"
     return TrainingRecord(
-        command=f"python -m emx_training.recipes.demo_model --output {folders.output}"
-        + (f" --seed {seed}" if seed else ""),
-        seed=seed,
-        base_parameters=_parameters(folders.output / "model.safetensors"),
-        adapter_parameters=_parameters(folders.adapter / "adapter_model.safetensors"),
+        command=f"python -m emx_training.recipes.demo_model --output {demo.output}"
+        + (f" --seed {demo.seed}" if demo.seed else ""),
+        seed=demo.seed,
+        base_parameters=_parameters(demo.output / "model.safetensors"),
+        adapter_parameters=_parameters(demo.adapter / "adapter_model.safetensors"),
         stages=[(name, text, curves[name][-1]["minutes"]) for name, text in seen.items()],
         threads=torch.get_num_threads(),
     )

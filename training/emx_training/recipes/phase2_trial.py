@@ -11,7 +11,7 @@ template. Phase 2 then trains, each from there:
 
 Then the base's location rows are forgotten, and *locations* learns them again: from the mean of the embedding, or
 in their order. The result has the loss of phase 1's texts (nats a token, before and after), micro-F1 and mean IoU
-of phantoms that nothing was trained on, and the validation loss of the rows.
+of phantoms that nothing was trained on, and the validation loss of the rows. ``results.json`` keeps it.
 """
 
 import argparse
@@ -155,7 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({name: found[name]}), file=sys.stderr)
     found["rows from the mean"] = trial.rows(ordered=False)
     found["rows in order"] = trial.rows(ordered=True)
-    print(json.dumps(found, indent=2))
+    text = json.dumps(found, indent=2)
+    (options.output / "results.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
