@@ -88,7 +88,7 @@ def load_model(
         model: Checkpoint directory or hub id; default the demo model, which knows only computer-drawn phantoms.
         adapter: Directory of a PEFT adapter.
         device: ``auto``, ``cpu`` or ``cuda``.
-        quantisation: ``auto``, ``int4``, ``nf4`` or ``none``.
+        quantisation: ``auto``, ``int4``, ``nf4``, ``bf16`` or ``none``.
 
     Returns:
         The model and its processor.

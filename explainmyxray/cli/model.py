@@ -1,4 +1,4 @@
-"""``emx model``: what a model needs of this machine, and how to download it."""
+"""``emx model``: what a model needs of this machine, how to download it, and how to merge its adapter."""
 
 import json as jsonlib
 import os
@@ -16,7 +16,10 @@ from explainmyxray.cli.terminal import console, errors, refused
 if TYPE_CHECKING:
     from emx_worker.model.footprint import Footprint
 
-model = typer.Typer(no_args_is_help=True, help="Check what a model needs of this machine, and download it.")
+model = typer.Typer(
+    no_args_is_help=True,
+    help="Check what a model needs of this machine, download it, and merge its adapter into it.",
+)
 
 MEDGEMMA = "google/medgemma-4b-it"
 GATED = (
@@ -54,6 +57,7 @@ def check(
         table.add_row("disk space free for it", f"{found['disk_free'] / 1e9:.1f}")
         table.add_row("memory, int4 on the CPU", f"{found['memory']['int4'] / 1e9:.1f}")
         table.add_row("memory, NF4 on CUDA", f"{found['memory']['nf4'] / 1e9:.1f}")
+        table.add_row("memory, bf16 on CUDA", f"{found['memory']['bf16'] / 1e9:.1f}")
         table.add_row("memory free", f"{found['memory_free'] / 1e9:.1f}")
         if found["cuda_free"]:
             table.add_row("CUDA memory free", f"{found['cuda_free'] / 1e9:.1f}")
@@ -89,6 +93,30 @@ def pull(
     console.print(f"Use it: EMX_MODEL={name} ./run.sh   (EMX_ADAPTER names an adapter's directory)")
 
 
+@model.command()
+def merge(
+    output: Annotated[Path, typer.Argument(help="Folder of the merged checkpoint, new or empty")],
+    name: Annotated[
+        str,
+        typer.Option("--model", help=f"Hub id or checkpoint directory; default: EMX_MODEL, or else {MEDGEMMA}"),
+    ] = "",
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter's directory; default: EMX_ADAPTER, or else the model's own")
+    ] = None,
+) -> None:
+    """Write a model in bf16 with its adapter merged, as vLLM and the makers of GPTQ or AWQ weights take it."""
+    from emx_worker.model.merged_checkpoint import write_merged_checkpoint
+
+    chosen = settings().adapter
+    try:
+        with errors.status("Merging"):
+            write_merged_checkpoint(name or _chosen(), adapter or (Path(chosen) if chosen else None), output)
+    except RuntimeError as error:
+        raise refused(error) from None
+    size = sum(file.stat().st_size for file in output.iterdir())
+    console.print(f"{output} has the merged model, {size / 1e9:.2f} GB. Use it: EMX_MODEL={output} ./run.sh")
+
+
 def _chosen() -> str:
     """Return the model that EMX_MODEL names, else MedGemma: the demo model, which runs then, is here already."""
     chosen = settings()
@@ -122,13 +150,20 @@ def examine(name: str) -> dict[str, Any]:
         "parameters": needed.parameters,
         "to_download": to_download,
         "disk_free": disk,
-        "memory": {"int4": needed.int4, "nf4": needed.nf4, "fp32": needed.full},
+        "memory": {"int4": needed.int4, "nf4": needed.nf4, "bf16": needed.bf16, "fp32": needed.full},
         "memory_free": memory,
         "cuda_free": cuda,
         "cores": os.cpu_count(),
-        "runs_on": "CUDA, in NF4" if cuda > needed.nf4 else "the CPU, in int4",
+        "runs_on": _runs_on(needed, cuda),
         "obstacles": _obstacles(needed, to_download, disk, memory, cuda),
     }
+
+
+def _runs_on(needed: "Footprint", cuda: int) -> str:
+    """Return where a model would run by default, and in what weights."""
+    if cuda < needed.nf4:
+        return "the CPU, in int4"
+    return "CUDA, in bf16" if cuda >= 2 * needed.bf16 else "CUDA, in NF4"
 
 
 def _obstacles(needed: "Footprint", to_download: int, disk: int, memory: int, cuda: int) -> list[str]:

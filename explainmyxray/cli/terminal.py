@@ -20,6 +20,7 @@ class Quantisation(StrEnum):
     AUTO = "auto"
     INT4 = "int4"
     NF4 = "nf4"
+    BF16 = "bf16"
     NONE = "none"
 
 

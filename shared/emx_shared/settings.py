@@ -56,7 +56,11 @@ class Settings(BaseSettings):
     )
     adapter: str | None = Field(None, description="Directory of a PEFT adapter for the model")
     device: str = Field("auto", description="auto, cpu or cuda")
-    quantisation: str = Field("auto", description="auto, int4, nf4 or none")
+    quantisation: str = Field(
+        "auto",
+        description="auto, int4, nf4, bf16 or none (fp32); auto is int4 on the CPU, and on CUDA bf16 where twice "
+        "that fits, else nf4",
+    )
     server: str | None = Field(
         None,
         description="OpenAI-compatible server that runs the model, such as http://127.0.0.1:8001/v1; EMX_MODEL "

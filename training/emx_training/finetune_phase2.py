@@ -5,13 +5,16 @@ The projector is unfrozen, and location tokens are judged by how far off they ar
 ``python -m emx_training.finetune_phase2 --csv vindr/boxes.csv --output runs/phase2 --phase1_ckpt runs/phase1``
 
 The validation table is ``boxes-validation.csv`` beside ``boxes.csv``, with other patients, as dataset_prep writes
-it; where there is none, one image in ten, by its name, is kept for validation. To resume an interrupted run, start
-it again with the same ``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
+it; where there is none, one image in ten, by its name, is kept for validation. ``--replay`` names the table that
+phase 1 learned from: as many of its reports are learned beside the boxes, so that the adapter doesn't forget their
+language. To resume an interrupted run, start it again with the same ``--output``. When it is done, set a worker's
+EMX_ADAPTER to that folder.
 """
 
 import argparse
 import hashlib
 import json
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +23,7 @@ import torch
 
 from emx_training.data.tables import BadTable
 from emx_training.finetune.collator import Collator
-from emx_training.finetune.examples import Example, read_boxes
+from emx_training.finetune.examples import Example, read_boxes, read_reports
 from emx_training.finetune.loop import TrainingDiverged, finetune
 from emx_training.finetune.lora import load_base, location_adapter, read_phase1
 from emx_training.finetune.training_options import (
@@ -58,11 +61,20 @@ def _read(options: argparse.Namespace) -> tuple[list[Example], list[Example]]:
     """Read the examples to train on and those to validate with."""
     images = options.images or options.csv.parent
     examples = read_boxes(options.csv, images)
+    replayed = _replayed(options, len(examples))
     beside = options.csv.with_name(f"{options.csv.stem}-validation.csv")
     if options.validation or beside.exists():
-        return examples, read_boxes(options.validation or beside, images)
+        return examples + replayed, read_boxes(options.validation or beside, images)
     train = [example for example in examples if not _is_validation(example)] or examples
-    return train, [example for example in examples if _is_validation(example)] or examples[:1]
+    return train + replayed, [example for example in examples if _is_validation(example)] or examples[:1]
+
+
+def _replayed(options: argparse.Namespace, count: int) -> list[Example]:
+    """Return at most so many of phase 1's examples, chosen by the seed."""
+    if not options.replay:
+        return []
+    reports = read_reports(options.replay, options.replay_images or options.replay.parent)
+    return random.Random(options.seed).sample(reports, min(count, len(reports)))
 
 
 def _is_validation(example: Example) -> bool:
@@ -80,6 +92,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder that the table's paths start from; default: its own")
     parser.add_argument(
         "--validation", type=Path, help="validation table; default: boxes-validation.csv beside --csv"
+    )
+    parser.add_argument("--replay", type=Path, help="phase 1's table, to be learned beside the boxes")
+    parser.add_argument(
+        "--replay_images", type=Path, help="folder that the paths of --replay start from; default: its own"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write the adapter to")
     parser.add_argument("--phase1_ckpt", type=Path, required=True, help="folder of phase 1's adapter")

@@ -7,7 +7,7 @@ from functools import cached_property
 from lark import Token, Tree
 
 from emx_shared.contracts.findings import TERMS
-from emx_shared.grammar.notation import BoxNotation, end_term, grammar, text_of
+from emx_shared.grammar.notation import BoxNotation, end_term, for_llguidance, grammar, text_of
 from emx_shared.grammar.parts import LOC_BINS, LocatedFinding, LocBox
 
 _LOC = re.compile(r"<loc(\d{4})>")
@@ -27,11 +27,12 @@ class LocNotation(BoxNotation):
     @cached_property
     def lark_for_decoding(self) -> str:
         """Return the grammar with location tokens as single tokens; as text, the tokenizer would split them."""
-        return grammar(self.name, loc=" | ".join(f"<loc{number:04d}>" for number in range(LOC_BINS)))
+        locations = " | ".join(f"<loc{number:04d}>" for number in range(LOC_BINS))
+        return for_llguidance(grammar(self.name, loc=locations))
 
     def lark_of_tokens(self, first: int) -> str:
         """Return the grammar with location tokens by their ids, which are consecutive from ``first``."""
-        return grammar(self.name, loc=f"<[{first}-{first + LOC_BINS - 1}]>")
+        return for_llguidance(grammar(self.name, loc=f"<[{first}-{first + LOC_BINS - 1}]>"))
 
     def _located(self, node: Tree[Token]) -> LocatedFinding:
         text = text_of(node)

@@ -1,5 +1,6 @@
 """The part that all ways to write LOCATIONS share: the report around it."""
 
+import re
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,11 @@ def grammar(name: str, **holes: str) -> str:
     for hole, filling in holes.items():
         text = text.replace(f"{{{hole}}}", filling)
     return text
+
+
+def for_llguidance(lark: str) -> str:
+    """Write repetitions as ``{0,15}``: llguidance before 1.8, which vLLM has, doesn't know Lark's ``~0..15``."""
+    return re.sub(r"~(\d+)\.\.(\d+)", r"{\1,\2}", lark)
 
 
 def _file(name: str) -> str:
@@ -63,7 +69,7 @@ class BoxNotation(ABC):
     @property
     def lark_for_decoding(self) -> str:
         """Return the grammar for llguidance, for any tokenizer that suits the notation."""
-        return self.lark
+        return for_llguidance(self.lark)
 
     @abstractmethod
     def _located(self, node: Tree[Token]) -> LocatedFinding:

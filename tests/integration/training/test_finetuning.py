@@ -315,6 +315,17 @@ def test_phase_2_validates_on_other_patients_where_their_table_is_at_hand(
     refused(phase2, options, "boxes-validation.csv, row 2, column image", "elsewhere.png")
 
 
+def test_phase_2_replays_as_many_reports_as_there_are_boxes(
+    either: Path, data: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    replay = ("--replay", str(data / "train.csv"), "--epochs", "1")
+    phase2(phase2_options(either, data, tmp_path / "out", trained[0], *replay))
+    examples = [torch.load(folder / STATE)["settings"]["examples"] for folder in (trained[1], tmp_path / "out")]
+    assert examples[1] == examples[0] + 10, "the table has ten reports, for twelve images with boxes"
+    missing = phase2_options(either, data, tmp_path / "out", trained[0], "--replay", str(tmp_path / "none.csv"))
+    refused(phase2, missing, "none.csv can't be read")
+
+
 def test_the_adapter_of_phase_1_is_not_overwritten(trained: tuple[Path, Path], either: Path, data: Path) -> None:
     options = phase2_options(either, data, trained[0], trained[0])
     refused(phase2, options, "--output is the folder of phase 1's adapter")

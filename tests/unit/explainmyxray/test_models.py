@@ -37,6 +37,7 @@ def test_medgemma_needs_what_the_full_size_was_measured_to_need() -> None:
     assert needed.stored == 2 * needed.parameters
     assert 4.2e9 < needed.int4 < 5.3e9
     assert 3.5e9 < needed.nf4 < 4.5e9
+    assert 8.6e9 < needed.bf16 < 9.5e9
     assert needed.full > 17e9
 
 

@@ -2,8 +2,8 @@
 
 ``python -m emx_training.recipes.phase2_trial --base models/demo --output runs/phase2-trial``
 
-Phase 1 learns reports in other words than those of the demo model's base, as a radiologist's differ from a
-template. Phase 2 then trains, each from there:
+Phase 1 learns reports in another wording than that of the demo model's base, as a radiologist's differs from a
+template's. Phase 2 then trains, each from there:
 
 - *whole*: the template's whole report, as it was before;
 - *locations*: LOCATIONS alone;
@@ -17,6 +17,7 @@ of phantoms that nothing was trained on, and the validation loss of the rows. ``
 import argparse
 import csv
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,14 +46,16 @@ BLOCK, WATCHED_BLOCK = 5, 97
 """Blocks of training seeds that no step of the demo model's recipe uses."""
 
 _WORDS = (
-    ("There is a ", "One sees a "), ("There is an ", "One sees an "), ("There is ", "One sees "),
-    ("The heart is enlarged.", "The cardiac silhouette is large for this patient."),
-    ("The heart size is normal.", "The cardiac silhouette is unremarkable."),
-    ("The lungs and pleural spaces are clear.", "Both lungs are well expanded, without focal disease."),
-    ("No acute cardiopulmonary abnormality.", "Nothing acute in this chest."),
-    (" in the ", " of the "), (" zone.", " third."),
-)  # fmt: skip
-"""Words of the template, and those that phase 1 learns here in their place."""
+    (r"There is an? (\w+) in the (\w+ \w+) zone", r"There is in the \2 zone a \1"),
+    (r"There is an interstitial pattern in the (\w+) lung", r"There is in the \1 lung an interstitial pattern"),
+    (r"There is a \w+ (\w+) pleural effusion", r"There is a pleural effusion in the \1 lung"),
+    (r"There is a (\w+) pneumothorax", r"There is a pneumothorax in the \1 lung"),
+    (r"The heart is enlarged", "The heart size is enlarged"),
+    (r"The heart size is normal", "The heart is normal"),
+    (r"The lungs and pleural spaces are clear", "The pleural spaces and lungs are clear"),
+    (r"No acute cardiopulmonary abnormality", "No acute abnormality"),
+)
+"""Wordings of the template, and those that phase 1 learns here in their place, of words that the base knows."""
 
 
 class Trial:
@@ -140,8 +143,8 @@ class Trial:
 
 
 def _reworded(text: str) -> str:
-    for before, after in _WORDS:
-        text = text.replace(before, after)
+    for template, other in _WORDS:
+        text = re.sub(template, other, text)
     return text
 
 

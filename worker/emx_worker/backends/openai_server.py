@@ -207,6 +207,7 @@ class OpenAIServerBackend:
                 raise _RequestRefused(f"HTTP status {answer.status_code}")
             for event in _events(answer):
                 self._chunks += 1
+                _raise_for_error(event)
                 if task.cancelled.is_set():
                     return None  # closing the stream makes the server stop
                 _add(streamed, event)
@@ -253,6 +254,21 @@ def _events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
         data = line.removeprefix("data:").strip()
         if line.startswith("data:") and data != "[DONE]":
             yield json.loads(data)
+
+
+def _raise_for_error(event: dict[str, Any]) -> None:
+    """Raise for an error within the stream, where vLLM reports some. Its text may quote the request: left out.
+
+    Raises:
+        _RequestRefused: trying again won't change it.
+        httpx.RemoteProtocolError: it may.
+    """
+    if not (error := event.get("error")):
+        return
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and 400 <= code < 500 and code != 429:
+        raise _RequestRefused(f"error {code} in the stream; the server's own log may say why")
+    raise httpx.RemoteProtocolError("the server reported an error")
 
 
 def _add(streamed: _StreamedAnswer, event: dict[str, Any]) -> None:

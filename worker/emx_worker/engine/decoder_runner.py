@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface
 
 from emx_worker.engine.progress import EngineProgress
 from emx_worker.engine.prompt import EmbeddedPrompt, room_for_prompt
 from emx_worker.engine.sequence import ReportSequence
-from emx_worker.engine.slot_cache import ForwardLayout, SlotCache, attention, decode_layout, fold
+from emx_worker.engine.slot_cache import ForwardLayout, SlotCache, attention, decode_layout, fold, put
 from emx_worker.model.loading import LoadedModel
 
 _ATTENTION = "emx-slots"
@@ -113,15 +115,15 @@ class DecoderRunner:
         new = [after - before for after, before in zip(written, cached, strict=True)]
         layout = decode_layout(cached, new, self._groups, self._window, self._device)
         tokens = [token for sequence, count in zip(batch, new, strict=True) for token in sequence.tokens[-count:]]
-        hidden = self._forward(self._embed(torch.tensor(tokens)[:, None]), layout)[:, 0]
+        hidden = self._forward(self._embed(np.array(tokens)[:, None]), layout)[:, 0]
         for sequence, length in zip(batch, written, strict=True):
             sequence.cached = length
         self._progress.step()
         return hidden if layout.spread is None else hidden[layout.spread[:, -1]]
 
-    def _embed(self, ids: Tensor) -> Tensor:
+    def _embed(self, ids: NDArray[np.int64]) -> Tensor:
         """Embed tokens in the dtype that the decoder computes in; a large embedding is stored in another."""
-        embedded: Tensor = self._model.get_input_embeddings()(ids.to(self._device))
+        embedded: Tensor = self._model.get_input_embeddings()(put(ids, self._device))
         return embedded.to(self._decoder.norm.weight.dtype)
 
     def _forward(self, embedded: Tensor, layout: ForwardLayout) -> Tensor:

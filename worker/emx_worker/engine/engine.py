@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from emx_shared.contracts.report import Report
@@ -134,14 +134,13 @@ class Engine:
 
     def _choose_tokens(self, batch: list[ReportSequence], hidden: Tensor) -> None:
         """Append to each sequence the best token that its constraint allows. ``hidden`` is (batch, width)."""
-        finite = hidden.isfinite().all(dim=-1).tolist()
-        allowed = torch.stack([sequence.constraint.allowed() for sequence in batch])
-        chosen = zip(*self._head.choose(hidden, allowed), strict=True)
-        for sequence, is_finite, (token, probability) in zip(batch, finite, chosen, strict=True):
-            if not is_finite:
-                sequence.fault = ImageFault("not_finite", "The model's numbers overflowed on this image.")
+        # On a device that works by itself, the masks are computed while the forward pass is still running.
+        allowed = np.stack([sequence.constraint.allowed().numpy() for sequence in batch])
+        for sequence, choice in zip(batch, self._head.choose(hidden, allowed), strict=True):
+            if choice.is_finite:
+                self._append(sequence, choice.token, choice.probability)
             else:
-                self._append(sequence, token, probability)
+                sequence.fault = ImageFault("not_finite", "The model's numbers overflowed on this image.")
 
     def _append(self, sequence: ReportSequence, token: int, probability: float) -> None:
         try:

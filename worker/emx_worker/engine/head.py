@@ -1,12 +1,30 @@
 """Chooses the next token from the decoder's output: the language-model head, the mask, and the choice."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from emx_worker.engine.slot_cache import put
 
 FEW_TOKENS = 4096
 """Up to this many allowed tokens, the head is computed for these tokens only."""
+
+
+class Choice(NamedTuple):
+    """What was chosen for one sequence.
+
+    Attributes:
+        token: its id.
+        probability: among the tokens that were allowed.
+        is_finite: whether the decoder's output was; else token and probability mean nothing.
+    """
+
+    token: int
+    probability: float
+    is_finite: bool
 
 
 class GreedyHead:
@@ -19,38 +37,45 @@ class GreedyHead:
         self._few = FEW_TOKENS if type(self._head) is nn.Linear else 0  # PEFT's heads have no rows to select
 
     @torch.inference_mode()
-    def choose(self, hidden: Tensor, allowed: Tensor) -> tuple[list[int], list[float]]:
+    def choose(self, hidden: Tensor, allowed: NDArray[np.bool_]) -> list[Choice]:
         """Choose the best allowed token of each sequence.
+
+        The masks are looked at where they were computed, so that the device is waited for once: for the result.
 
         Args:
             hidden: the decoder's last output, (sequences, width).
-            allowed: bool (sequences, vocabulary).
-
-        Returns:
-            The tokens, and the probability of each among the tokens allowed.
+            allowed: (sequences, vocabulary).
         """
-        allowed = allowed.to(hidden.device)
-        few = allowed.sum(dim=1) <= self._few
-        tokens = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-        probabilities = torch.empty(len(hidden), device=hidden.device)
-        for rows, choose in ((few, self._among_few), (~few, self._among_all)):
-            if rows.any():
-                tokens[rows], probabilities[rows] = choose(hidden[rows], allowed[rows])
-        return tokens.tolist(), probabilities.tolist()
+        order, chosen = self._chosen(hidden, allowed)
+        found = sorted(zip(order, *chosen.tolist(), strict=True))
+        return [Choice(int(token), probability, bool(is_finite)) for _, token, probability, is_finite in found]
 
-    def _among_few(self, hidden: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        candidates = allowed.any(dim=0).nonzero()[:, 0]
+    def _chosen(self, hidden: Tensor, allowed: NDArray[np.bool_]) -> tuple[list[int], Tensor]:
+        """Return sequences in some order, and (3, sequences) with the numbers of their choices, on the device."""
+        few = np.count_nonzero(allowed, axis=1) <= self._few
+        order, chosen = [], []
+        for rows, among in ((np.flatnonzero(few), self._among_few), (np.flatnonzero(~few), self._among_all)):
+            if len(rows):
+                order += rows.tolist()
+                output = hidden.index_select(0, put(rows, hidden.device))
+                best, probabilities = among(output, allowed[rows])
+                chosen.append(torch.stack([best.double(), probabilities.double(), output.isfinite().all(dim=-1)]))
+        return order, torch.cat(chosen, dim=1)
+
+    def _among_few(self, hidden: Tensor, allowed: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        ids = np.flatnonzero(allowed.any(axis=0))
+        candidates = put(ids, hidden.device)
         logits = hidden @ self._head.weight[candidates].to(hidden.dtype).t()
-        best, probabilities = self._best(logits, allowed[:, candidates])
+        best, probabilities = self._best(logits, allowed[:, ids])
         return candidates[best], probabilities
 
-    def _among_all(self, hidden: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    def _among_all(self, hidden: Tensor, allowed: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         return self._best(self._head(hidden.to(self._stored)), allowed)
 
-    def _best(self, logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    def _best(self, logits: Tensor, allowed: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         logits = logits.float()
         if self._cap is not None:
             logits = torch.tanh(logits / self._cap) * self._cap
-        logits = logits.masked_fill(~allowed, float("-inf"))
+        logits = logits.masked_fill(put(~allowed, logits.device), float("-inf"))
         best = logits.argmax(dim=-1, keepdim=True)
         return best[:, 0], logits.softmax(dim=-1).gather(1, best)[:, 0]

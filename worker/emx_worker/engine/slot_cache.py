@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -174,7 +176,7 @@ def attention(
 def decode_layout(
     cached: Sequence[int], new: Sequence[int], groups: int, window: int | None, device: torch.device
 ) -> ForwardLayout:
-    """Lay out a decoding step.
+    """Lay out a decoding step. It is thought out on the CPU, so that the device isn't waited for.
 
     Args:
         cached: tokens that each sequence has in its slot.
@@ -183,24 +185,22 @@ def decode_layout(
         window: tokens that sliding layers see, the query's own included; None if there are no such layers.
         device: where the layout is used.
     """
-    sequences, width = len(new), max(new)
-    first = torch.tensor([0, *new[:-1]]).cumsum(0)
-    counts = torch.tensor(new)
-    offsets = torch.minimum(torch.arange(width)[None], counts[:, None] - 1)
-    spread = first[:, None] + offsets
-    at = torch.tensor(cached)[:, None] + offsets  # (sequences, width)
-    of_lines = torch.arange(width)[None] < counts[:, None]
-    reach = torch.arange(max(a + b for a, b in zip(cached, new, strict=True)))
-    full = reach <= at[..., None]
-    sliding = full if window is None else full & (reach > at[..., None] - window)
-    one_token_each = width == 1
+    sequences, width, reach = len(new), max(new), max(map(sum, zip(cached, new, strict=True)))
+    counts = np.array(new)
+    offsets = np.minimum(np.arange(width), counts[:, None] - 1)
+    at = np.array(cached)[:, None] + offsets  # (sequences, width)
+    full = np.arange(reach) <= at[..., None]
+    sliding = full if window is None else full & (np.arange(reach) > at[..., None] - window)
+    spread = (np.cumsum(counts) - counts)[:, None] + offsets
+    places = at[np.arange(width) < counts[:, None]]
+
     return ForwardLayout(
-        rows=torch.arange(sequences).repeat_interleave(counts)[:, None].to(device),
-        places=at[of_lines][:, None].to(device),
-        full=fold(full, groups).to(device),
-        sliding=fold(sliding, groups).to(device),
+        rows=put(np.repeat(np.arange(sequences), counts)[:, None], device),
+        places=put(places[:, None], device),
+        full=fold(put(full, device), groups),
+        sliding=fold(put(sliding, device), groups),
         sequences=sequences,
-        spread=None if one_token_each else spread.to(device),
+        spread=None if width == 1 else put(spread, device),
     )
 
 
@@ -216,3 +216,8 @@ def fold(mask: Tensor, groups: int) -> Tensor:
     """
     sequences, queries, reach = mask.shape
     return mask[:, None, None].expand(-1, -1, groups, -1, -1).reshape(sequences, 1, groups * queries, reach)
+
+
+def put(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device, without waiting for what the device has to do before."""
+    return torch.from_numpy(numbers).to(device, non_blocking=True)

@@ -184,7 +184,7 @@ class Box2dDecoding(BoxDecoding):
     )
 
     def _lark(self, tokenizer: Any) -> str:
-        return Box2dNotation().lark
+        return Box2dNotation().lark_for_decoding
 
     @classmethod
     def notation(cls, width: int = 1, height: int = 1) -> BoxNotation:

@@ -9,7 +9,7 @@ from emx_worker.model.architectures import Config, architecture_of
 from emx_worker.model.int4.group_fitting import GROUP
 from emx_worker.model.int4.quantisation import DENSE_MODULES, LARGE_TOWER, LARGEST_IN_FP32, can_be_int4
 
-_NF4_BITS = 4.127
+NF4_BITS = 4.127
 """Bits of a weight in NF4 with double quantisation (Dettmers et al. 2023)."""
 
 _WORKING = 5 * 10**8
@@ -25,6 +25,7 @@ class Footprint:
         stored: its weights in bf16, as they are downloaded.
         int4: memory to run it with int4 weights on a CPU.
         nf4: memory to run it with NF4 and bf16 on CUDA.
+        bf16: memory to run it in bf16.
         full: memory to run it in fp32.
     """
 
@@ -32,6 +33,7 @@ class Footprint:
     stored: int
     int4: int
     nf4: int
+    bf16: int
     full: int
 
 
@@ -57,7 +59,8 @@ def footprint(config: Config) -> Footprint:
         parameters=count,
         stored=2 * count,
         int4=_WORKING + sum(_int4(weight, id(weight) in packed, id(weight) in halved) for weight in weights),
-        nf4=_WORKING + sum(round(w.numel() * (_NF4_BITS / 8 if id(w) in linear else 2)) for w in weights),
+        nf4=_WORKING + sum(round(w.numel() * (NF4_BITS / 8 if id(w) in linear else 2)) for w in weights),
+        bf16=_WORKING + 2 * count,
         full=_WORKING + 4 * count,
     )
 

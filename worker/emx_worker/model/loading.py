@@ -29,6 +29,7 @@ from emx_worker.model.checkpoint import (
     require_directory,
     revision_of,
 )
+from emx_worker.model.footprint import footprint
 from emx_worker.model.int4 import cache
 from emx_worker.model.int4.quantisation import Quantisation, halve_tower, nf4_config, rest_to_fp32, to_int4
 from emx_worker.model.int4.streaming import Int4Config, return_freed_memory
@@ -88,20 +89,21 @@ def load_model(
             adapter was trained on, the checkpoint must be that.
         revision: commit, branch or tag on the hub.
         device: ``auto`` (CUDA if available, else the CPU), or what ``torch.device`` takes.
-        quantisation: ``int4`` (torch's CPU kernels), ``nf4`` (bitsandbytes), ``none`` (fp32), or ``auto``: nf4 on
-            CUDA, int4 on the CPU, none elsewhere.
+        quantisation: ``int4`` (torch's CPU kernels), ``nf4`` (bitsandbytes), ``bf16``, ``none`` (fp32), or
+            ``auto``: int4 on the CPU; on CUDA bf16 where it takes at most half of the free memory, else nf4; none
+            elsewhere.
 
     Raises:
         ModelError: if the model can't be loaded; the text says what to do.
     """
     target = _device(device)
-    kind = _quantisation(quantisation, target)
     folder = locate(checkpoint, revision)
     adapter_folder = _adapter(folder, adapter)
     if adapter_folder is not None:
         require_base(adapter_folder, checkpoint, folder)
     spec = read_model_spec(folder, *([adapter_folder] if adapter_folder else []))
     config = read_config(folder)
+    kind = _quantisation(quantisation, target, config)
     processor = read_processor(folder, config)
     if kind == "int4-torch":
         model = _int4(folder, adapter_folder, config, processor)
@@ -109,7 +111,7 @@ def load_model(
         model = _weights(folder, config, kind, target)
         if adapter_folder is not None:
             # Merged into NF4 weights, the sum would be rounded to 4 bits once more than in QLoRA training.
-            model = _adapted(model, processor, adapter_folder, merge=kind == "none")
+            model = _adapted(model, processor, adapter_folder, merge=kind != "nf4-bitsandbytes")
     model = model.eval().requires_grad_(False).to(target)
     untrained = adapter_folder is None and not (folder / MODEL_SPEC_FILE).is_file()
     decoding = _box_decoding(spec.dialect, processor, model)
@@ -155,20 +157,29 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _quantisation(name: str, device: torch.device) -> Quantisation:
+def _quantisation(name: str, device: torch.device, config: Config) -> Quantisation:
     if name == "auto":
         name = {"cuda": "nf4", "cpu": "int4"}.get(device.type, "none")
-    kinds: dict[str, Quantisation] = {"int4": "int4-torch", "nf4": "nf4-bitsandbytes", "none": "none"}
+        if device.type == "cuda" and 2 * footprint(config).bf16 <= torch.cuda.mem_get_info(device)[0]:
+            name = "bf16"  # the other half is for the images that run together
+    kinds: dict[str, Quantisation] = {
+        "int4": "int4-torch",
+        "nf4": "nf4-bitsandbytes",
+        "bf16": "bf16",
+        "none": "none",
+    }
     if name not in kinds:
-        raise ModelError(f"Unknown quantisation {name!r}: use auto, int4, nf4 or none.")
+        raise ModelError(f"Unknown quantisation {name!r}: use auto, int4, nf4, bf16 or none.")
     if name == "int4" and device.type != "cpu":
-        raise ModelError("int4 runs on the CPU only: use nf4 on this device.")
+        raise ModelError("int4 runs on the CPU only: use nf4 or bf16 on this device.")
     return kinds[name]
 
 
 def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:
     if kind == "none":
         return read_weights(folder, config, dtype=torch.float32)
+    if kind == "bf16":
+        return read_weights(folder, config, dtype=torch.bfloat16)
     return read_weights(
         folder,
         config,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sysconfig
 import threading
@@ -118,6 +119,7 @@ def test_the_grammar_that_is_sent_holds_any_tokenizer_to_reports(notation: BoxNo
     matcher = LLMatcher(tokenizer, notation.lark_for_decoding)
     text = TEXT if notation.name == "loc" else TEXT.partition("LOC")[0] + "LOCATIONS: []\nIMPRESSION: A mass."
     assert not matcher.is_error()
+    assert not re.search(r"~\d", notation.lark_for_decoding), "llguidance 1.7, as in vLLM, refuses Lark's ~0..15"
     assert matcher.consume_tokens(tokenizer.tokenize_str(text, parse_special=True))
     assert matcher.is_accepting()
 
@@ -251,6 +253,28 @@ def test_a_request_that_is_refused_fails_the_image_at_once(stand: Stand) -> None
     answer = server(stand).read(task())
     assert isinstance(answer, ImageFault) and answer.code == "engine"
     assert len(stand.bodies) == 1
+
+
+def error_in_stream(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    """As vLLM 0.32 answers: with status 200, whatever went wrong after it began to stream."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        error = {"message": "Grammar error: …", "type": "BadRequestError", "param": None, "code": code}
+        handler.wfile.write(f"data: {json.dumps({'error': error})}\n\ndata: [DONE]\n\n".encode())
+
+    return answer
+
+
+def test_an_error_within_the_stream_is_one(stand: Stand) -> None:
+    stand.answers = [error_in_stream(400)]
+    answer = server(stand).read(task())
+    assert isinstance(answer, ImageFault) and answer.code == "engine"
+    assert len(stand.bodies) == 1, "asked once: the request stays wrong"
+    stand.answers = [error_in_stream(500), error_in_stream(429), streamed(TEXT)]
+    assert isinstance(server(stand).read(task()), Report)
 
 
 def test_a_server_that_stays_unavailable_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

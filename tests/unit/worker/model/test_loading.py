@@ -13,8 +13,10 @@ from transformers import Gemma3Processor
 
 from emx_shared.contracts.report import UNTRAINED_WARNING, Report
 from emx_shared.grammar import LOC
+from emx_training.recipes.full_size import medgemma_config
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageTask
+from emx_worker.model import loading
 from emx_worker.model.architectures import architecture_of
 from emx_worker.model.checkpoint import ModelSpec, describe_base, read_config, read_processor, require_base
 from emx_worker.model.loading import LoadedModel, ModelError, load_model
@@ -107,6 +109,26 @@ def test_only_the_decoder_of_paligemma_is_quantised(paligemma: Path) -> None:
         }
         assert {kind for name, kind in linear.items() if "language_model" in name} == {kind}
         assert {kind for name, kind in linear.items() if "language_model" not in name} == {"Linear"}
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "chosen"), [(12, "nf4-bitsandbytes"), (16, "nf4-bitsandbytes"), (24, "bf16")]
+)
+def test_cuda_has_bf16_weights_where_they_leave_half_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, chosen: str
+) -> None:
+    free = int(gigabytes * 0.95 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, gigabytes * 2**30))
+    assert loading._quantisation("auto", torch.device("cuda"), medgemma_config()) == chosen
+    assert loading._quantisation("nf4", torch.device("cuda"), medgemma_config()) == "nf4-bitsandbytes"
+
+
+def test_weights_in_bf16_are_all_in_bf16(checkpoint: Path, tasks: Tasks) -> None:
+    loaded = load_model(checkpoint, quantisation="bf16")
+    for one in Engine(loaded, max_batch=2).generate(tasks(3)):
+        assert isinstance(one, Generation)
+    assert loaded.provenance.quantisation == "bf16"
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.bfloat16}
 
 
 def test_an_adapter_is_known_to_belong_to_a_commit_or_to_weights(checkpoint: Path, tmp_path: Path) -> None:

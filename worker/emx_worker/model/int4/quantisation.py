@@ -9,7 +9,7 @@ from transformers import BitsAndBytesConfig
 
 from emx_worker.model.int4.group_fitting import GROUP, quantise
 
-Quantisation = Literal["int4-torch", "nf4-bitsandbytes", "none"]
+Quantisation = Literal["int4-torch", "nf4-bitsandbytes", "bf16", "none"]
 
 ROWS = 16
 """torch's int4 packing requires output widths that are multiples of this."""
