@@ -36,15 +36,15 @@ from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
 from emx_training.data.prepared_images import CorruptImage, facts_of_prepared, prepare
-from emx_training.data.source_image import SPLITS, SourceImage
+from emx_training.data.source_image import SPLITS, SourceImage, patient_digest
 from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, write_table
 from emx_training.data.vindr import read_vindr
 
 BOX_TABLES = {"train": "boxes.csv", "validation": "boxes-validation.csv", "test": "boxes-test.csv"}
 """The phase 2 table of each split."""
 
-COLUMNS = (*REPORT_COLUMNS, "terms")
-"""Columns of the report tables; paths start from OUT, and terms are joined with ``;``."""
+COLUMNS = (*REPORT_COLUMNS, "terms", "patient")
+"""Columns of the report tables; paths start from OUT, terms are joined with ``;``, and ``patient`` is a digest."""
 
 
 def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, size: int) -> Counter[str]:
@@ -64,7 +64,9 @@ def prepare_reports(found: Sequence[SourceImage], images: Path, output: Path, si
     kept = [(one, name) for one, name, original in zip(found, names, originals, strict=True) if original]
     for split in SPLITS:
         rows = (
-            (name, one.findings, one.impression, ";".join(one.terms)) for one, name in kept if one.split == split
+            (name, one.findings, one.impression, ";".join(one.terms), patient_digest(one.patient))
+            for one, name in kept
+            if one.split == split
         )
         write_table(output / f"{split}.csv", COLUMNS, rows)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)
@@ -75,8 +77,8 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
     """Write the images and the phase 2 tables, one for each split that has images.
 
     A table has a row for each box, in fractions of the image, a row without a box for a normal image, and one
-    for each finding that an image shows or may show without a box. An image without any box that isn't known to be
-    normal is skipped.
+    for each finding that an image shows or may show without a box; each has the patient's digest. An image without
+    any box that isn't known to be normal is skipped.
 
     Args:
         found: the collection's images.
@@ -96,13 +98,14 @@ def prepare_boxes(found: Sequence[BoxedImage], images: Path, output: Path, size:
     for one, name, original in zip(usable, names, originals, strict=True):
         if original:
             try:
-                rows[one.split] += _box_rows(one, name, original)
+                patient = patient_digest(one.patient)
+                rows[one.split] += [(*row, patient) for row in _box_rows(one, name, original)]
                 images_of[one.split] += 1
             except BadTable as error:
                 skipped.append((one.image, str(error)))
     for split, table in BOX_TABLES.items():
         if rows[split] or split == "train":
-            write_table(output / table, BOX_COLUMNS, rows[split])
+            write_table(output / table, (*BOX_COLUMNS, "patient"), rows[split])
         else:
             (output / table).unlink(missing_ok=True)
     write_table(output / "skipped.csv", ("image", "reason"), skipped)

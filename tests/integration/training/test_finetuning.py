@@ -27,7 +27,7 @@ from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.data.tables import BadTable
 from emx_training.evaluate.collection import judge_model
-from emx_training.finetune import loop, lora
+from emx_training.finetune import feature_cache, loop, lora
 from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import read_boxes, read_reports
 from emx_training.finetune.location_rows import initial_rows
@@ -324,6 +324,36 @@ def test_phase_2_replays_as_many_reports_as_there_are_boxes(
     assert examples[1] == examples[0] + 10, "the table has ten reports, for twelve images with boxes"
     missing = phase2_options(either, data, tmp_path / "out", trained[0], "--replay", str(tmp_path / "none.csv"))
     refused(phase2, missing, "none.csv can't be read")
+
+
+def test_cached_features_give_the_same_adapter_and_the_tower_runs_once(
+    either: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, encoded = tmp_path / "features", list[int]()
+    compute = feature_cache._CachedFeatures
+
+    class Counted(compute):  # type: ignore[misc, valid-type]
+        def __init__(self, inner: Any, *rest: Any) -> None:
+            def counted(pixels: torch.Tensor, **options: Any) -> Any:
+                encoded.append(len(pixels))
+                return inner(pixels, **options)
+
+            super().__init__(counted, *rest)
+
+    monkeypatch.setattr(feature_cache, "_CachedFeatures", Counted)
+    cached = ("--epochs", "2", "--cache_features", str(cache))
+    phase1(phase1_options(either, data, tmp_path / "without", "--epochs", "2"))
+    phase1(phase1_options(either, data, tmp_path / "with", *cached))
+    assert len(list(cache.iterdir())) == 2, "as many as there are different images"
+    assert sum(encoded) <= 4, "within the first batch"
+    next(cache.iterdir()).write_bytes(b"damaged")
+    encoded.clear()
+    phase1(phase1_options(either, data, tmp_path / "again", *cached))
+    assert 1 <= sum(encoded) <= 4
+    without = weights_of(tmp_path / "without")
+    for folder in ("with", "again"):
+        for name, weight in weights_of(tmp_path / folder).items():
+            torch.testing.assert_close(weight, without[name], rtol=1e-3, atol=1e-4)
 
 
 def test_the_adapter_of_phase_1_is_not_overwritten(trained: tuple[Path, Path], either: Path, data: Path) -> None:

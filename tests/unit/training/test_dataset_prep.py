@@ -289,7 +289,10 @@ def test_a_patients_images_are_in_one_split_in_both_phases(tmp_path: Path) -> No
     counts = json.loads((tmp_path / "out" / "summary.json").read_text())["counts"]
     assert counts["train"] > 4 * counts["validation"] > 0 < counts["test"]
     for split, file in BOX_TABLES.items():
-        found = {Path(row["image"]).stem for row in _rows(tmp_path / "out" / file)}
+        rows_of = list(_rows(tmp_path / "out" / file))
+        digests = {(Path(row["image"]).stem.partition("-")[0], row["patient"]) for row in rows_of}
+        assert len(digests) == len({patient for patient, _ in digests}) == len({digest for _, digest in digests})
+        found = {Path(row["image"]).stem for row in rows_of}
         assert found == {f"{patient}-{number}" for patient in range(40) for number in range(2)
                          if split_of(str(patient)) == split}  # fmt: skip
 

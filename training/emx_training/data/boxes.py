@@ -18,7 +18,7 @@ class BoxedImage:
 
     Attributes:
         image: path below the collection's image folder.
-        patient: pseudonym that decides the split; never written to a table. Where a collection has none, the image
+        patient: pseudonym that decides the split; tables have its digest. Where a collection has none, the image
             stands for its patient.
         found: the vocabulary's label of each box, and the box. Labels have no side yet: it follows from the box's
             centre once the image's width is known.

@@ -18,7 +18,7 @@ class SourceImage:
     Attributes:
         id: unique in the collection; the prepared file is named after it.
         image: path below the collection's image folder.
-        patient: pseudonym that decides the split; never written to a table.
+        patient: pseudonym that decides the split; tables have its digest.
         findings, impression: sections that a report can hold.
         terms: findings with their sides, as far as both are known.
     """
@@ -34,6 +34,11 @@ class SourceImage:
     def split(self) -> str:
         """Return the patient's split."""
         return split_of(self.patient)
+
+
+def patient_digest(patient: str) -> str:
+    """Return what stands for a patient in a table: it tells which images are of one patient, and no more."""
+    return hashlib.sha256(f"patient {patient}".encode()).hexdigest()[:12]
 
 
 def split_of(patient: str) -> str:
