@@ -2,16 +2,13 @@
 
 There are three sites. *alpha* is trained on. *beta* is for development: thresholds and choices may look at it.
 *gamma* is unseen: it was frozen before the first training run (``tests/unit/training/test_phantoms.py`` has
-the hash of the code), and is evaluated only at the end. *varied* is no place: it is alpha with each of its ranges
-twice as wide, so that a model that trains on it relies less on alpha's own physics.
+the hash of the code), and is evaluated only at the end.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-SiteName = Literal["alpha", "beta", "gamma", "varied"]
+SiteName = Literal["alpha", "beta", "gamma"]
 
 Range = tuple[float, float]
 """Lowest and highest; each phantom draws uniformly between them."""
@@ -60,41 +57,6 @@ class Site:
     devices: float
     marked: float
     counts: tuple[float, float, float, float, float]
-
-    def varied(self) -> "Site":
-        """Return a site whose ranges are twice as wide around the same middle, within what is possible.
-
-        What happens to some patients only happens twice as often, but to at most half of them.
-        """
-        low, high = (float(end) for end in np.exp(_widened(tuple(np.log(self.photons)))))
-        return replace(
-            self,
-            soft=_widened(self.soft),
-            bone=_widened(self.bone),
-            scatter=_widened(self.scatter),
-            photons=(low, high),
-            blur=_widened(self.blur),
-            sharpening=_widened(self.sharpening),
-            gamma=_widened(self.gamma),
-            black=_widened(self.black),
-            white=_widened(self.white, most=100.0),
-            latitude=_widened(self.latitude),
-            turn=2 * self.turn,
-            scale=_widened(self.scale),
-            shift=2 * self.shift,
-            magnification=_widened(self.magnification),
-            raised=_widened(self.raised, least=-1.0),
-            collimated=min(2 * self.collimated, 0.5),
-            devices=min(2 * self.devices, 0.5),
-            marked=min(2 * self.marked, 0.5),
-        )
-
-
-def _widened(span: Range, least: float = 0.0, most: float = float("inf")) -> Range:
-    """Return a range that is twice as wide around the same middle, as far as the limits allow."""
-    low, high = span
-    half = (high - low) / 2
-    return max(low - half, least), min(high + half, most)
 
 
 SITES: dict[SiteName, Site] = {
@@ -165,4 +127,3 @@ SITES: dict[SiteName, Site] = {
         counts=(0.14, 0.28, 0.30, 0.19, 0.09),
     ),
 }
-SITES["varied"] = SITES["alpha"].varied()  # last: a site's place in the order is part of its phantoms' seeds

@@ -79,11 +79,9 @@ def training_record(demo: DemoRun, curves: Curves) -> TrainingRecord:
         "polish": "whole reports",
         "fresh": f"of {phantoms} others, small findings {demo.stage('fresh').rare:g} times as often; "
         "whole reports",
-        "varied": f"of {phantoms} of varied rooms, small findings {demo.stage('varied').rare:g} times as often; "
-        "whole reports",
     }
     seen = {name: f"{demo.stage(name).steps * BATCH:,}, {what}" for name, what in learned.items()}
-    seen["phase1"] = f"{phase} others of varied rooms, `{' '.join(PHASE1)}`; report text"
+    seen["phase1"] = f"{phase} others, `{' '.join(PHASE1)}`; report text"
     seen["phase2"] = f"the same {phase}, `{' '.join(PHASE2)}`; locations"
     return TrainingRecord(
         command=f"python -m emx_training.recipes.demo_model --output {demo.output}"

@@ -2,12 +2,11 @@
 
 ``python -m emx_training.recipes.demo_model --output models/demo``
 
-There are eleven steps. When the command is run again, a step that is done is skipped, and an interrupted one
+There are ten steps. When the command is run again, a step that is done is skipped, and an interrupted one
 resumes. *vision*, *captions*, *reports*, *details*, *polish* and *fresh* pre-train a base on phantoms of site
-alpha, and *varied* on phantoms of rooms whose ranges are twice as wide as alpha's; *phase1* and *phase2* run this
-project's fine-tuning commands on it; *guard* is fitted to what the base has seen; *card* measures the model and
-writes the figures down. ``--until STEP`` stops after a step. ``--rehearse`` runs every step for a minute or two in
-all, to see that each works on this machine; its model is of no use.
+alpha; *phase1* and *phase2* run this project's fine-tuning commands on it; *guard* is fitted to what the base has
+seen; *card* measures the model and writes the figures down. ``--until STEP`` stops after a step. ``--rehearse``
+runs every step for a minute or two in all, to see that each works on this machine; its model is of no use.
 """
 
 import argparse
@@ -51,7 +50,6 @@ from emx_training.recipes.demo_schedule import (
     PHASE_BLOCK,
     PHASE_WATCHED_BLOCK,
     SAMPLE_SIZE,
-    VARIED_BLOCK,
     WATCHED_SITES,
     DemoSchedule,
 )
@@ -86,18 +84,16 @@ def polish(demo: DemoRun) -> None:
 
 def fresh(demo: DemoRun) -> None:
     """Train that base with new heads on phantoms that it hasn't seen, and write it again."""
-    _train_base(demo, "fresh", demo.phantoms(demo.schedule.phantoms, demo.seed * 10 + FRESH_BLOCK))
-
-
-def varied(demo: DemoRun) -> None:
-    """Do so on phantoms of very different rooms, so that the base relies less on alpha's physics."""
-    seen = demo.phantoms(demo.schedule.phantoms, demo.seed * 10 + VARIED_BLOCK, "varied")
-    _train_base(demo, "varied", seen)
+    run = _new_run(demo.stage("fresh"), demo.seed)
+    base = Gemma3ForConditionalGeneration.from_pretrained(demo.output, dtype=torch.float32)
+    run.model.load_state_dict(base.state_dict())
+    _train(run, demo.phantoms(demo.schedule.phantoms, demo.seed * 10 + FRESH_BLOCK), _report, demo)
+    _write_base(run, demo)
 
 
 def phase1(demo: DemoRun) -> None:
     """Fine-tune on report text, with the command that MedGemma is trained with."""
-    train = demo.phantoms(demo.schedule.phase, PHASE_BLOCK, "varied")
+    train = demo.phantoms(demo.schedule.phase, PHASE_BLOCK)
     validation = demo.phantoms(demo.schedule.phase_watched, PHASE_WATCHED_BLOCK)
     write_collection(demo.collection, train, validation)
     finetune_phase1.main(
@@ -147,7 +143,6 @@ STEPS: dict[str, Callable[[DemoRun], None]] = {
     "details": details,
     "polish": polish,
     "fresh": fresh,
-    "varied": varied,
     "phase1": phase1,
     "phase2": phase2,
     "guard": guard,
@@ -168,15 +163,6 @@ def _run_stage(demo: DemoRun, name: str, write: AnswerWriter | None) -> Pretrain
         PretrainingRun(run.model, run.heads, earlier).restore(demo.work)
     _train(run, demo.seen(), write, demo)
     return run
-
-
-def _train_base(demo: DemoRun, name: str, seen: CachedPhantoms) -> None:
-    """Train the base that was written on other phantoms, with new heads, and write it again."""
-    run = _new_run(demo.stage(name), demo.seed)
-    base = Gemma3ForConditionalGeneration.from_pretrained(demo.output, dtype=torch.float32)
-    run.model.load_state_dict(base.state_dict())
-    _train(run, seen, _report, demo)
-    _write_base(run, demo)
 
 
 def _train(run: PretrainingRun, seen: CachedPhantoms, write: AnswerWriter | None, demo: DemoRun) -> None:

@@ -7,7 +7,7 @@ from emx_training.pretrain.pretraining import Stage
 
 NAME = "explainmyxray-demo"
 
-FRESH_BLOCK, VARIED_BLOCK, PHASE_BLOCK, PHASE_WATCHED_BLOCK, WATCHED_BLOCK = 2, 3, 1, 98, 99
+FRESH_BLOCK, PHASE_BLOCK, PHASE_WATCHED_BLOCK, WATCHED_BLOCK = 2, 1, 98, 99
 """Blocks of training seeds; the stages before *fresh* have block 0."""
 
 WATCHED_SITES: tuple[SiteName, ...] = ("alpha", "beta")
@@ -30,7 +30,7 @@ class DemoSchedule:
 
     Attributes:
         pretraining: the stages, in order. Rates are peaks in Adam's scale; softness is in location bins.
-        phantoms: different ones for all stages before *fresh*, as many others for *fresh*, and again for *varied*.
+        phantoms: different ones for all stages before *fresh*, and as many others for *fresh*.
         watched: those of the learning curves, which aren't trained on.
         phase: those that both phases learn from.
         phase_watched: those of phase 1's validation table.
@@ -45,7 +45,6 @@ class DemoSchedule:
         Stage("details", steps=1_800, rate=1.2e-3, dense=1.0, rare=4.0, decay=0.15),
         Stage("polish", steps=1_000, rate=1.0e-3, dense=0.5, softness=(8.0, 4.0), decay=0.7),
         Stage("fresh", steps=900, rate=1.0e-3, dense=0.3, softness=(5.0, 3.0), decay=0.8, rare=3.0),
-        Stage("varied", steps=900, rate=1.0e-3, dense=0.3, softness=(5.0, 3.0), decay=0.8, rare=3.0),
     )
     phantoms: int = 50_000
     watched: int = 500

@@ -98,11 +98,10 @@ Seed {record.seed}, {record.threads} CPU threads. Steps, each with its own check
 {_stage_rows(record.stages)}
 
 *vision* and *details* teach the tower masks and boxes through heads that are discarded; *captions* teaches the
-whole base to write a bare list of findings, *reports*, *polish*, *fresh* and *varied* whole reports; *phase1*,
-*phase2* are `emx_training.finetune_phase1` and `emx_training.finetune_phase2`, the scripts that MedGemma is
-trained with. `curve.json` has the learning curves, and `docs/results.md` the course of the run that made these
-weights. The phantoms are of site *alpha*; from *varied* on, of rooms whose physics and habits spread twice as
-widely as alpha's around the same middle.
+whole base to write a bare list of findings, *reports*, *polish* and *fresh* whole reports; *phase1*, *phase2* are
+`emx_training.finetune_phase1` and `emx_training.finetune_phase2`, the scripts that MedGemma is trained with.
+`curve.json` has the learning curves, and `docs/results.md` the course of the run that made these weights. All
+phantoms are of site *alpha*.
 
 ## Figures
 

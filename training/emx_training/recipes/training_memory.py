@@ -4,7 +4,7 @@
 
 Each figure is counted over two steps at the model's full size, tensor by tensor, on a device without numbers: no
 GPU is needed, and nothing is estimated but what CUDA itself takes. Options as the commands have them: LoRA of rank
-16, answers of 120 tokens, activations of the decoder recomputed.
+64, answers of 120 tokens, activations of the decoder recomputed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from emx_training.recipes.full_size import medgemma_config
 from emx_worker.model.architectures import Config, architecture_of
 from emx_worker.model.checkpoint import BaseCheckpoint
 
-RANK, ANSWER, QUESTION = 16, 120, 20
+RANK, ANSWER, QUESTION = 64, 120, 20
 """LoRA's rank, tokens of an answer, and tokens of a prompt beside the image's."""
 
 BATCHES = (1, 2, 4, 8, 16)
