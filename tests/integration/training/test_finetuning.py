@@ -21,22 +21,23 @@ from peft import PeftModel
 from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
+from emx_benchmarks.trained_gemma import TOKENIZER_FILE
 from emx_shared.contracts.report import ImageFacts
 from emx_shared.grammar import LOC_BINS, parse
 from emx_training.data.tables import BadTable
 from emx_training.evaluate.collection import judge_model
 from emx_training.finetune import feature_cache, loop, lora
 from emx_training.finetune.collator import Collator
-from emx_training.finetune.examples import read_boxes, read_reports
+from emx_training.finetune.examples import Example, read_boxes, read_reports
 from emx_training.finetune.location_rows import initial_rows
 from emx_training.finetune.loop import STATE
 from emx_training.finetune.lora import load_base, location_adapter, read_phase1
 from emx_training.finetune_phase1 import main as phase1
 from emx_training.finetune_phase2 import main as phase2
 from emx_training.losses import IGNORED
-from emx_training.pretrain.tokenizer import PROMPT
+from emx_training.pretrain.tokenizer import PROMPT, build_tokenizer
 from emx_worker.engine.engine import Engine
 from emx_worker.image_task import Generation, ImageTask
 from emx_worker.model.architectures import architecture_of
@@ -452,6 +453,30 @@ def test_the_loss_falls_on_the_answer_and_not_on_what_a_table_cannot_know(either
     trained = tokenizer.decode(answer[batch.labels[0] != IGNORED])
     assert "LOCATIONS" not in trained
     assert trained.endswith(architecture.end(processor))
+
+
+def trained_text(tokenizer: Any, answer: Example) -> str:
+    """Return what the tokens of an answer spell that the loss falls on, but for the one that ends it."""
+    collate = object.__new__(Collator)
+    collate._tokenizer, collate._end = tokenizer, ""
+    ids, labels = collate._answer(answer)
+    return str(tokenizer.decode([token for token, label in zip(ids, labels, strict=True) if label != IGNORED]))
+
+
+@pytest.mark.parametrize("boxes", ["mass left,0.1,0.1,0.2,0.2", ",,,,"], ids=["a finding", "none"])
+def test_phase_2_learns_the_whole_of_locations_with_any_tokenizer(data: Path, tmp_path: Path, boxes: str) -> None:
+    """Its first word, too, which says whether there is any finding, and begins with the space before it."""
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"{','.join(BOXES)}\n0.png,{boxes}\n")
+    (example,) = read_boxes(table, data)
+    text = "".join(part for part, _ in example.answer)
+    expected = text[text.index("LOCATIONS:") + len("LOCATIONS:") : text.index("IMPRESSION")]
+    tokenizers = [build_tokenizer()]
+    if TOKENIZER_FILE.exists():  # of Gemma 3, by test.sh
+        tokenizers.append(PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE)))
+        tokenizers[-1].add_tokens([f"<loc{number:04d}>" for number in range(LOC_BINS)])
+    for tokenizer in tokenizers:
+        assert trained_text(tokenizer, example) == expected
 
 
 def refused(command: Callable[[list[str]], None], options: list[str], *words: str) -> None:

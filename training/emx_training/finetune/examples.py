@@ -116,10 +116,14 @@ def read_boxes(table: Path, images: Path) -> list[Example]:
 
 
 def _locations_trained(report: ReportText, complete: bool) -> tuple[tuple[str, bool], ...]:
-    """Return the answer of which LOCATIONS is trained; its end only if no other finding may belong there."""
+    """Return the answer of which LOCATIONS is trained; its end only if no other finding may belong there.
+
+    The space before it is, too: tokenizers make it part of the first word, which says whether there is a finding.
+    """
     before, marker, rest = str(report).partition(LOCATIONS)
     located, line_break, after = rest.partition("\n")
-    return ((before + marker, False), (located, True), (line_break, complete), (after, False))
+    space = marker[len(marker.rstrip()) :]
+    return ((before + marker.rstrip(), False), (space + located, True), (line_break, complete), (after, False))
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
