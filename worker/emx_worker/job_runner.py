@@ -113,14 +113,15 @@ class JobRunner:
             self._read(job, queue)
             return
         while urgent := self._wait_for_slot():
-            self._run_or_hand_back(urgent)
+            if started := self._start(urgent):
+                self._run_or_hand_back(started)
         try:
             self._read(job, queue)
         finally:
             self._free_slots.release()
 
-    def _wait_for_slot(self) -> Started | None:
-        """Take a slot, or else the stat job whose turn it is: its message finds nothing to do then.
+    def _wait_for_slot(self) -> str | None:
+        """Take a slot, or else return the stat job whose turn it is: its message finds nothing to do then.
 
         A worker that shuts down gives everybody a slot, as it hands all jobs back.
         """
@@ -128,9 +129,8 @@ class JobRunner:
             while not self._free_slots.acquire(timeout=_LOOK_AGAIN):
                 if self.draining:
                     return None
-                turn = self.ledger.redis.turns.take(STAT_QUEUE)
-                if turn and (started := self._start(turn)):
-                    return started
+                if urgent := self.ledger.redis.turns.take(STAT_QUEUE):
+                    return urgent
         return None
 
     def _read(self, job: str, queue: str) -> None:

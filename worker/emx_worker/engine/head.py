@@ -59,7 +59,8 @@ class GreedyHead:
                 order += rows.tolist()
                 output = hidden.index_select(0, put(rows, hidden.device))
                 best, probabilities = among(output, allowed[rows])
-                chosen.append(torch.stack([best.double(), probabilities.double(), output.isfinite().all(dim=-1)]))
+                is_finite = output.isfinite().all(dim=-1)
+                chosen.append(torch.stack([best.float(), probabilities, is_finite.float()]))  # ids are below 2**24
         return order, torch.cat(chosen, dim=1)
 
     def _among_few(self, hidden: Tensor, allowed: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
