@@ -75,7 +75,7 @@ class Trial:
         if not (self._first / "adapter_config.json").exists():
             phase1(
                 ["--csv", str(self._collection / "other-train.csv"), "--images", str(self._collection),
-                 "--output", str(self._first), "--base", str(base), "--epochs", "1", "--lr", "3e-4",
+                 "--output", str(self._first), "--base", str(base), "--epochs", "3", "--lr", "6e-4",
                  "--lora_r", "16", "--batch", "16",
                  "--validation", str(self._collection / "other-validation.csv")]
             )  # fmt: skip
