@@ -84,6 +84,10 @@ class Heartbeat:
         for token, lease in held.items():
             if lease.job in cancelled or not self._redis.leases.extend(lease.job, token):
                 lease.cancelled.set()
+            with self._lock:
+                ended_meanwhile = token not in self._held
+            if ended_meanwhile:  # and was given back before it was extended
+                self._redis.leases.release(lease.job, token)
 
     def _hung(self, busy: bool) -> bool:
         progress, now = self._progress(), time.monotonic()

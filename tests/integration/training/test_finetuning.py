@@ -560,7 +560,7 @@ def test_a_finding_without_a_box_is_neither_reported_nor_denied(data: Path, tmp_
     assert "heart size is normal" in example.answer[0][0]
     assert "nodule" not in example.answer[0][0] and "clear" not in example.answer[0][0]
     trained = "".join(text for text, is_trained in example.answer if is_trained)
-    assert trained.startswith("scoliosis <loc") and not trained.endswith("\n")  # nor that nothing follows
+    assert trained.startswith(" scoliosis <loc") and not trained.endswith("\n")  # nor that nothing follows
     for row, words in (
         (("0.png", "nodule", "", "", "", ""), "has no box and isn't normal"),
         (("0.png", "nodule left", "", "", "", ""), "row 2, column term: 'nodule left' has no box"),

@@ -145,3 +145,21 @@ def test_a_beat_that_fails_is_not_the_last(
         time.sleep(LEASE / 2)
     time.sleep(LEASE * 1.5)
     assert redis_state.connection.client.get("lease:job") == "mine"
+
+
+def test_a_lease_that_was_given_back_during_a_beat_stays_free(
+    redis_state: RedisState, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend, extended = redis_state.leases.extend, list[str]()
+
+    def job_ends_before_it_is_extended(name: str, token: str) -> bool:
+        heartbeat.release(token)
+        redis_state.leases.release(name, token)
+        extended.append(name)
+        return extend(name, token)
+
+    assert redis_state.leases.take("job", "mine")
+    monkeypatch.setattr(redis_state.leases, "extend", job_ends_before_it_is_extended)
+    heartbeat.hold("job", "mine")
+    assert soon(lambda: extended)
+    assert soon(lambda: not redis_state.leases.is_held("job"), LEASE / 4)
