@@ -163,7 +163,7 @@ def _runs_on(needed: "Footprint", cuda: int) -> str:
     """Return where a model would run by default, and in what weights."""
     if cuda < needed.nf4:
         return "the CPU, in int4"
-    return "CUDA, in bf16" if cuda >= 2 * needed.bf16 else "CUDA, in NF4"
+    return "CUDA, in bf16" if needed.prefers_bf16(cuda) else "CUDA, in NF4"
 
 
 def _obstacles(needed: "Footprint", to_download: int, disk: int, memory: int, cuda: int) -> list[str]:

@@ -120,10 +120,9 @@ def _locations_trained(report: ReportText, complete: bool) -> tuple[tuple[str, b
 
     The space before it is, too: tokenizers make it part of the first word, which says whether there is a finding.
     """
-    before, marker, rest = str(report).partition(LOCATIONS)
+    before, marker, rest = str(report).partition(LOCATIONS.rstrip())
     located, line_break, after = rest.partition("\n")
-    space = marker[len(marker.rstrip()) :]
-    return ((before + marker.rstrip(), False), (space + located, True), (line_break, complete), (after, False))
+    return ((before + marker, False), (located, True), (line_break, complete), (after, False))
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:

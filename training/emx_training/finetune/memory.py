@@ -24,12 +24,8 @@ _ATTENTION = "emx-counted"
 
 def meta_model(config: Config, nf4: bool) -> Model:
     """Return a frozen model without numbers, its weights in bf16, or its linear layers in NF4."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with META:
-            model = architecture_of(config).model(config)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with META:
+        model = architecture_of(config).model(config).to(torch.bfloat16)
     model.set_attn_implementation(_ATTENTION)
     for name, layer in list(model.named_modules()):
         if nf4 and isinstance(layer, nn.Linear) and not name.startswith(DENSE_MODULES):

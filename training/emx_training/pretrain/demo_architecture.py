@@ -23,7 +23,7 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 
 from emx_training.pretrain.tokenizer import FIRST_LOC, PROMPT, SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
 from emx_worker.model.architectures import Model, Processor
-from emx_worker.model.checkpoint import MODEL_SPEC_FILE, ModelSpec
+from emx_worker.model.checkpoint import ModelSpec, write_checkpoint
 
 _CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n")
 _ID = {token: rank for rank, token in enumerate(SPECIAL_TOKENS)}
@@ -103,18 +103,7 @@ def control_tokens() -> dict[str, int]:
 
 def save_checkpoint(model: Model, processor: Processor, spec: ModelSpec, folder: Path) -> None:
     """Write a checkpoint that transformers can load, with weights in bf16, and its ``emx.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors makes files that only the owner can read
-    write_model_spec(spec, folder)
-
-
-def write_model_spec(spec: ModelSpec, folder: Path) -> None:
-    """Write a checkpoint's ``emx.json``."""
-    text = spec.model_dump_json(indent=2, exclude_none=True)
-    (folder / MODEL_SPEC_FILE).write_text(f"{text}\n", encoding="utf-8")
+    write_checkpoint(copy.deepcopy(model).to(torch.bfloat16), processor, spec, folder)
 
 
 def _config(

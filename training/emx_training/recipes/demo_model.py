@@ -34,7 +34,6 @@ from emx_training.pretrain.demo_architecture import (
     phantom_model_spec,
     random_model,
     save_checkpoint,
-    write_model_spec,
 )
 from emx_training.pretrain.dense_targets import DenseHeads
 from emx_training.pretrain.phantom_batches import AnswerWriter, PhantomBatches
@@ -54,7 +53,7 @@ from emx_training.recipes.demo_schedule import (
     DemoSchedule,
 )
 from emx_training.recipes.model_card import model_card
-from emx_worker.model.checkpoint import revision_of
+from emx_worker.model.checkpoint import revision_of, write_model_spec
 
 
 def vision(demo: DemoRun) -> None:

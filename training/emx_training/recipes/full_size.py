@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -22,10 +23,9 @@ from emx_training.pretrain.demo_architecture import (
     build_processor,
     control_tokens,
     generation_config,
-    write_model_spec,
 )
 from emx_training.pretrain.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from emx_worker.model.checkpoint import ModelSpec
+from emx_worker.model.checkpoint import ModelSpec, write_model_spec
 
 _SHARD = 2 * 10**9
 """Bytes of weights in a file, at most."""
@@ -58,20 +58,25 @@ def medgemma_config() -> Gemma3Config:
             "eos_token_id": _ID["<eos>"],
             "bos_token_id": _ID["<bos>"],
         },
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 27,
-            "num_attention_heads": 16,
-            "image_size": 896,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        vision_config=siglip(896),
         mm_tokens_per_image=256,
         **control_tokens(),
         dtype="bfloat16",
     )
+
+
+def siglip(image_size: int) -> dict[str, Any]:
+    """Return the shape of the vision tower that MedGemma and PaliGemma share, SigLIP So400m."""
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": image_size,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
 
 
 def write(config: Gemma3Config, folder: Path, seed: int = 0, max_new_tokens: int = 120) -> None:

@@ -26,7 +26,7 @@ from transformers import PaliGemmaConfig
 from emx_training.finetune.lora import FrozenBase, Phase1Adapter, location_adapter, report_adapter
 from emx_training.finetune.memory import meta_model, peak_bytes
 from emx_training.pretrain.tokenizer import build_tokenizer
-from emx_training.recipes.full_size import medgemma_config
+from emx_training.recipes.full_size import medgemma_config, siglip
 from emx_worker.model.architectures import Config, architecture_of
 from emx_worker.model.checkpoint import BaseCheckpoint
 
@@ -103,17 +103,7 @@ def paligemma2_config(image_size: int) -> PaliGemmaConfig:
             "num_key_value_heads": 4,
             "head_dim": 256,
         },
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 27,
-            "num_attention_heads": 16,
-            "image_size": image_size,
-            "patch_size": 14,
-            "projection_dim": 2304,
-            "vision_use_head": False,
-        },
+        vision_config=siglip(image_size) | {"projection_dim": 2304},
         projection_dim=2304,
         image_token_index=257152,
     )

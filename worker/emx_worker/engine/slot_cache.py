@@ -193,7 +193,6 @@ def decode_layout(
     sliding = full if window is None else full & (np.arange(reach) > at[..., None] - window)
     spread = (np.cumsum(counts) - counts)[:, None] + offsets
     places = at[np.arange(width) < counts[:, None]]
-
     return ForwardLayout(
         rows=put(np.repeat(np.arange(sequences), counts)[:, None], device),
         places=put(places[:, None], device),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig
 
 from emx_shared.root_error import ExplainMyXrayError
-from emx_worker.model.architectures import Config, Processor, architecture_of
+from emx_worker.model.architectures import Config, Model, Processor, architecture_of
 
 MODEL_SPEC_FILE = "emx.json"
 
@@ -114,6 +114,22 @@ def read_model_spec(*folders: Path) -> ModelSpec:
                 where = "".join(f"{part}: " for part in first["loc"])
                 raise ModelError(f"{file} is invalid ({where}{first['msg']}): correct it.") from None
     return ModelSpec.model_validate(merged)
+
+
+def write_model_spec(spec: ModelSpec, folder: Path) -> None:
+    """Write a checkpoint's ``emx.json``."""
+    text = spec.model_dump_json(indent=2, exclude_none=True)
+    (folder / MODEL_SPEC_FILE).write_text(f"{text}\n", encoding="utf-8")
+
+
+def write_checkpoint(model: Model, processor: Processor, spec: ModelSpec, folder: Path) -> None:
+    """Write a checkpoint that transformers can load, with its ``emx.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors makes files that only the owner can read
+    write_model_spec(spec, folder)
 
 
 def name_of(checkpoint: Path | str, folder: Path, spec: ModelSpec) -> str:

@@ -36,6 +36,10 @@ class Footprint:
     bf16: int
     full: int
 
+    def prefers_bf16(self, free: int) -> bool:
+        """Tell whether a CUDA device with so many bytes free runs it in bf16: half is for the images in hand."""
+        return 2 * self.bf16 <= free
+
 
 def footprint(config: Config) -> Footprint:
     """Compute a model's footprint from its configuration. No weights are loaded."""

@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 
 ENGINE = "continuous-batching"
 
+_KINDS: dict[str, Quantisation] = {
+    "int4": "int4-torch",
+    "nf4": "nf4-bitsandbytes",
+    "bf16": "bf16",
+    "none": "none",
+}
+"""What reports call each kind of weights."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -97,6 +105,7 @@ def load_model(
         ModelError: if the model can't be loaded; the text says what to do.
     """
     target = _device(device)
+    _require_quantisation(quantisation, target)
     folder = locate(checkpoint, revision)
     adapter_folder = _adapter(folder, adapter)
     if adapter_folder is not None:
@@ -157,22 +166,20 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _quantisation(name: str, device: torch.device, config: Config) -> Quantisation:
-    if name == "auto":
-        name = {"cuda": "nf4", "cpu": "int4"}.get(device.type, "none")
-        if device.type == "cuda" and 2 * footprint(config).bf16 <= torch.cuda.mem_get_info(device)[0]:
-            name = "bf16"  # the other half is for the images that run together
-    kinds: dict[str, Quantisation] = {
-        "int4": "int4-torch",
-        "nf4": "nf4-bitsandbytes",
-        "bf16": "bf16",
-        "none": "none",
-    }
-    if name not in kinds:
+def _require_quantisation(name: str, device: torch.device) -> None:
+    """Refuse a kind that doesn't exist, or not on this device, before anything is downloaded."""
+    if name != "auto" and name not in _KINDS:
         raise ModelError(f"Unknown quantisation {name!r}: use auto, int4, nf4, bf16 or none.")
     if name == "int4" and device.type != "cpu":
         raise ModelError("int4 runs on the CPU only: use nf4 or bf16 on this device.")
-    return kinds[name]
+
+
+def _quantisation(name: str, device: torch.device, config: Config) -> Quantisation:
+    if name == "auto":
+        name = {"cuda": "nf4", "cpu": "int4"}.get(device.type, "none")
+        if device.type == "cuda" and footprint(config).prefers_bf16(torch.cuda.mem_get_info(device)[0]):
+            name = "bf16"
+    return _KINDS[name]
 
 
 def _weights(folder: Path, config: Config, kind: Quantisation, device: torch.device) -> Model:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from emx_worker.model.checkpoint import MODEL_SPEC_FILE, ModelError, ModelSpec
+from emx_worker.model.checkpoint import ModelError, ModelSpec, write_checkpoint
 from emx_worker.model.loading import load_model
 
 
@@ -25,11 +25,6 @@ def write_merged_checkpoint(checkpoint: Path | str, adapter: Path | None, folder
     model = loaded.model
     if model.lm_head.weight is not model.get_input_embeddings().weight:  # an adapter may untie them
         model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    loaded.processor.save_pretrained(folder)
-    if loaded.guard is not None:
-        loaded.guard.save(folder)
     spec = ModelSpec(
         name=loaded.provenance.name,
         dialect=loaded.box_decoding.name,
@@ -38,7 +33,6 @@ def write_merged_checkpoint(checkpoint: Path | str, adapter: Path | None, folder
         max_new_tokens=loaded.max_new_tokens,
         takes_indication=loaded.takes_indication,
     )
-    text = spec.model_dump_json(indent=2, exclude_none=True)
-    (folder / MODEL_SPEC_FILE).write_text(f"{text}\n", encoding="utf-8")
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors makes files that only the owner can read
+    write_checkpoint(model, loaded.processor, spec, folder)
+    if loaded.guard is not None:
+        loaded.guard.save(folder)

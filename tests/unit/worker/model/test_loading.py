@@ -123,6 +123,11 @@ def test_cuda_has_bf16_weights_where_they_leave_half_of_the_memory(
     assert loading._quantisation("nf4", torch.device("cuda"), medgemma_config()) == "nf4-bitsandbytes"
 
 
+def test_an_unknown_quantisation_is_refused_before_the_model_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Unknown quantisation 'int5'"):
+        load_model(tmp_path / "nowhere", quantisation="int5")
+
+
 def test_weights_in_bf16_are_all_in_bf16(checkpoint: Path, tasks: Tasks) -> None:
     loaded = load_model(checkpoint, quantisation="bf16")
     for one in Engine(loaded, max_batch=2).generate(tasks(3)):
