@@ -8,10 +8,11 @@ Generated from `shared/emx_shared/contracts/findings.csv`. Boxes carry these lab
 model names those that it was trained on (the demo model: eight). *Sided* findings are always reported as left or
 right.
 
-A finding without a SNOMED CT code has no single concept, or none that could be confirmed in a published value set.
+A finding without a SNOMED CT code has no single concept, or none that could be confirmed in a published value set;
+some of these have a RadLex term, which may leave out the place.
 
-| finding | region | sided | SNOMED CT | other names | PadChest | VinDr-CXR | ChestX-ray14 | CheXpert |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| finding | region | sided | SNOMED CT | RadLex | other names | PadChest | VinDr-CXR | ChestX-ray14 | CheXpert |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -27,5 +28,6 @@ def _cells(finding: Finding) -> list[str]:
         finding.region,
         "yes" if finding.sided else "",
         finding.snomed_ct or "",
+        finding.radlex or "",
         *("; ".join(names) for names in lists),
     ]

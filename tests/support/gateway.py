@@ -67,6 +67,7 @@ class RunningGateway:
                     label=finding.label,
                     code=finding.code,
                     snomed_ct=finding.snomed_ct,
+                    radlex=finding.radlex,
                     laterality="left",
                     box=Box(xmin=40, ymin=30, xmax=70, ymax=55),
                     box_normalised=Box(xmin=0.5, ymin=0.5, xmax=0.875, ymax=55 / 60),

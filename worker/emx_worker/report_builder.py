@@ -106,6 +106,7 @@ def _location(located: LocatedFinding, facts: ImageFacts, probability: float | N
         label=located.finding.label,
         code=located.finding.code,
         snomed_ct=located.finding.snomed_ct,
+        radlex=located.finding.radlex,
         laterality=located.laterality,
         box=box,
         box_normalised=normalised,

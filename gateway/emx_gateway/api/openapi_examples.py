@@ -42,6 +42,7 @@ REPORT = Report(
             label=_EFFUSION.label,
             code=_EFFUSION.code,
             snomed_ct=_EFFUSION.snomed_ct,
+            radlex=_EFFUSION.radlex,
             laterality="left",
             box=_BOX,
             box_normalised=Box(**{name: round(value / _SIDE, 6) for name, value in _BOX.model_dump().items()}),

@@ -33,6 +33,8 @@ class Finding:
             they stay apart for colour-blind readers (after Okabe and Ito, 2008).
         snomed_ct: SNOMED CT concept, or None where no single concept fits or none was found in a published
             value set.
+        radlex: RadLex term where there is no SNOMED CT concept, or None where none fits. It may leave out the
+            place that the label names.
         synonyms: other names that reports and label tables use.
         padchest: labels of PadChest (Bustos et al., Medical Image Analysis 2020), narrower ones included.
         vindr: classes of VinDr-CXR (Nguyen et al., Scientific Data 2022).
@@ -47,6 +49,7 @@ class Finding:
     number: Number
     colour: str
     snomed_ct: str | None = None
+    radlex: str | None = None
     synonyms: tuple[str, ...] = ()
     padchest: tuple[str, ...] = ()
     vindr: tuple[str, ...] = ()
@@ -72,7 +75,8 @@ def _finding(row: dict[str, str]) -> Finding:
     number = next(one for one in get_args(Number) if one == row["number"])
     lists = {name: tuple(filter(None, row[name].split(";"))) for name in _NAMES[_NAMES.index("synonyms") :]}
     sided = {"yes": True, "no": False}[row["sided"]]
-    return Finding(row["label"], region, sided, number, row["colour"], row["snomed_ct"] or None, **lists)
+    snomed_ct, radlex = row["snomed_ct"] or None, row["radlex"] or None
+    return Finding(row["label"], region, sided, number, row["colour"], snomed_ct, radlex, **lists)
 
 
 def _read() -> tuple[Finding, ...]:

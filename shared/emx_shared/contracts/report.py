@@ -42,6 +42,7 @@ class Location(_Frozen):
     label: str = Field(description="Finding, in the words of the finding vocabulary")
     code: str = Field(description="The label as an identifier, such as pleural_effusion")
     snomed_ct: str | None = Field(default=None, description="SNOMED CT concept")
+    radlex: str | None = Field(default=None, description="RadLex term, where no SNOMED CT concept is known")
     laterality: Laterality | None = Field(default=None, description="The patient's side")
     box: Box = Field(description="Pixels of the original image, turned upright")
     box_normalised: Box = Field(description="Fractions of the image's width and height, 0 to 1")

@@ -38,6 +38,13 @@ def test_codes_are_snomed_cts() -> None:
     assert all(code.isdigit() and code[-3:-1] == "00" and verhoeff(code) == 0 for code in codes)
 
 
+def test_radlex_terms_stand_where_snomed_ct_has_none() -> None:
+    terms = [finding.radlex for finding in FINDINGS if finding.radlex]
+    assert len(set(terms)) == len(terms) > 20
+    assert all(term.startswith("RID") and term[3:].isdigit() for term in terms)
+    assert not any(finding.radlex and finding.snomed_ct for finding in FINDINGS)
+
+
 def verhoeff(digits: str) -> int:
     """Return the check of a number, 0 if it is right (J. Verhoeff, 1969; SNOMED CT's Release File Guide)."""
     permuted = [list(range(10)), [1, 5, 7, 6, 2, 8, 3, 0, 9, 4]]

@@ -84,7 +84,7 @@ def test_a_report_has_each_finding_with_its_side_code_colour_and_box() -> None:
     report = build_report(task, generation, provenance)
     (place,) = report.locations
     assert (place.label, place.laterality, place.code) == (finding.label, "left", finding.code)
-    assert (place.colour, place.snomed_ct) == (finding.colour, finding.snomed_ct)
+    assert (place.colour, place.snomed_ct, place.radlex) == (finding.colour, finding.snomed_ct, finding.radlex)
     assert (place.box.xmin, place.box.xmax, place.box.ymin, place.box.ymax) == (1022, 2046, 0, 50)
     assert (report.findings, report.impression, report.warnings) == ("Fluid.", "Effusion.", ())
     assert (report.tokens.prompt, report.tokens.generated) == (20, 3)
