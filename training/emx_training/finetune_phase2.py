@@ -7,8 +7,8 @@ The projector is unfrozen, and location tokens are judged by how far off they ar
 The validation table is ``boxes-validation.csv`` beside ``boxes.csv``, with other patients, as dataset_prep writes
 it; where there is none, one image in ten, by its name, is kept for validation. ``--replay`` names the table that
 phase 1 learned from: as many of its reports are learned beside the boxes, so that the adapter doesn't forget their
-language. To resume an interrupted run, start it again with the same ``--output``. When it is done, set a worker's
-EMX_ADAPTER to that folder.
+language, and boxes are learned after the words that phase 1's model writes of the image. To resume an interrupted
+run, start it again with the same ``--output``. When it is done, set a worker's EMX_ADAPTER to that folder.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import Example, read_boxes, read_reports
 from emx_training.finetune.loop import TrainingDiverged, finetune
 from emx_training.finetune.lora import load_base, location_adapter, read_phase1
+from emx_training.finetune.own_words import in_own_words
 from emx_training.finetune.training_options import (
     BadOption,
     add_training_options,
@@ -33,6 +34,9 @@ from emx_training.finetune.training_options import (
     training_options_of,
 )
 from emx_worker.model.checkpoint import ModelError
+
+OWN_WORDS = "own-words.json"
+"""Of the output folder: phase 1's reports of the images, kept for a resumed run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise BadOption(
                 "--output is the folder of phase 1's adapter, which it would overwrite: choose another."
             )
-        train, validation = _read(options)
+        train, validation = _read(options, output)
         base = load_base(options.base, options.quantisation, adapters=[options.phase1_ckpt, output])
         torch.manual_seed(options.seed)
         model, first = location_adapter(base, before)
@@ -57,16 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps({"validation_losses": losses, "adapter": str(output)}, indent=2))
 
 
-def _read(options: argparse.Namespace) -> tuple[list[Example], list[Example]]:
+def _read(options: argparse.Namespace, output: Path) -> tuple[list[Example], list[Example]]:
     """Read the examples to train on and those to validate with."""
     images = options.images or options.csv.parent
     examples = read_boxes(options.csv, images)
     replayed = _replayed(options, len(examples))
     beside = options.csv.with_name(f"{options.csv.stem}-validation.csv")
     if options.validation or beside.exists():
-        return examples + replayed, read_boxes(options.validation or beside, images)
-    train = [example for example in examples if not _is_validation(example)] or examples
-    return train + replayed, [example for example in examples if _is_validation(example)] or examples[:1]
+        train, validation = examples, read_boxes(options.validation or beside, images)
+    else:
+        train = [example for example in examples if not _is_validation(example)] or examples
+        validation = [example for example in examples if _is_validation(example)] or examples[:1]
+    if options.replay:
+        both = in_own_words(
+            [*train, *validation], options.base, options.phase1_ckpt, options.quantisation, output / OWN_WORDS
+        )
+        train, validation = both[: len(train)], both[len(train) :]
+    return train + replayed, validation
 
 
 def _replayed(options: argparse.Namespace, count: int) -> list[Example]:

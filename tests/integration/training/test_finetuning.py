@@ -34,7 +34,9 @@ from emx_training.finetune.examples import Example, read_boxes, read_reports
 from emx_training.finetune.location_rows import initial_rows
 from emx_training.finetune.loop import STATE
 from emx_training.finetune.lora import load_base, location_adapter, read_phase1
+from emx_training.finetune.own_words import in_own_words
 from emx_training.finetune_phase1 import main as phase1
+from emx_training.finetune_phase2 import OWN_WORDS
 from emx_training.finetune_phase2 import main as phase2
 from emx_training.losses import IGNORED
 from emx_training.pretrain.tokenizer import PROMPT, build_tokenizer
@@ -323,8 +325,23 @@ def test_phase_2_replays_as_many_reports_as_there_are_boxes(
     phase2(phase2_options(either, data, tmp_path / "out", trained[0], *replay))
     examples = [torch.load(folder / STATE)["settings"]["examples"] for folder in (trained[1], tmp_path / "out")]
     assert examples[1] == examples[0] + 10, "the table has ten reports, for twelve images with boxes"
+    assert len(json.loads((tmp_path / "out" / OWN_WORDS).read_text())) == 12
     missing = phase2_options(either, data, tmp_path / "out", trained[0], "--replay", str(tmp_path / "none.csv"))
     refused(phase2, missing, "none.csv can't be read")
+
+
+def test_locations_are_learned_after_the_words_that_phase_1_writes(
+    either: Path, data: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    examples = read_boxes(data / "boxes.csv", data)
+    own = in_own_words(examples, str(either), trained[0], "none", tmp_path / "kept.json")
+    texts = json.loads((tmp_path / "kept.json").read_text())
+    assert all(texts[str(one.image)].startswith(one.answer[0][0]) for one in own)
+    assert [one.answer[1:3] for one in own] == [one.answer[1:3] for one in examples], "LOCATIONS are the table's"
+    assert not any(trained for one in own for _, trained in (one.answer[0], one.answer[3]))
+    parse("".join(text for text, _ in own[0].answer))
+    (tmp_path / "kept.json").write_text(json.dumps(dict.fromkeys(texts, "")))
+    assert in_own_words(examples, "no model", trained[0], "none", tmp_path / "kept.json") == examples
 
 
 def test_cached_features_give_the_same_adapter_and_the_tower_runs_once(

@@ -6,8 +6,10 @@ Phase 1 learns reports in another wording than that of the demo model's base, as
 template's. Phase 2 then trains, each from there:
 
 - *whole*: the template's whole report, as it was before;
-- *locations*: LOCATIONS alone;
-- *replay*: LOCATIONS alone, with as many of phase 1's reports in between.
+- *locations*: LOCATIONS alone, after the template's sentences;
+- *replay*: the same, with as many of phase 1's reports in between;
+- *own words*: as *replay*, but LOCATIONS follow the sentences that phase 1's model writes, as with
+  ``finetune_phase2 --replay``.
 
 Then the base's location rows are forgotten, and *locations* learns them again: from the mean of the embedding, or
 in their order. The result has the loss of phase 1's texts (nats a token, before and after), micro-F1 and mean IoU
@@ -37,6 +39,7 @@ from emx_training.finetune.collator import Collator
 from emx_training.finetune.examples import Example, read_boxes, read_reports
 from emx_training.finetune.location_rows import initial_rows
 from emx_training.finetune.loop import FinetuningRun, finetune
+from emx_training.finetune.own_words import in_own_words
 from emx_training.finetune.training_options import TrainingOptions
 from emx_training.finetune_phase1 import main as phase1
 from emx_training.phantoms import training_seeds
@@ -83,7 +86,13 @@ class Trial:
     def ways(self) -> dict[str, list[Example]]:
         """Return the examples of each way."""
         whole = [Example(one.image, tuple((text, True) for text, _ in one.answer)) for one in self._boxes]
-        return {"whole": whole, "locations": self._boxes, "replay": [*self._boxes, *self._replayed]}
+        own = in_own_words(self._boxes, str(self._base), self._first, "none", self._output / "own-words.json")
+        return {
+            "whole": whole,
+            "locations": self._boxes,
+            "replay": [*self._boxes, *self._replayed],
+            "own words": [*own, *self._replayed],
+        }
 
     def result(self, name: str, examples: Sequence[Example]) -> dict[str, float]:
         """Train phase 2 on examples, and measure it."""
