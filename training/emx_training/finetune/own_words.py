@@ -1,7 +1,7 @@
 """Phase 1's own reports of the images that phase 2 trains on: the words that LOCATIONS follow when a worker reads.
 
-A table of boxes has no radiologist's text. Trained after a template's sentences, LOCATIONS fit these, and less well the
-sentences that the model writes itself.
+A table of boxes has no radiologist's text. Trained after a template's sentences, LOCATIONS fit these, and less
+well the sentences that the model writes itself.
 """
 
 import json
