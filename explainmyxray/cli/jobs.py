@@ -36,6 +36,12 @@ def list_jobs(
     ] = None,
     study: Annotated[str | None, typer.Option(help="Only jobs of this study")] = None,
     patient: Annotated[str | None, typer.Option(help="Only jobs of this patient")] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option(
+            help="Only jobs whose report has this finding, such as pleural_effusion; none for reports without any"
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Largest number of jobs to list")] = 20,
     url: Url = None,
     json: Json = False,
@@ -50,6 +56,8 @@ def list_jobs(
         filters["study"] = study
     if patient:
         filters["patient"] = patient
+    if finding:
+        filters["finding"] = finding
     with connected(url) as client:
         found = list(itertools.islice(client.jobs.list(**filters), limit))
     if json:

@@ -5,7 +5,8 @@ from typing import Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emx_shared.contracts.report import Report
+from emx_shared.contracts.findings import Laterality
+from emx_shared.contracts.report import Box, Report
 
 Priority = Literal["stat", "routine", "backlog"]
 """``stat`` is read first, ``backlog`` last."""
@@ -46,6 +47,44 @@ class Failure(Resource):
     message: str
 
 
+class FindingSummary(Resource):
+    """A finding of a listed job.
+
+    Attributes:
+        label: The finding, in the words of the finding vocabulary.
+        code: The label as an identifier, such as ``pleural_effusion``.
+        laterality: The patient's side, left or right.
+        colour: ``#rrggbb``, the finding's colour in every picture.
+        box_normalised: Where it is, as fractions of the image's width and height.
+        probability: What the model gave to the words that name the finding; not calibrated on patients.
+    """
+
+    label: str
+    code: str
+    laterality: Laterality | None = None
+    colour: str
+    box_normalised: Box
+    probability: float | None = None
+
+
+class JobSummary(Resource):
+    """What a listed job's report says in brief.
+
+    Attributes:
+        findings: The report's findings, as many as it has boxes.
+        abstained: Whether the model declined to read the image; no findings then mean nothing.
+        warnings: Number of the report's warnings.
+        width: Pixels of the image, turned upright.
+        height: Pixels of the image, turned upright.
+    """
+
+    findings: tuple[FindingSummary, ...]
+    abstained: bool
+    warnings: int
+    width: int
+    height: int
+
+
 class Job(Resource):
     """One image on its way to a report.
 
@@ -67,6 +106,7 @@ class Job(Resource):
         name: The caller's name for that row.
         report: The report, once the job has succeeded. Jobs in lists come without it.
         failure: Why it failed.
+        summary: The report in brief, in lists that include it.
     """
 
     id: str
@@ -86,6 +126,7 @@ class Job(Resource):
     name: str | None = None
     report: Report | None = None
     failure: Failure | None = None
+    summary: JobSummary | None = None
 
     @property
     def ended(self) -> bool:
@@ -381,6 +422,8 @@ class JobFilter(TypedDict, total=False):
         priority: Priority of the job.
         study: The caller's name for the study.
         patient: The caller's pseudonym for the patient.
+        finding: Code of a finding that the report has, such as ``pleural_effusion``; ``none`` for reports without
+            findings.
         submitted_after: Only jobs submitted later than this.
         submitted_before: Only jobs submitted earlier than this.
     """
@@ -389,6 +432,7 @@ class JobFilter(TypedDict, total=False):
     priority: Priority
     study: str
     patient: str
+    finding: str
     submitted_after: datetime
     submitted_before: datetime
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from emx_shared.contracts.report import DISCLAIMER, Report
+from emx_shared.contracts.findings import Laterality
+from emx_shared.contracts.report import DISCLAIMER, Box, Report
 from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger.records import DeliveryStatus, Failure, Priority
 
@@ -150,10 +151,39 @@ class Job(BaseModel):
     disclaimer: str = DISCLAIMER
 
 
+class FindingSummary(BaseModel):
+    """A finding of a listed job."""
+
+    label: str = Field(description="Finding, in the words of the finding vocabulary")
+    code: str = Field(description="The label as an identifier, such as pleural_effusion")
+    laterality: Laterality | None = Field(description="The patient's side")
+    colour: str = Field(description="#rrggbb, the finding's colour in every picture")
+    box_normalised: Box = Field(description="Fractions of the image's width and height, 0 to 1")
+    probability: float | None = Field(description="What the model gave to the words that name the finding")
+
+
+class JobSummary(BaseModel):
+    """What a listed job's report says in brief."""
+
+    findings: list[FindingSummary]
+    abstained: bool = Field(description="The model declined to read the image; no findings then mean nothing")
+    warnings: int = Field(description="Number of the report's warnings")
+    width: int = Field(description="Pixels of the image, turned upright")
+    height: int
+
+
+class ListedJob(Job):
+    """A job of a list, without its report."""
+
+    summary: JobSummary | None = Field(
+        default=None, description="The report in brief, with `include=summary`; null without a report"
+    )
+
+
 class JobList(BaseModel):
     """A page of jobs."""
 
-    items: list[Job]
+    items: list[ListedJob]
     unreadable: list[str] = Field(
         default=[], description="Ids of jobs that this server can't show: damaged, or written by a newer version"
     )

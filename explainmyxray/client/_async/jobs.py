@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from typing import Unpack
+from typing import Literal, Unpack
 
 from emx_shared.contracts.report import Report
 from explainmyxray.client._async.session import AsyncHttpSession
@@ -70,15 +70,20 @@ class AsyncJobs:
         """
         return await self._poll(job, 0)
 
-    async def list(self, **filters: Unpack[JobFilter]) -> AsyncIterator[Job]:
+    async def list(self, *, include_summary: bool = False, **filters: Unpack[JobFilter]) -> AsyncIterator[Job]:
         """List jobs without their reports, newest first. Pages are fetched as they are needed.
 
         Args:
+            include_summary: Whether each job with a report has its ``summary``.
             **filters: See JobFilter.
+
+        Raises:
+            InvalidRequest: A condition is invalid, such as a finding that the server doesn't know.
         """
+        wanted = as_texts(filters) | ({"include": "summary"} if include_summary else {})
         cursor = None
         while True:
-            params = as_texts(filters) | {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+            params = wanted | {"limit": "100"} | ({"cursor": cursor} if cursor else {})
             page = await self._session.send(ApiRequest("GET", "/v1/jobs", as_model(JobPage), params=params))
             for job in page.items:
                 yield job
@@ -201,8 +206,13 @@ class AsyncJobs:
             ApiRequest("GET", f"/v1/jobs/{id_of(job)}/overlay.png", as_bytes, params=params)
         )
 
-    async def image(self, job: Job | str) -> bytes:
-        """Fetch the image as it was read: upright, in 8-bit gray, without boxes.
+    async def image(self, job: Job | str, depth: Literal[8, 16] = 8) -> bytes:
+        """Fetch the image as it was read: upright, in gray, without boxes.
+
+        Args:
+            job: The job or its id.
+            depth: Bits of a pixel. With 16, an image of more than 8 bits keeps its depth, and the PNG's text
+                ``Window`` says how to show it; others have 8 bits all the same.
 
         Returns:
             A PNG file's bytes.
@@ -210,7 +220,10 @@ class AsyncJobs:
         Raises:
             NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
-        return await self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes))
+        params = {} if depth == 8 else {"depth": str(depth)}
+        return await self._session.send(
+            ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes, params=params)
+        )
 
     async def input(self, job: Job | str) -> bytes:
         """Fetch the image's file as it was submitted.

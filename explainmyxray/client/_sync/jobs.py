@@ -5,7 +5,7 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import Unpack
+from typing import Literal, Unpack
 
 from emx_shared.contracts.report import Report
 from explainmyxray.client._sync.session import HttpSession
@@ -69,15 +69,20 @@ class Jobs:
         """
         return self._poll(job, 0)
 
-    def list(self, **filters: Unpack[JobFilter]) -> Iterator[Job]:
+    def list(self, *, include_summary: bool = False, **filters: Unpack[JobFilter]) -> Iterator[Job]:
         """List jobs without their reports, newest first. Pages are fetched as they are needed.
 
         Args:
+            include_summary: Whether each job with a report has its ``summary``.
             **filters: See JobFilter.
+
+        Raises:
+            InvalidRequest: A condition is invalid, such as a finding that the server doesn't know.
         """
+        wanted = as_texts(filters) | ({"include": "summary"} if include_summary else {})
         cursor = None
         while True:
-            params = as_texts(filters) | {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+            params = wanted | {"limit": "100"} | ({"cursor": cursor} if cursor else {})
             page = self._session.send(ApiRequest("GET", "/v1/jobs", as_model(JobPage), params=params))
             yield from page.items
             cursor = page.next_cursor
@@ -195,8 +200,13 @@ class Jobs:
         params = {"longest_side": str(longest_side)} if longest_side else {}
         return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/overlay.png", as_bytes, params=params))
 
-    def image(self, job: Job | str) -> bytes:
-        """Fetch the image as it was read: upright, in 8-bit gray, without boxes.
+    def image(self, job: Job | str, depth: Literal[8, 16] = 8) -> bytes:
+        """Fetch the image as it was read: upright, in gray, without boxes.
+
+        Args:
+            job: The job or its id.
+            depth: Bits of a pixel. With 16, an image of more than 8 bits keeps its depth, and the PNG's text
+                ``Window`` says how to show it; others have 8 bits all the same.
 
         Returns:
             A PNG file's bytes.
@@ -204,7 +214,8 @@ class Jobs:
         Raises:
             NotFound: The job doesn't exist, belongs to another tenant, or its image is no longer stored.
         """
-        return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes))
+        params = {} if depth == 8 else {"depth": str(depth)}
+        return self._session.send(ApiRequest("GET", f"/v1/jobs/{id_of(job)}/image.png", as_bytes, params=params))
 
     def input(self, job: Job | str) -> bytes:
         """Fetch the image's file as it was submitted.

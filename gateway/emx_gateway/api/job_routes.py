@@ -3,10 +3,12 @@
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -36,10 +38,11 @@ from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.export import export
 from emx_gateway.services.job_events import job_events
-from emx_gateway.services.job_pages import JobQuery, job_page
+from emx_gateway.services.job_pages import NO_FINDING, JobQuery, job_page
 from emx_gateway.services.representations import job_resource
 from emx_gateway.services.services import Services
 from emx_gateway.services.submissions import JobSubmission
+from emx_shared.contracts.findings import FINDINGS
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, cancel, erase, erase_group
 from emx_shared.ledger.records import JobRecord, Priority
@@ -65,6 +68,17 @@ _LINKS = links(
 _GENERAL = (401, 403, 422, 429, 503)
 
 
+FINDING_CODES = (*(finding.code for finding in FINDINGS), NO_FINDING)
+
+
+def _known_finding(code: str) -> str:
+    if code not in FINDING_CODES:
+        what = "No finding has this code. Use one of the finding vocabulary, such as pleural_effusion, or none"
+        raise PydanticCustomError("finding", what)
+    return code
+
+
+FindingCode = Annotated[str, AfterValidator(_known_finding), Field(json_schema_extra={"enum": [*FINDING_CODES]})]
 Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the job's end")]
 
 
@@ -128,15 +142,22 @@ def list_jobs(
     patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
     submitted_after: Moment | None = None,
     submitted_before: Moment | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    finding: Annotated[
+        FindingCode | None, Query(description="Finding that the report names, by its code; none: no finding")
+    ] = None,
+    include: Annotated[
+        list[Literal["summary"]] | None, Query(description="`summary`: each job's report in brief")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 20,
     cursor: Cursor = None,
 ) -> JobList:
-    """List jobs, the newest first, without their reports."""
-    for kind, name in (("patient", patient), ("study", study)):
-        if name is not None:
+    """List jobs, the newest first, without their reports; with `include=summary`, with what these say in brief."""
+    looked_into = {"patient": patient, "study": study, "finding": finding, "summary": include}
+    for kind, asked in looked_into.items():
+        if asked is not None:
             audit.note(caller, "jobs.list", kind)
-    wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before)
-    page = job_page(services.ledger, caller.tenant, wanted, limit, cursor)
+    wanted = JobQuery(state, priority, study, patient, submitted_after, submitted_before, finding)
+    page = job_page(services.ledger, services.readers, caller.tenant, wanted, limit, cursor, bool(include))
     link_to_next(request, response, "cursor", page.next_cursor)
     return page
 

@@ -85,6 +85,7 @@ _PROBLEMS_OF = {
     ("ping", "400"): ("not-json", "This is not JSON."),
     ("ping", "413"): ("body-too-large", "The JSON has more bytes than the 262144 that are accepted."),
     ("ping", "422"): ("forbidden-webhook-target", "The webhook URL's host has an address that isn't public."),
+    ("show_image", "422"): ("bad-image", "The DICOM file is damaged or cut short."),
     ("export_group", "422"): ("invalid-request", "Name either a study or a patient."),
     ("erase_jobs", "422"): (
         "invalid-request",

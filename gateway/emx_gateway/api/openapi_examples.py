@@ -16,11 +16,13 @@ from emx_gateway.schemas import (
     Erased,
     Job,
     JobList,
+    ListedJob,
     Pong,
     Redelivered,
     Secret,
     Upload,
 )
+from emx_gateway.services.representations import job_summary
 from emx_shared.contracts.findings import BY_LABEL
 from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenance, Report, Timings, TokenCounts
 from emx_shared.contracts.states import BatchState, JobState
@@ -95,6 +97,7 @@ _ENDED = _QUEUED.model_copy(
     }
 )
 _READ = _ENDED.model_copy(update={"report": REPORT})
+_LISTED = ListedJob(**vars(_ENDED), summary=job_summary(REPORT))
 _SOME = Batch(
     id=_BATCH,
     state=BatchState.RUNNING,
@@ -131,7 +134,7 @@ _ITEM = BatchItem(row=0, name="2019/0001", id=_JOB, state=JobState.SUCCEEDED)
 
 ANSWERS: dict[type[BaseModel], BaseModel] = {
     Job: _READ,
-    JobList: JobList(items=[_ENDED], next_cursor=f"1772600767000000-{_JOB}", complete=True),
+    JobList: JobList(items=[_LISTED], next_cursor=f"1772600767000000-{_JOB}", complete=True),
     Erased: Erased(erased=12),
     Report: REPORT,
     Upload: Upload(
@@ -224,6 +227,8 @@ PARAMETERS = {
     "after": "1772600771000000-0",
     "study": "baseline",
     "patient": "P-0017",
+    "finding": "pleural_effusion",
+    "include": ["summary"],
     "job": _JOB,
     "submitted_after": "2026-03-04T00:00:00Z",
     "submitted_before": "2026-03-05T00:00:00Z",

@@ -1,5 +1,6 @@
 """/v1/jobs/{id}/…: the report in each of its forms, and the image."""
 
+from enum import IntEnum
 from functools import partial
 from typing import Annotated, Any
 
@@ -31,6 +32,14 @@ KINDS = {
     "png": "image/png",
 }
 """Media types of the forms a report has, by the ending of its address."""
+
+
+class Depth(IntEnum):
+    """Bits of a pixel."""
+
+    EIGHT = 8
+    SIXTEEN = 16
+
 
 router = APIRouter(tags=["renderings"])
 Tags = Annotated[EntityTags, Depends()]
@@ -115,12 +124,28 @@ async def show_overlay(
     response_class=Response,
     responses={200: {"content": {KINDS["png"]: {}}}, **documented(401, 403, 404, 422, 429, 503), **_UNCHANGED},
 )
-async def show_image(services: GatewayServices, caller: ReadCaller, audit: Audit, tags: Tags, id: str) -> Response:
-    """Fetch the image as it was read, upright and in 8-bit gray, for viewers without DICOM or TIFF."""
+async def show_image(
+    services: GatewayServices,
+    caller: ReadCaller,
+    audit: Audit,
+    tags: Tags,
+    id: str,
+    depth: Annotated[Depth, Query(description="Bits of a pixel, at most")] = Depth.EIGHT,
+) -> Response:
+    """Fetch the image as it was read, upright and in gray, for viewers without DICOM or TIFF.
+
+    With 16 bits, a DICOM file, PNG or TIFF of more than 8 keeps its depth, so that a viewer can choose the
+    window; others have 8 all the same. Text chunks of the PNG say how it is shown. ``Window`` is ``center width``
+    in its samples: grey = (sample - center) / width + 0.5, clipped to 0 to 1, is the 8-bit picture. ``Windows``
+    has further windows of the file (``name=center width; …``). ``PixelSpacing`` is in millimetres between rows,
+    then columns, by the DICOM element that ``PixelSpacingFrom`` names: PixelSpacing, or ImagerPixelSpacing, which
+    is at the detector.
+    """
     job, _ = await run_in_threadpool(services.find_job, id, caller)
     audit.note(caller, "image.read", id)
-    headers = tags.headers(job.input_sha256, "png")
-    picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), as_png)
+    headers = tags.headers(job.input_sha256, "png", int(depth))
+    deep = depth == Depth.SIXTEEN
+    picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), as_png, deep)
     return Response(picture, media_type=KINDS["png"], headers=headers)
 
 

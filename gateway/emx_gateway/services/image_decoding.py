@@ -36,7 +36,7 @@ class ImageDecoding:
         return str(found)
 
     async def draw(
-        self, tenant: str, fetch: Callable[[], bytes], drawing: Callable[[DecodedImage], bytes]
+        self, tenant: str, fetch: Callable[[], bytes], drawing: Callable[[DecodedImage], bytes], deep: bool = False
     ) -> bytes:
         """Decode an image and make something of it.
 
@@ -44,12 +44,13 @@ class ImageDecoding:
             tenant: whose turn it takes.
             fetch: returns the image's bytes, once it is its turn.
             drawing: a function of a module, or a ``partial`` of one.
+            deep: whether a file of more than 8 bits is drawn with 16.
 
         Raises:
             BadImage: it can't be decoded.
             Problem: 503, too many are being decoded; or what ``fetch`` raises.
         """
-        work = partial(_drawn, *self._limits, drawing)
+        work = partial(_drawn, *self._limits, deep, drawing)
         _, drawn = await self._turn(tenant, lambda: self._pool.run(work, fetch()))
         return drawn
 
@@ -73,6 +74,6 @@ def _media_type(max_bytes: int, max_pixels: int, data: bytes) -> tuple[str, byte
 
 
 def _drawn(
-    max_bytes: int, max_pixels: int, drawing: Callable[[DecodedImage], bytes], data: bytes
+    max_bytes: int, max_pixels: int, deep: bool, drawing: Callable[[DecodedImage], bytes], data: bytes
 ) -> tuple[None, bytes]:
-    return None, drawing(decode(data, max_bytes, max_pixels))
+    return None, drawing(decode(data, max_bytes, max_pixels, deep))

@@ -1,20 +1,31 @@
 """Pages of a tenant's jobs, the newest first."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import islice
 
 from redis.exceptions import RedisError
 
 from emx_gateway.http.problems import Problem
-from emx_gateway.schemas import Job, JobList
-from emx_gateway.services.representations import job_resource
+from emx_gateway.schemas import JobList, ListedJob
+from emx_gateway.services.representations import job_resource, job_summary
+from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import JobState
+from emx_shared.fair_threads import FairThreads
 from emx_shared.ledger import Ledger, object_keys
 from emx_shared.ledger.records import JobRecord, Priority, UnreadableRecord
 
 LOOKED_AT = 500
 """Jobs that are looked at for one page: where few of them match, it is short, and has a cursor all the same."""
+_AHEAD = 8
+"""Jobs of a page that are read at a time: over a network, one after the other takes seconds for hundreds."""
+NO_FINDING = "none"
+"""Stands for reports without findings where a finding's code is asked for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,12 @@ class JobQuery:
     patient: str | None = None
     submitted_after: datetime | None = None
     submitted_before: datetime | None = None
+    finding: str | None = None
+
+    @property
+    def listed_as(self) -> JobState | None:
+        """The state in whose list the jobs are; None if they may be in any."""
+        return JobState.SUCCEEDED if self.finding and self.state is None else self.state
 
     def admits(self, job: JobRecord) -> bool:
         """Return whether a job matches, its state aside."""
@@ -38,42 +55,95 @@ class JobQuery:
             and (self.submitted_before is None or job.submitted_at < self.submitted_before)
         )
 
+    def admits_report(self, report: Report | None) -> bool:
+        """Return whether a job's report has the finding. One of a model that abstained says nothing of any."""
+        if self.finding is None or report is None:
+            return self.finding is None
+        if self.finding == NO_FINDING:
+            return not report.locations and not report.abstained
+        return any(place.code == self.finding for place in report.locations)
 
-def job_page(ledger: Ledger, tenant: str, wanted: JobQuery, limit: int, cursor: str | None) -> JobList:
+
+def job_page(
+    ledger: Ledger,
+    readers: FairThreads,
+    tenant: str,
+    wanted: JobQuery,
+    limit: int,
+    cursor: str | None,
+    summarised: bool = False,
+) -> JobList:
     """Return a page of jobs without their reports.
 
     Args:
         ledger: where they are.
+        readers: the threads that read them.
         tenant: whose they are.
         wanted: which.
         limit: most jobs of the page.
         cursor: ``next_cursor`` of the page before; None for the first page.
+        summarised: whether each job has its report in brief.
 
     Raises:
         Problem: 400 for an invalid cursor; 503 while Redis, which has the list, is unavailable.
     """
     check_cursor(cursor)
-    items, unreadable, next_cursor = list[Job](), list[str](), None
-    for looked_at, (id, place) in enumerate(_places(ledger, tenant, wanted, cursor), start=1):
-        try:
-            if found := _matching(ledger, id, wanted):
-                items.append(found)
-        except UnreadableRecord:
-            unreadable.append(id)
-        if len(items) == limit or looked_at == LOOKED_AT:
-            next_cursor = place
-            break
+    items, unreadable, next_cursor = list[ListedJob](), list[str](), None
+    places = islice(_places(ledger, tenant, wanted, cursor), LOOKED_AT)
+
+    def read(id: str) -> "Future[ListedJob | None]":
+        return readers.submit(tenant, partial(_matching, ledger, id, wanted, summarised), "jobs")
+
+    with closing(_read_ahead(places, read, lambda: limit - len(items))) as being_read:
+        for looked_at, (id, place, job) in enumerate(being_read, start=1):
+            try:
+                if found := job.result():
+                    items.append(found)
+            except UnreadableRecord:
+                unreadable.append(id)
+            if len(items) == limit or looked_at == LOOKED_AT:
+                next_cursor = place
+                break
     complete = _is_complete(ledger, wanted)
     return JobList(items=items, unreadable=unreadable, next_cursor=next_cursor, complete=complete)
 
 
-def _matching(ledger: Ledger, id: str, wanted: JobQuery) -> Job | None:
+def _read_ahead(
+    places: Iterator[tuple[str, str]],
+    read: Callable[[str], "Future[ListedJob | None]"],
+    missing: Callable[[], int],
+) -> Generator[tuple[str, str, "Future[ListedJob | None]"], None, None]:
+    """Yield places with what is read of their jobs, in order, while the next ones are being read.
+
+    Args:
+        places: ids and places in the list.
+        read: begins to read a job.
+        missing: how many jobs the page still lacks; no more are read ahead.
+    """
+    ahead: deque[tuple[str, str, Future[ListedJob | None]]] = deque()
+    try:
+        for id, place in places:
+            ahead.append((id, place, read(id)))
+            while ahead and len(ahead) >= min(_AHEAD, missing()):
+                yield ahead.popleft()
+        while ahead:
+            yield ahead.popleft()
+    finally:
+        for _, _, job in ahead:
+            job.cancel()
+
+
+def _matching(ledger: Ledger, id: str, wanted: JobQuery, summarised: bool) -> ListedJob | None:
     """Return a job without its report, if it is one that is wanted."""
     job = ledger.job(id)
     if job is None or not wanted.admits(job):
         return None
     found = job_resource(ledger, job, ledger.outcome(id))
-    return found.model_copy(update={"report": None}) if wanted.state in (None, found.state) else None
+    report = found.report
+    if wanted.state not in (None, found.state) or not wanted.admits_report(report):
+        return None
+    summary = job_summary(report) if summarised and report else None
+    return ListedJob(**{**vars(found), "report": None}, summary=summary)
 
 
 def check_cursor(cursor: str | None) -> None:
@@ -93,7 +163,7 @@ def _places(ledger: Ledger, tenant: str, wanted: JobQuery, cursor: str | None) -
             return
     while True:
         try:
-            found = ledger.redis.listings.jobs(tenant, cursor, LOOKED_AT, wanted.state)
+            found = ledger.redis.listings.jobs(tenant, cursor, LOOKED_AT, wanted.listed_as)
         except RedisError:
             detail = "The list of jobs is unavailable for the moment; single jobs can be fetched."
             raise Problem(503, "list-unavailable", detail, {"Retry-After": "5"}) from None

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from emx_gateway.schemas import Batch, DeliveryLine, Job
+from emx_gateway.schemas import Batch, DeliveryLine, FindingSummary, Job, JobSummary
+from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import BatchState, JobState
 from emx_shared.ledger import BatchProgress, Ledger, batch_progress
 from emx_shared.ledger.batches.items import is_paused
@@ -31,6 +32,18 @@ def job_resource(ledger: Ledger, job: JobRecord, outcome: Outcome | None) -> Job
         name=job.item.name if job.item else None,
         report=outcome.report if outcome else None,
         failure=outcome.failure if outcome else None,
+    )
+
+
+def job_summary(report: Report) -> JobSummary:
+    """Return what a list says of a job's report."""
+    names = FindingSummary.model_fields
+    return JobSummary(
+        findings=[FindingSummary(**{name: getattr(place, name) for name in names}) for place in report.locations],
+        abstained=report.abstained,
+        warnings=len(report.warnings),
+        width=report.image.width,
+        height=report.image.height,
     )
 
 

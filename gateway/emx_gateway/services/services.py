@@ -11,11 +11,15 @@ from emx_gateway.services.image_decoding import ImageDecoding
 from emx_gateway.services.job_updates import JobUpdates
 from emx_gateway.services.readiness import Probes
 from emx_gateway.services.submissions import Submissions
+from emx_shared.fair_threads import FairThreads
 from emx_shared.ledger import Ledger
 from emx_shared.ledger.damage import damaged_batch, damaged_job
 from emx_shared.ledger.records import BatchRecord, JobRecord, Outcome
 from emx_shared.settings import Settings
 from emx_shared.webhooks import WebhookSecrets
+
+_READERS, _READERS_PER_TENANT = 32, 16
+"""Threads that read the records of lists. They wait for the store most of the time."""
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Services:
     settings: Settings
     secrets: WebhookSecrets = field(init=False)
     decoding: ImageDecoding = field(init=False)
+    readers: FairThreads = field(init=False)
     submissions: Submissions = field(init=False)
     probes: Probes = field(init=False)
     bodies: BodyBudget = field(init=False)
@@ -35,12 +40,14 @@ class Services:
     def __post_init__(self) -> None:
         self.secrets = WebhookSecrets(self.ledger.store, self.settings)
         self.decoding = ImageDecoding(self.settings)
+        self.readers = FairThreads(_READERS, "records", _READERS_PER_TENANT)
         self.submissions = Submissions(self.ledger, self.rate_limits, self.decoding)
         self.probes = Probes(self.ledger)
         self.bodies = BodyBudget(self.settings.max_bytes_in_hand)
 
     def close(self) -> None:
-        """End the processes that decode."""
+        """End the threads that read records, and the processes that decode."""
+        self.readers.close()
         self.decoding.close()
 
     def find_job(self, id: str, caller: Caller) -> tuple[JobRecord, Outcome | None]:

@@ -1,7 +1,6 @@
 """One way in for every kind of file."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 from PIL import Image
@@ -10,6 +9,7 @@ from emx_shared.contracts.report import ImageFacts
 from emx_shared.imaging.contrast import LOW_CONTRAST_WARNING, lacks_contrast
 from emx_shared.imaging.raster import picture
 from emx_shared.imaging.refusals import BadImage, ImageTooLarge, NotAnImage
+from emx_shared.imaging.windowing import Windowing
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "DICOM": "application/dicom"}
 _MAGIC = {
@@ -24,26 +24,39 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An upright 8-bit grayscale image (mode L), bright where it is dense, and the facts of its original.
+    """An upright grayscale image, bright where it is dense, and the facts of its original.
 
     Width and height are those after it was turned upright: the frame that every box refers to.
 
     Attributes:
-        image: the picture.
+        image: the picture, of 8 bits (mode L); or of 16 (mode I;16) where it has windows.
         facts: of the original.
         warnings: what a reader of the picture has to know of how it was read, as sentences; they quote nothing of
             the file.
+        spacing_from: the DICOM element that ``facts.pixel_spacing`` is from.
+        windowing: how the picture is shown, if it has 16 bits.
     """
 
     image: Image.Image
     facts: ImageFacts
     warnings: tuple[str, ...] = ()
+    spacing_from: str | None = None
+    windowing: Windowing | None = None
 
 
-def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_000) -> DecodedImage:
+def decode(
+    data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_000, deep: bool = False
+) -> DecodedImage:
     """Decode a whole PNG, JPEG, TIFF or DICOM file. A deflated DICOM file is held to ``max_bytes`` unpacked, too.
 
-    Raises BadImage and nothing else: NotAnImage, ImageTooLarge, or itself for broken data.
+    Args:
+        data: the file.
+        max_bytes: most bytes that are accepted.
+        max_pixels: most pixels.
+        deep: whether a file of more than 8 bits becomes a picture of 16 bits.
+
+    Raises:
+        BadImage: and nothing else: NotAnImage, ImageTooLarge, or itself for broken data.
     """
     if not data:
         raise BadImage("The file is empty.")
@@ -53,9 +66,9 @@ def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_00
     if kind == "DICOM":
         from emx_shared.imaging.dicom import radiograph
 
-        read: picture.Picture | radiograph.Radiograph = radiograph.read(data, max_bytes, max_pixels)
+        read: picture.Picture | radiograph.Radiograph = radiograph.read(data, max_bytes, max_pixels, deep)
     else:
-        read = picture.read(data, kind, max_pixels)
+        read = picture.read(data, kind, max_pixels, deep)
     image = read.image
     facts = ImageFacts(
         width=image.width,
@@ -65,19 +78,14 @@ def decode(data: bytes, max_bytes: int = 64 * 2**20, max_pixels: int = 50_000_00
         pixel_spacing=getattr(read, "spacing", None),
         orientation=read.orientation,
     )
-    return DecodedImage(image, facts, (*read.warnings, *([LOW_CONTRAST_WARNING] if lacks_contrast(image) else [])))
+    flat = read.windowing is None and lacks_contrast(image)
+    warnings = (*read.warnings, *([LOW_CONTRAST_WARNING] if flat else []))
+    return DecodedImage(image, facts, warnings, getattr(read, "spacing_from", None), read.windowing)
 
 
 def media_type(start: bytes) -> str:
     """Tell a file's media type by its first 132 bytes. Raises NotAnImage if it is none that is accepted."""
     return MEDIA_TYPES[_kind(start)]
-
-
-def as_png(decoded: DecodedImage) -> bytes:
-    """Return a decoded image as PNG, for viewers without DICOM or TIFF."""
-    stream = io.BytesIO()
-    decoded.image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
 
 
 def _kind(start: bytes) -> str:

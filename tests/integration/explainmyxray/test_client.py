@@ -47,6 +47,7 @@ from explainmyxray.client import (
 from explainmyxray.client.streams import EventParser
 from explainmyxray.supervisor import free_port
 from support.bad_connection import BadConnection
+from support.dicom import radiograph, ramp, written
 from support.gateway import RunningGateway, StartGateway
 
 
@@ -217,6 +218,21 @@ def test_all_pages_are_listed(client: Any, gateway: RunningGateway) -> None:
     assert client.jobs.erase_study(study) == 103
 
 
+def test_jobs_are_listed_by_finding_with_what_was_found(client: Any, gateway: RunningGateway) -> None:
+    study = uuid.uuid4().hex
+    found, clear = (gateway.submit(gateway.png(), study=study).json()["id"] for _ in range(2))
+    (place,) = gateway.read_by_a_worker(found).locations
+    gateway.read_by_a_worker(clear, locations=())
+    (listed,) = client.jobs.list(study=study, finding="pleural_effusion", include_summary=True)
+    assert listed.id == found and (listed.summary.width, listed.summary.height) == (80, 60)
+    assert [(one.code, one.laterality) for one in listed.summary.findings] == [("pleural_effusion", "left")]
+    assert listed.summary.findings[0].box_normalised == place.box_normalised
+    (listed,) = client.jobs.list(study=study, finding="none")
+    assert (listed.id, listed.summary) == (clear, None)
+    with pytest.raises(InvalidRequest, match="finding"):
+        list(client.jobs.list(finding="unheard of"))
+
+
 def test_cancelling_twice_is_cancelling(client: Any, gateway: RunningGateway) -> None:
     job = client.jobs.submit(gateway.png())
     assert client.jobs.cancel(job).state == client.jobs.cancel(job).state == "cancelled"
@@ -297,6 +313,9 @@ def test_the_image_comes_as_it_was_sent_and_as_it_was_read(client: Any, gateway:
     job = client.jobs.submit(data)
     assert client.jobs.input(job) == data
     assert Image.open(io.BytesIO(client.jobs.image(job))).mode == "L"
+    deep = client.jobs.submit(written(radiograph(ramp(12), 12)))
+    assert "Window" in Image.open(io.BytesIO(client.jobs.image(deep, depth=16))).info
+    assert "Window" not in Image.open(io.BytesIO(client.jobs.image(deep))).info
     assert client.report_schema()["title"] == "Report"
 
 

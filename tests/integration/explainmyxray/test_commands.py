@@ -142,6 +142,10 @@ def test_jobs_are_listed_shown_cancelled_and_erased(gateway: RunningGateway) -> 
     assert [job["id"] for job in lines(emx("jobs", "list", "--study", study, "--json"))] == [second, first]
     listed = emx("jobs", "list", "--study", study, "--state", "succeeded").stdout
     assert first in listed and second not in listed
+    (found,) = lines(emx("jobs", "list", "--study", study, "--finding", "pleural_effusion", "--json"))
+    assert found["id"] == first
+    assert "No jobs." in emx("jobs", "list", "--study", study, "--finding", "none").stdout
+    assert "query.finding" in emx("jobs", "list", "--finding", "fluid", ok=False).stderr
     assert "There may be more" in emx("jobs", "list", "--limit", 1).stderr
     assert "There is fluid." in emx("jobs", "show", first).stdout
     assert lines(emx("jobs", "show", first, "--json"))[0]["report"]["impression"] == "Effusion."

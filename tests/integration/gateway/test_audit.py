@@ -82,11 +82,13 @@ def test_where_there_are_keys_a_log_is_kept_without_being_asked_for(audited: Aud
     for job in (waited, explained):
         assert [line["action"] for line in audited.lines(subject=job)] == ["job.submit", "report.read"]
     client.get("/v1/jobs", params={"patient": "Jane Doe"})
-    assert audited.lines(action="jobs.list", subject="patient")
+    client.get("/v1/jobs", params={"finding": "pleural_effusion", "include": "summary"})
+    for subject in ("patient", "finding", "summary"):  # what says something of patients
+        assert len(audited.lines(action="jobs.list", subject=subject)) == 1
     upload = client.post("/v1/uploads").json()["id"]
     assert audited.lines(action="upload.create", subject=upload)
     ours = audited.lines(key=audited.key)
-    assert len(ours) == 6 and all(line["tenant"] == "north" and line["address"] == "127.0.0.1" for line in ours)
+    assert len(ours) == 8 and all(line["tenant"] == "north" and line["address"] == "127.0.0.1" for line in ours)
     assert "Jane" not in (audited.folder / "audit.jsonl").read_text()
     assert (audited.folder / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 

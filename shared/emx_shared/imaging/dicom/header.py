@@ -51,10 +51,11 @@ class Header:
         warnings: sentences about what was passed over; none quotes a value.
     """
 
-    def __init__(self, data_set: DataSet) -> None:
-        """Find and read the elements. Raises BadImage if there are no pixels."""
+    def __init__(self, data_set: DataSet, further: str | None = None) -> None:
+        """Find and read the elements, and a further one by its keyword. Raises BadImage if there are no pixels."""
         self.warnings: list[str] = []
         self._values = Dataset()
+        self._wanted = _READ | ({tag_for_keyword(further)} if further else set())
         self._data = data_set.data
         self.finder = ElementFinder.at(data_set.data, data_set.start)
         self.pixels = self._read(data_set.start)
@@ -66,7 +67,7 @@ class Header:
                 return element
             if element.tag > _PIXELS:
                 break
-            if element.tag in _READ and element.tag not in self._values:
+            if element.tag in self._wanted and element.tag not in self._values:
                 self._read_element(element)
         raise BadImage("The DICOM file has no pixels, or is cut short before them.")
 

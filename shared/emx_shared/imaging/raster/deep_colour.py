@@ -48,12 +48,13 @@ def complete_pillow() -> None:
 complete_pillow()
 
 
-def read_deep_colour(opened: ImageFile.ImageFile, open_again: OpenFile) -> Greys | None:
-    """Read a file's picture in mode L, stretched over its own range, transparency in black.
+def read_deep_colour(opened: ImageFile.ImageFile, open_again: OpenFile, deep: bool = False) -> Greys | None:
+    """Read a file's picture in grey, stretched over its own range, transparency in black.
 
     Args:
         opened: the file.
         open_again: opens it anew.
+        deep: whether the picture has 16 bits instead of 8.
 
     Returns:
         The picture; None if the file isn't in colour or transparent with 16 bits.
@@ -61,7 +62,7 @@ def read_deep_colour(opened: ImageFile.ImageFile, open_again: OpenFile) -> Greys
     layout = _layout(opened)
     if layout is None:
         return None
-    return _grey(opened, layout) if layout.grey else _colour(opened, open_again(), layout)
+    return _grey(opened, layout, deep) if layout.grey else _colour(opened, open_again(), layout, deep)
 
 
 def _layout(opened: ImageFile.ImageFile) -> _Layout | None:
@@ -86,19 +87,19 @@ def _layout(opened: ImageFile.ImageFile) -> _Layout | None:
     return _Layout(grey, "L" if order else "B", extra)
 
 
-def _colour(upper: ImageFile.ImageFile, lower: ImageFile.ImageFile, layout: _Layout) -> Greys:
+def _colour(upper: ImageFile.ImageFile, lower: ImageFile.ImageFile, layout: _Layout, deep: bool) -> Greys:
     for opened, order in ((upper, layout.order), (lower, _OTHER_ORDER[layout.order])):
         _unpack_with(opened, f"{{}};16{order}")
         opened.load()
 
     def read(top: int, bottom: int) -> tuple[Values, npt.NDArray[np.bool_] | None]:
-        deep = _rows(upper, top, bottom) * 256 + _rows(lower, top, bottom)
-        return _seen(deep[..., :3] @ _LUMA, deep[..., 3] if upper.mode == "RGBA" else None, layout.alpha)
+        whole = _rows(upper, top, bottom) * 256 + _rows(lower, top, bottom)
+        return _seen(whole[..., :3] @ _LUMA, whole[..., 3] if upper.mode == "RGBA" else None, layout.alpha)
 
-    return stretched(upper.size, read)
+    return stretched(upper.size, read, deep)
 
 
-def _grey(opened: ImageFile.ImageFile, layout: _Layout) -> Greys:
+def _grey(opened: ImageFile.ImageFile, layout: _Layout, deep: bool) -> Greys:
     _unpack_with(opened, "RGBA")
     opened.load()
     upper, lower = (1, 0) if layout.order == "L" else (0, 1)
@@ -108,7 +109,7 @@ def _grey(opened: ImageFile.ImageFile, layout: _Layout) -> Greys:
         grey, alpha = (stored[..., at + upper] * 256 + stored[..., at + lower] for at in (0, 2))
         return _seen(grey, alpha, layout.alpha)
 
-    return stretched(opened.size, read)
+    return stretched(opened.size, read, deep)
 
 
 def _unpack_with(opened: ImageFile.ImageFile, raw_mode: str) -> None:

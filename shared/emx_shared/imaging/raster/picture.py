@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 
-from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from emx_shared.imaging.orientation import UPRIGHT, turn
 from emx_shared.imaging.raster import jpeg_header, png_chunks, tiff_directories
@@ -14,6 +14,7 @@ from emx_shared.imaging.raster.deep_colour import read_deep_colour
 from emx_shared.imaging.raster.grayscale import DEEP_MODES, Greys, grayscale
 from emx_shared.imaging.refusals import BadImage, ImageTooLarge, check_size
 from emx_shared.imaging.value_range import LONE_VALUES_WARNING
+from emx_shared.imaging.windowing import Windowing
 
 Image.MAX_IMAGE_PIXELS = None  # the limit here is ours, and is checked before any pixel is decoded
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -38,14 +39,16 @@ class Picture:
     """A picture of a PNG, JPEG or TIFF.
 
     Attributes:
-        image: mode L, upright.
+        image: mode L, or I;16 where it has windows; upright.
         orientation: how the stored pixels were turned for that (EXIF's number).
         warnings: what was read otherwise than the file says.
+        windowing: how the picture is shown, if it has 16 bits.
     """
 
     image: Image.Image
     orientation: int
     warnings: tuple[str, ...] = ()
+    windowing: Windowing | None = None
 
 
 def _complete_pillow() -> None:
@@ -60,8 +63,8 @@ def _complete_pillow() -> None:
 _complete_pillow()
 
 
-def read(data: bytes, kind: str, max_pixels: int) -> Picture:
-    """Read a PNG, JPEG or TIFF (``kind``). Raises BadImage."""
+def read(data: bytes, kind: str, max_pixels: int, deep: bool = False) -> Picture:
+    """Read a PNG, JPEG or TIFF (``kind``), with ``deep`` in 16 bits if it has more than 8. Raises BadImage."""
     try:
         complete, frame = _check_header(data, kind)
     except (struct.error, IndexError, OverflowError):
@@ -79,17 +82,18 @@ def read(data: bytes, kind: str, max_pixels: int) -> Picture:
     try:
         if kind == "TIFF":
             orientation, unreadable = _orientation(opened)  # Pillow turns a TIFF by itself, and forgets how
-            greys = _tiff(opened, open_again, max_pixels)
+            greys = _tiff(opened, open_again, max_pixels, deep)
             image = greys.image
         else:
-            greys = _pixels(opened, open_again)
+            greys = _pixels(opened, open_again, deep)
             orientation, unreadable = _orientation(opened)  # of a PNG, that may come after the pixels
             image = turn(greys.image, orientation)
     except (BadImage, MemoryError):
         raise
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise BadImage(_broken(kind, complete, "pixels are damaged")) from None
-    return Picture(image, orientation, (*unreadable, *([LONE_VALUES_WARNING] if greys.lone else [])))
+    lone = [LONE_VALUES_WARNING] if greys.lone else []
+    return Picture(image, orientation, (*unreadable, *lone), greys.windowing)
 
 
 def _check_header(data: bytes, kind: str) -> tuple[bool, int]:
@@ -136,15 +140,17 @@ def _orientation(opened: ImageFile.ImageFile) -> tuple[int, tuple[str, ...]]:
     return (found if found in range(1, 9) else UPRIGHT), ()
 
 
-def _pixels(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]") -> Greys:
-    deep = read_deep_colour(opened, open_again)
-    if deep is not None:
-        return deep
+def _pixels(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]", deep: bool) -> Greys:
+    colour = read_deep_colour(opened, open_again, deep)
+    if colour is not None:
+        return colour
     opened.load()
-    return grayscale(opened)
+    return grayscale(opened, deep=deep)
 
 
-def _tiff(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]", max_pixels: int) -> Greys:
+def _tiff(
+    opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]", max_pixels: int, deep: bool
+) -> Greys:
     """Read TIFF 6.0. Pillow turns it upright by itself, and inverts white-is-zero for up to 8 bits only."""
     assert isinstance(opened, TiffImagePlugin.TiffImageFile)
     tags = opened.tag_v2
@@ -157,12 +163,12 @@ def _tiff(opened: ImageFile.ImageFile, open_again: "partial[ImageFile.ImageFile]
     _check_strips(opened)
     white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
     unsigned = tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
-    deep = read_deep_colour(opened, open_again)
-    if deep is not None:
-        return deep
+    colour = read_deep_colour(opened, open_again, deep)
+    if colour is not None:
+        return colour
     opened.load()
-    gray = grayscale(opened, unsigned=unsigned and opened.mode == "I")
-    return Greys(ImageOps.invert(gray.image), gray.lone) if white_is_zero and opened.mode in DEEP_MODES else gray
+    gray = grayscale(opened, unsigned=unsigned and opened.mode == "I", deep=deep)
+    return gray.inverted() if white_is_zero and opened.mode in DEEP_MODES else gray
 
 
 def _check_strips(opened: TiffImagePlugin.TiffImageFile) -> None:
