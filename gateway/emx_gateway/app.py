@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_swagger import patch_fastapi
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
+from typing_extensions import override
 
 from emx_gateway.api import (
     batch_routes,
@@ -43,7 +45,17 @@ from emx_shared.version import __version__
 
 ROUTES = (job_routes, report_routes, upload_routes, batch_routes, webhook_routes, health_routes)
 WEB = Path(__file__).parent / "web"
-_CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
+_CONTENT_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "script-src 'self' 'wasm-unsafe-eval'",  # decoders of compressed DICOM files
+        "style-src 'self'",
+        "style-src-attr 'unsafe-inline'",  # Cornerstone3D's labels
+        "img-src 'self' blob:",
+        *("object-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"),
+    ]
+)
+_UNCHANGING = "public, max-age=31536000, immutable"
 _DESCRIPTION = f"Send a chest X-ray; get a structured report with a box around every finding.\n\n**{DISCLAIMER}**"
 _MULTIPART_OVERHEAD = 2**20
 _NOT_COMPRESSED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, *MEDIA_TYPES.values(), "application/pdf")
@@ -120,7 +132,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     def demo_image() -> FileResponse:
         return FileResponse(DEMO_IMAGE)
 
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.mount("/assets", _Assets(directory=WEB / "assets"), name="assets")
     one, several = (n * chosen.max_upload_bytes + _MULTIPART_OVERHEAD for n in (1, _IMAGES_OF_A_BATCH))
     app.add_middleware(
         BodyLimit,
@@ -140,6 +152,16 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=_NOT_COMPRESSED)
     app.add_middleware(AnswerHeaders)
     return app
+
+
+class _Assets(StaticFiles):
+    """Files of the workstation, whose names say their content: a browser never asks for one again."""
+
+    @override
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = _UNCHANGING
+        return response
 
 
 def _refuse_open_doors(chosen: Settings, ring: KeyRing) -> None:
