@@ -14,6 +14,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 
 from emx_gateway.api import (
     batch_routes,
+    feedback_routes,
     health_routes,
     job_routes,
     openapi,
@@ -41,7 +42,15 @@ from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings, settings
 from emx_shared.version import __version__
 
-ROUTES = (job_routes, report_routes, upload_routes, batch_routes, webhook_routes, health_routes)
+ROUTES = (
+    job_routes,
+    report_routes,
+    feedback_routes,
+    upload_routes,
+    batch_routes,
+    webhook_routes,
+    health_routes,
+)
 WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 _DESCRIPTION = f"Send a chest X-ray; get a structured report with a box around every finding.\n\n**{DISCLAIMER}**"
