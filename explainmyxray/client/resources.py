@@ -46,6 +46,22 @@ class Failure(Resource):
     message: str
 
 
+class FeedbackSummary(Resource):
+    """The newest feedback of readers on a report, in short.
+
+    Attributes:
+        version: Its number, from 1.
+        reviewed_at: When the server received it.
+        reviewer: The reader's initials.
+        verdict: agree or disagree.
+    """
+
+    version: int
+    reviewed_at: datetime
+    reviewer: str
+    verdict: str
+
+
 class Job(Resource):
     """One image on its way to a report.
 
@@ -67,6 +83,7 @@ class Job(Resource):
         name: The caller's name for that row.
         report: The report, once the job has succeeded. Jobs in lists come without it.
         failure: Why it failed.
+        feedback: The newest feedback of readers, where a single job was fetched; ``client.feedback`` has all.
     """
 
     id: str
@@ -86,6 +103,7 @@ class Job(Resource):
     name: str | None = None
     report: Report | None = None
     failure: Failure | None = None
+    feedback: FeedbackSummary | None = None
 
     @property
     def ended(self) -> bool:

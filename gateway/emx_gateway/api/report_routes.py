@@ -21,7 +21,7 @@ from emx_gateway.schemas import POLL_AFTER
 from emx_gateway.services.services import Services
 from emx_shared.contracts.report import Report
 from emx_shared.imaging import MEDIA_TYPES, as_png
-from emx_shared.ledger.records import JobRecord
+from emx_shared.ledger.records import FeedbackVersion, JobRecord
 from emx_shared.store import NoSuchObject
 
 KINDS = {
@@ -165,8 +165,9 @@ async def _rendered(
     longest_side: int | None = None,
 ) -> Response:
     job, report = await run_in_threadpool(_report, services, caller, audit, id)
-    said = await run_in_threadpool(_review, services, caller, audit, id) if kind in _WITH_REVIEW else ""
-    headers = tags.headers(id, kind, longest_side, *filter(None, (said,)))
+    newest = await run_in_threadpool(_newest, services, caller, audit, id) if kind in _WITH_REVIEW else None
+    headers = tags.headers(id, kind, longest_side, *((newest.version, newest.reviewed_at) if newest else ()))
+    said = review(newest)
     if kind in ("json", "txt"):
         text = report.model_dump_json() if kind == "json" else as_text(report, said)
         return Response(text, media_type=KINDS[kind], headers=headers)
@@ -187,12 +188,12 @@ def _report(services: Services, caller: Caller, audit: RequestAudit, id: str) ->
     return job, outcome.report
 
 
-def _review(services: Services, caller: Caller, audit: RequestAudit, id: str) -> str:
-    """Return the newest feedback in words; empty where there is none, or it can't be read."""
+def _newest(services: Services, caller: Caller, audit: RequestAudit, id: str) -> FeedbackVersion | None:
+    """Return the newest feedback; None where there is none, or it can't be read."""
     feedback = services.ledger.if_readable(services.ledger.feedback, id)
     if feedback:
         audit.note(caller, "feedback.read", id)
-    return review(feedback.newest if feedback else None)
+    return feedback.newest if feedback else None
 
 
 def _input(services: Services, job: JobRecord) -> bytes:
