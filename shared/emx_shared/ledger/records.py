@@ -259,6 +259,7 @@ class ReviewedLocation(_Part):
         box_normalised: the same in fractions of the image's width and height, 0 to 1.
     """
 
+    model_config = _KEEPING
     of: int | None = None
     verdict: LocationVerdict
     label: str
@@ -279,6 +280,7 @@ class FeedbackVersion(_Part):
         reviewed_at: by the store's clock, in UTC.
     """
 
+    model_config = _KEEPING
     version: int
     reviewed_at: datetime
     reviewer: str
