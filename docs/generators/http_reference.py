@@ -13,6 +13,7 @@ TAGS = {
     "simple": ("The simple form", "One call that answers with the finished report."),
     "jobs": ("Jobs", "One image each."),
     "renderings": ("Reports and images", "What belongs to a job that has succeeded."),
+    "feedback": ("Feedback", "What readers say of reports, to look at and to train on."),
     "uploads": ("Uploads", "Images that are stored before they are submitted."),
     "batches": ("Batches", "Many images in one submission."),
     "webhooks": ("Webhooks", "Signing secrets, and how events were delivered."),

@@ -16,6 +16,7 @@ from explainmyxray.cli.batch import batch
 from explainmyxray.cli.data import data
 from explainmyxray.cli.doctor import doctor
 from explainmyxray.cli.evaluate import evaluate
+from explainmyxray.cli.feedback import feedback
 from explainmyxray.cli.jobs import jobs
 from explainmyxray.cli.keys import keys
 from explainmyxray.cli.listen import listen
@@ -51,6 +52,7 @@ for command in (up, analyze, evaluate, listen, doctor):
 for group, name in (
     (jobs, "jobs"),
     (batch, "batch"),
+    (feedback, "feedback"),
     (keys, "keys"),
     (admin, "admin"),
     (model, "model"),

@@ -19,6 +19,14 @@ from explainmyxray.client.errors import (
     Unavailable,
 )
 from explainmyxray.client.events import Ended, JobEvent, SignedEvent, StateChanged, TextWritten
+from explainmyxray.client.feedback import (
+    Feedback,
+    FeedbackAgreement,
+    FeedbackExport,
+    FeedbackFilter,
+    FindingAgreement,
+    ReviewedLocation,
+)
 from explainmyxray.client.resources import (
     Batch,
     BatchItem,
@@ -27,6 +35,7 @@ from explainmyxray.client.resources import (
     Delivery,
     DeliveryFilter,
     Failure,
+    FeedbackSummary,
     FindingSummary,
     Job,
     JobFilter,
@@ -61,6 +70,12 @@ __all__ = [
     "DeliveryFilter",
     "Ended",
     "Failure",
+    "Feedback",
+    "FeedbackAgreement",
+    "FeedbackExport",
+    "FeedbackFilter",
+    "FeedbackSummary",
+    "FindingAgreement",
     "FindingSummary",
     "Forbidden",
     "InvalidConnection",
@@ -78,6 +93,7 @@ __all__ = [
     "Readiness",
     "RejectedImage",
     "RetryPolicy",
+    "ReviewedLocation",
     "SignedEvent",
     "StateChanged",
     "StillRunning",

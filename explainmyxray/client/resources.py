@@ -85,6 +85,22 @@ class JobSummary(Resource):
     height: int
 
 
+class FeedbackSummary(Resource):
+    """The newest feedback of readers on a report, in short.
+
+    Attributes:
+        version: Its number, from 1.
+        reviewed_at: When the server received it.
+        reviewer: The reader's initials.
+        verdict: agree or disagree.
+    """
+
+    version: int
+    reviewed_at: datetime
+    reviewer: str
+    verdict: str
+
+
 class Job(Resource):
     """One image on its way to a report.
 
@@ -107,6 +123,7 @@ class Job(Resource):
         report: The report, once the job has succeeded. Jobs in lists come without it.
         failure: Why it failed.
         summary: The report in brief, in lists that include it.
+        feedback: The newest feedback of readers, where a single job was fetched; ``client.feedback`` has all.
     """
 
     id: str
@@ -127,6 +144,7 @@ class Job(Resource):
     report: Report | None = None
     failure: Failure | None = None
     summary: JobSummary | None = None
+    feedback: FeedbackSummary | None = None
 
     @property
     def ended(self) -> bool:

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from emx_gateway.api import (
     batch_routes,
+    feedback_routes,
     health_routes,
     job_routes,
     openapi,
@@ -43,7 +44,15 @@ from emx_shared.ledger.opening import open_ledger
 from emx_shared.settings import Settings, settings
 from emx_shared.version import __version__
 
-ROUTES = (job_routes, report_routes, upload_routes, batch_routes, webhook_routes, health_routes)
+ROUTES = (
+    job_routes,
+    report_routes,
+    feedback_routes,
+    upload_routes,
+    batch_routes,
+    webhook_routes,
+    health_routes,
+)
 WEB = Path(__file__).parent / "web"
 _CONTENT_POLICY = "; ".join(
     [

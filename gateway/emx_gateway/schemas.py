@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from emx_gateway.feedback_schemas import FeedbackSummary
 from emx_shared.contracts.findings import Laterality
 from emx_shared.contracts.report import DISCLAIMER, Box, Report
 from emx_shared.contracts.states import BatchState, JobState
@@ -148,6 +149,9 @@ class Job(BaseModel):
     name: str | None = Field(default=None, description="Your own name for that row")
     report: Report | None = None
     failure: Failure | None = Field(default=None, description="Why the job failed")
+    feedback: FeedbackSummary | None = Field(
+        default=None, description="The newest feedback of readers; null in lists, events and webhooks"
+    )
     disclaimer: str = DISCLAIMER
 
 

@@ -121,6 +121,15 @@ class Load:
         time.sleep(self._random.uniform(0, pause))
         self.erase(row, secret, data, [id])
 
+    def submit_review_and_erase(self, row: str) -> None:
+        """Submit an image of a patient, comment on its report where it has one, and erase the patient at once."""
+        data, secret = self.image(), f"secret{uuid.uuid4().hex}"
+        id = self._submit(row, data, str(uuid.uuid4()), {"patient": secret})
+        self.ask(row, "GET", f"/v1/jobs/{id}?wait=5", final=(404,))
+        said = {"reviewer": "AB", "verdict": "disagree", "comment": secret}
+        self.ask(row, "POST", f"/v1/jobs/{id}/feedback", final=(404, 409), json=said)
+        self.erase(row, secret, data, [id])
+
     def erase(self, row: str, patient: str, data: bytes, jobs: list[str]) -> None:
         """Erase a patient, whose name and image nobody may find afterwards."""
         self._book.erasing(jobs)

@@ -16,6 +16,8 @@ _KEYS = {
     "input": object_keys.job_input("*", "*"),
     "record": object_keys.record("*"),
     "outcome": object_keys.outcome("*"),
+    "feedback": object_keys.feedback("*"),
+    "feedback-marker": object_keys.feedback_marker("*", "*"),
     "outbox": object_keys.outbox("*"),
     "delivery": object_keys.delivery("*"),
     "erasing": object_keys.erasing("*"),

@@ -27,6 +27,7 @@ from typing import Any
 
 from rich.progress import track
 
+from emx_shared.contracts.box_table import BOX_COLUMNS, patient_digest
 from emx_shared.contracts.report import ImageFacts
 from emx_training.data.box_table import read_box_table
 from emx_training.data.boxes import BoxedImage
@@ -36,8 +37,8 @@ from emx_training.data.openi import read_openi
 from emx_training.data.padchest import read_padchest
 from emx_training.data.padchest_gr import read_padchest_gr
 from emx_training.data.prepared_images import CorruptImage, facts_of_prepared, prepare
-from emx_training.data.source_image import SPLITS, SourceImage, patient_digest
-from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, BadTable, write_table
+from emx_training.data.source_image import SPLITS, SourceImage
+from emx_training.data.tables import REPORT_COLUMNS, BadTable, write_table
 from emx_training.data.vindr import read_vindr
 
 BOX_TABLES = {"train": "boxes.csv", "validation": "boxes-validation.csv", "test": "boxes-test.csv"}

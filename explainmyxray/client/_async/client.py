@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from explainmyxray.client._async.batches import AsyncBatches
+from explainmyxray.client._async.feedback import AsyncReaderFeedback
 from explainmyxray.client._async.jobs import AsyncJobs
 from explainmyxray.client._async.session import AsyncHttpSession
 from explainmyxray.client._async.uploads import AsyncUploads
@@ -35,6 +36,7 @@ class AsyncClient:
         jobs: Submit images, wait for reports, fetch and erase them.
         batches: Submit many images at once.
         uploads: Put images straight into the server's store.
+        feedback: What readers say of reports, and a folder of it to train on.
         webhooks: Signing secrets, deliveries, and listening.
 
     Raises:
@@ -48,6 +50,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._session)
         self.batches = AsyncBatches(self._session)
         self.uploads = AsyncUploads(self._session)
+        self.feedback = AsyncReaderFeedback(self._session, self.jobs)
         self.webhooks = AsyncWebhooks(self._session)
 
     @property

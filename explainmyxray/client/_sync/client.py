@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from explainmyxray.client._sync.batches import Batches
+from explainmyxray.client._sync.feedback import ReaderFeedback
 from explainmyxray.client._sync.jobs import Jobs
 from explainmyxray.client._sync.session import HttpSession
 from explainmyxray.client._sync.uploads import Uploads
@@ -37,6 +38,7 @@ class Client:
         jobs: Submit images, wait for reports, fetch and erase them.
         batches: Submit many images at once.
         uploads: Put images straight into the server's store.
+        feedback: What readers say of reports, and a folder of it to train on.
         webhooks: Signing secrets, deliveries, and listening.
 
     Raises:
@@ -50,6 +52,7 @@ class Client:
         self.jobs = Jobs(self._session)
         self.batches = Batches(self._session)
         self.uploads = Uploads(self._session)
+        self.feedback = ReaderFeedback(self._session, self.jobs)
         self.webhooks = Webhooks(self._session)
 
     @property

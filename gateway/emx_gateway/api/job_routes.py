@@ -37,6 +37,7 @@ from emx_gateway.auth.streams import while_admitted
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.schemas import POLL_AFTER, Erased, Job, JobList, links
 from emx_gateway.services.export import export
+from emx_gateway.services.feedback import feedback_summary
 from emx_gateway.services.job_events import job_events
 from emx_gateway.services.job_pages import NO_FINDING, JobQuery, job_page
 from emx_gateway.services.representations import job_resource
@@ -45,7 +46,7 @@ from emx_gateway.services.submissions import JobSubmission
 from emx_shared.contracts.findings import FINDINGS
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, cancel, erase, erase_group
-from emx_shared.ledger.records import JobRecord, Priority
+from emx_shared.ledger.records import JobRecord, Outcome, Priority
 
 router = APIRouter()
 LONGEST_WAIT = 60
@@ -190,7 +191,10 @@ def export_group(
     study: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
     patient: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> StreamingResponse:
-    """Fetch all that is stored of a study or of a patient as a ZIP file: requests, reports, images, webhooks."""
+    """Fetch all that is stored of a study or of a patient as a ZIP file.
+
+    It has requests, reports, images, readers' feedback and webhooks.
+    """
     kind, name = _group(study, patient)
     audit.note(caller, f"{kind}.export", kind)
     pieces = export(services.ledger, caller.tenant, kind, name)
@@ -208,7 +212,7 @@ async def show_job(
     record, outcome = await run_in_threadpool(services.find_job, id, caller)
     if outcome is None and wait:
         outcome = await services.updates.until_ended(id, wait)
-    job = await run_in_threadpool(job_resource, services.ledger, record, outcome)
+    job = await run_in_threadpool(_with_feedback, services.ledger, record, outcome)
     if job.report:
         audit.note(caller, "report.read", id)
     if not job.state.terminal:
@@ -311,6 +315,11 @@ async def _accept(
 
 def _as_it_is(ledger: Ledger, job: JobRecord) -> Job:
     return job_resource(ledger, job, ledger.outcome(job.id))
+
+
+def _with_feedback(ledger: Ledger, job: JobRecord, outcome: Outcome | None) -> Job:
+    found = job_resource(ledger, job, outcome)
+    return found.model_copy(update={"feedback": feedback_summary(ledger, job.id)}) if found.report else found
 
 
 def _preferred(prefer: str | None) -> int | None:

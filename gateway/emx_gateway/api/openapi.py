@@ -93,6 +93,13 @@ _PROBLEMS_OF = {
     ),
     ("submit_job", "409"): _CONFLICT,
     ("create_batch", "409"): _CONFLICT,
+    ("submit_feedback", "400"): ("not-json", "This is not JSON."),
+    ("submit_feedback", "409"): (
+        "feedback-conflict",
+        'The newest version is 2. Look at it, and send this feedback again with "after": 2.',
+    ),
+    ("submit_feedback", "413"): ("body-too-large", "The JSON has more bytes than the 262144 that are accepted."),
+    ("submit_feedback", "422"): ("invalid-request", "The request is invalid: body.locations.0.box."),
     ("retry_batch", "409"): ("nothing-failed", "No item of this batch has failed."),
     ("cancel_batch", "409"): _BATCH_ENDED,
     ("pause_batch", "409"): _BATCH_ENDED,
@@ -102,7 +109,7 @@ _PROBLEMS_OF = {
         "This upload URL has expired, or was changed. Get another: POST /v1/uploads.",
     ),
 }
-_NO_SUCH = {"jobs": "job", "renderings": "job", "batches": "batch", "webhooks": "delivery"}
+_NO_SUCH = {"jobs": "job", "renderings": "job", "feedback": "job", "batches": "batch", "webhooks": "delivery"}
 _MISSING = {
     "submit_job": ("body.file", "Field required: the image"),
     "explain": ("body.file", "Field required: the image"),
@@ -256,5 +263,6 @@ _EXAMPLES: dict[str, Callable[[Operation, str, Any], Any]] = {
         openapi_examples.LISTENED if operation["operationId"] == "listen" else openapi_examples.EVENTS
     ),
     "application/x-ndjson": lambda *_: openapi_examples.RESULTS,
+    "text/csv": lambda *_: openapi_examples.BOX_TABLE,
 }
 """By media type; pictures and pages have none."""

@@ -5,6 +5,19 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 
+from emx_gateway.feedback_schemas import (
+    CocoAnnotation,
+    CocoCategory,
+    CocoFile,
+    CocoImage,
+    Feedback,
+    FeedbackAgreement,
+    FeedbackList,
+    FeedbackSummary,
+    FeedbackVersions,
+    FindingAgreement,
+    ReviewedLocation,
+)
 from emx_gateway.renderings.text import as_text
 from emx_gateway.schemas import (
     Batch,
@@ -98,6 +111,35 @@ _ENDED = _QUEUED.model_copy(
 )
 _READ = _ENDED.model_copy(update={"report": REPORT})
 _LISTED = ListedJob(**vars(_ENDED), summary=job_summary(REPORT))
+_FOUND = REPORT.locations[0]
+_FEEDBACK = Feedback(
+    job=_JOB,
+    version=1,
+    reviewed_at=_AT + timedelta(hours=2),
+    reviewer="AB",
+    verdict="agree",
+    comment="Small, as on the last image.",
+    locations=[
+        ReviewedLocation(
+            of=0,
+            verdict="agreed",
+            label=_FOUND.label,
+            code=_FOUND.code,
+            laterality=_FOUND.laterality,
+            box=_FOUND.box,
+            box_normalised=_FOUND.box_normalised,
+            colour=_FOUND.colour,
+        )
+    ],
+)
+_REVIEWED = _READ.model_copy(
+    update={
+        "feedback": FeedbackSummary(
+            version=1, reviewed_at=_FEEDBACK.reviewed_at, reviewer="AB", verdict=_FEEDBACK.verdict
+        )
+    }
+)
+_WIDE, _HIGH = round(_BOX.xmax - _BOX.xmin, 2), round(_BOX.ymax - _BOX.ymin, 2)
 _SOME = Batch(
     id=_BATCH,
     state=BatchState.RUNNING,
@@ -151,6 +193,31 @@ ANSWERS: dict[type[BaseModel], BaseModel] = {
     DeliveryLine: _SENT,
     Redelivered: Redelivered(redelivered=42, next_cursor=None),
     DeliveryList: DeliveryList(items=[_SENT], next_cursor=None),
+    Feedback: _FEEDBACK,
+    FeedbackVersions: FeedbackVersions(items=[_FEEDBACK]),
+    FeedbackList: FeedbackList(items=[_FEEDBACK], next_cursor=_JOB),
+    FeedbackAgreement: FeedbackAgreement(
+        jobs=40,
+        agree=31,
+        disagree=9,
+        findings=[FindingAgreement(label=_EFFUSION.label, agreed=18, corrected=4, rejected=2, added=3)],
+    ),
+    CocoFile: CocoFile(
+        images=[
+            CocoImage(id=1, file_name=f"{_JOB}.png", width=_SIDE, height=_SIDE, not_exhaustive_category_ids=[])
+        ],
+        annotations=[
+            CocoAnnotation(
+                id=1,
+                image_id=1,
+                category_id=1 + list(BY_LABEL).index(_EFFUSION.label),
+                bbox=(_BOX.xmin, _BOX.ymin, _WIDE, _HIGH),
+                area=round(_WIDE * _HIGH, 2),
+                laterality="left",
+            )
+        ],
+        categories=[CocoCategory(id=1 + list(BY_LABEL).index(_EFFUSION.label), name=_EFFUSION.label)],
+    ),
 }
 
 ANSWERS_OF: dict[tuple[str, str], BaseModel] = {
@@ -172,6 +239,7 @@ ANSWERS_OF: dict[tuple[str, str], BaseModel] = {
     ),
     ("redeliver", "202"): _OWED,
     ("show_report_as_accepted", "200"): REPORT,
+    ("show_job", "200"): _REVIEWED,
 }
 """By operation and status, where the answer differs from the others of its kind, or its schema isn't given."""
 
@@ -215,7 +283,21 @@ RESULTS = "".join(
     )
 )
 
-IDS = {"jobs": _JOB, "renderings": _JOB, "uploads": _UPLOAD, "batches": _BATCH, "webhooks": _EVENT}
+BOX_TABLE = (
+    "image,term,xmin,ymin,xmax,ymax,patient\r\n"
+    f"{_JOB}.png,pleural effusion left,0.6,0.57,0.89,0.870117,49e0b1b9b1f5\r\n"
+    f"{_RETRY}.png,,,,,,\r\n"
+)
+"""An image with a box, and a normal one of a job without patient."""
+
+IDS = {
+    "jobs": _JOB,
+    "renderings": _JOB,
+    "feedback": _JOB,
+    "uploads": _UPLOAD,
+    "batches": _BATCH,
+    "webhooks": _EVENT,
+}
 """By tag."""
 
 PARAMETERS = {
@@ -229,6 +311,7 @@ PARAMETERS = {
     "patient": "P-0017",
     "finding": "pleural_effusion",
     "include": ["summary"],
+    "label": "pleural effusion",
     "job": _JOB,
     "submitted_after": "2026-03-04T00:00:00Z",
     "submitted_before": "2026-03-05T00:00:00Z",

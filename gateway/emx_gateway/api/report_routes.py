@@ -15,13 +15,14 @@ from emx_gateway.http.entity_tags import EntityTags
 from emx_gateway.http.negotiation import preferred
 from emx_gateway.http.problems import Problem, documented
 from emx_gateway.renderings.html import CONTENT_SECURITY_POLICY
+from emx_gateway.renderings.phrases import review
 from emx_gateway.renderings.pictures import picture_of_report
 from emx_gateway.renderings.text import as_text
 from emx_gateway.schemas import POLL_AFTER
 from emx_gateway.services.services import Services
 from emx_shared.contracts.report import Report
 from emx_shared.imaging import MEDIA_TYPES, as_png
-from emx_shared.ledger.records import JobRecord
+from emx_shared.ledger.records import FeedbackVersion, JobRecord
 from emx_shared.store import NoSuchObject
 
 KINDS = {
@@ -32,6 +33,9 @@ KINDS = {
     "png": "image/png",
 }
 """Media types of the forms a report has, by the ending of its address."""
+
+_WITH_REVIEW = ("txt", "html", "pdf")
+"""Forms that say what a reader said of the report."""
 
 
 class Depth(IntEnum):
@@ -186,11 +190,13 @@ async def _rendered(
     longest_side: int | None = None,
 ) -> Response:
     job, report = await run_in_threadpool(_report, services, caller, audit, id)
-    headers = tags.headers(id, kind, longest_side)
+    newest = await run_in_threadpool(_newest, services, caller, audit, id) if kind in _WITH_REVIEW else None
+    headers = tags.headers(id, kind, longest_side, *((newest.version, newest.reviewed_at) if newest else ()))
+    said = review(newest)
     if kind in ("json", "txt"):
-        text = report.model_dump_json() if kind == "json" else as_text(report)
+        text = report.model_dump_json() if kind == "json" else as_text(report, said)
         return Response(text, media_type=KINDS[kind], headers=headers)
-    drawing = partial(picture_of_report, kind, report, longest_side)
+    drawing = partial(picture_of_report, kind, report, said, longest_side)
     picture = await services.decoding.draw(caller.tenant, lambda: _input(services, job), drawing)
     policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY} if kind == "html" else {}
     return Response(picture, media_type=KINDS[kind], headers=headers | policy)
@@ -205,6 +211,14 @@ def _report(services: Services, caller: Caller, audit: RequestAudit, id: str) ->
         )
     audit.note(caller, "report.read", id)
     return job, outcome.report
+
+
+def _newest(services: Services, caller: Caller, audit: RequestAudit, id: str) -> FeedbackVersion | None:
+    """Return the newest feedback; None where there is none, or it can't be read."""
+    feedback = services.ledger.if_readable(services.ledger.feedback, id)
+    if feedback:
+        audit.note(caller, "feedback.read", id)
+    return feedback.newest if feedback else None
 
 
 def _input(services: Services, job: JobRecord) -> bytes:

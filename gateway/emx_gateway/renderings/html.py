@@ -37,11 +37,12 @@ CONTENT_SECURITY_POLICY = (
 """What the file allows itself; a server that sends a policy of its own must allow as much."""
 
 
-def report_html(image: Image.Image, report: Report) -> str:
+def report_html(image: Image.Image, report: Report, review: str = "") -> str:
     """Render a report as an HTML5 document with its picture inside, for the screen and for A4 or Letter paper.
 
-    ``image`` is the upright original, in whose pixels the report's boxes are. All that the report says is escaped:
-    a model's words can't become markup.
+    ``image`` is the upright original, in whose pixels the report's boxes are. ``review`` is what a reader said of
+    the report (``phrases.review``); empty where nobody did. All of it is escaped: neither a model's nor a reader's
+    words can become markup.
     """
     return f"""<!doctype html>
 <html lang="en">
@@ -63,7 +64,7 @@ def report_html(image: Image.Image, report: Report) -> str:
 {_locations(report)}
 <h2>Impression</h2>
 <p class="impression">{escape(report.impression)}</p>
-</main>
+{_review(review)}</main>
 <footer>
 <p class="notice">{escape(report.disclaimer)}</p>
 <h2>Provenance</h2>
@@ -83,6 +84,10 @@ def _cautions(report: Report) -> str:
     heading = ". ".join(warned) or "Note"
     warnings = "".join(f"<p>{escape(warning)}</p>\n" for warning in report.warnings)
     return f'<section class="cautions" role="note"><h2>{heading}</h2>\n{warnings}</section>\n'
+
+
+def _review(review: str) -> str:
+    return f'<h2>Review</h2>\n<p class="review">{escape(review)}</p>\n' if review else ""
 
 
 def _figure(image: Image.Image, report: Report) -> str:

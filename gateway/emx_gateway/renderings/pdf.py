@@ -35,12 +35,13 @@ _WARN: Rgb = (138, 75, 0)
 _LINE: Rgb = (213, 221, 228)
 
 
-def report_pdf(image: Image.Image, report: Report) -> bytes:
+def report_pdf(image: Image.Image, report: Report, review: str = "") -> bytes:
     """Render a report on A4: cautions, the picture with its boxes, the sections, the table and its provenance.
 
-    ``image`` is the upright original, in whose pixels the report's boxes are. The same report gives the same
-    bytes: its own time is the creation date. The text can be searched; a character that Windows-1252 lacks becomes
-    its likeness or ``?``. The metadata hold nothing of the patient or of the file's name.
+    ``image`` is the upright original, in whose pixels the report's boxes are. ``review`` is what a reader said of
+    the report (``phrases.review``); empty where nobody did. The same report and review give the same bytes: the
+    report's time is the creation date. The text can be searched; a character that Windows-1252 lacks becomes its
+    likeness or ``?``. The metadata hold nothing of the patient or of the file's name.
     """
     page = _Page(report)
     page.add_page()
@@ -49,6 +50,8 @@ def report_pdf(image: Image.Image, report: Report) -> bytes:
     page.section("Findings", report.findings)
     page.locations()
     page.section("Impression", report.impression)
+    if review:
+        page.section("Review", review)
     page.provenance()
     return bytes(page.output())
 

@@ -1,9 +1,12 @@
 """How the facts of a report are worded, alike in every rendering."""
 
 import unicodedata
+from collections import Counter
 from datetime import UTC
+from typing import get_args
 
 from emx_shared.contracts.report import Location, Report
+from emx_shared.ledger.records import FeedbackVersion, LocationVerdict
 
 NOTICE = "Research only, not for clinical use"
 TITLE = "Chest radiograph report"
@@ -76,6 +79,30 @@ def provenance(report: Report) -> list[tuple[str, str]]:
         ("Tokens", f"{tokens.prompt} in the prompt, {tokens.generated} generated"),
         ("Written", written(report)),
     ]
+
+
+def review(version: FeedbackVersion | None) -> str:
+    """Return what a reader said of the report, as one paragraph of plain text; empty where nobody did.
+
+    ``Reviewed by AB on 2026-11-30: agrees; 2 findings agreed, 1 corrected. Comment: …``, with the date in UTC.
+    """
+    if version is None:
+        return ""
+    counts = Counter(each.verdict for each in version.locations)
+    verdicts = [verdict for verdict in get_args(LocationVerdict) if counts[verdict]]
+    told = [f"{counts[verdict]} {verdict}" for verdict in verdicts]
+    if told:
+        first = counts[verdicts[0]]
+        told[0] = f"{first} finding{'s' if first > 1 else ''} {verdicts[0]}"
+    said = "; ".join(filter(None, (f"{version.verdict}s", ", ".join(told))))
+    comment = _one_line(version.comment or "")
+    at = f"{version.reviewed_at.astimezone(UTC):%Y-%m-%d}"
+    return f"Reviewed by {version.reviewer} on {at}: {said}.{comment and f' Comment: {comment}'}"
+
+
+def _one_line(text: str) -> str:
+    """Join a text's lines, without what can't be seen: controls, and changes of direction."""
+    return " ".join("".join(each for each in word if each.isprintable()) for word in text.split()).strip()
 
 
 def spelled(text: str, encoding: str) -> str:

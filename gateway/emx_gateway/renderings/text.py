@@ -4,8 +4,11 @@ from emx_gateway.renderings.phrases import corners, model_line, name, no_locatio
 from emx_shared.contracts.report import Location, Report
 
 
-def as_text(report: Report) -> str:
-    """Render FINDINGS, LOCATIONS (boxes in pixels of the original image), IMPRESSION, notices and model."""
+def as_text(report: Report, review: str = "") -> str:
+    """Render FINDINGS, LOCATIONS (boxes in pixels of the original image), IMPRESSION, notices and model.
+
+    ``review`` is what a reader said of the report (``phrases.review``); empty where nobody did.
+    """
     lines = [
         "FINDINGS",
         f"  {report.findings}",
@@ -17,6 +20,7 @@ def as_text(report: Report) -> str:
         "IMPRESSION",
         f"  {report.impression}",
         "",
+        *(["REVIEW", f"  {review}", ""] if review else []),
         *(f"Note: {warning}" for warning in report.warnings),
         f"Model: {model_line(report)}",
         f"Written: {written(report)}",

@@ -15,7 +15,7 @@ from emx_shared.store import NoSuchObject
 
 _ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/tiff": "tif", "application/dicom": "dcm"}
 _README = f"""All that is stored: for each job its request, its outcome with the report, the image as it was
-received, and the webhooks that were sent of it; and rows of batches that have no job yet.
+received, the feedback of readers, and the webhooks that were sent of it; and rows of batches that have no job yet.
 
 {DISCLAIMER}
 """
@@ -68,7 +68,11 @@ def _of_job(ledger: Ledger, id: str, marker: str) -> Iterator[tuple[str, bytes]]
     folder, job = f"jobs/{id}", ledger.if_readable(ledger.job, id)
     if job and marker not in object_keys.groups(job):  # of a submission that lost to another
         return
-    for name, key in (("request.json", object_keys.record(id)), ("outcome.json", object_keys.outcome(id))):
+    for name, key in (
+        ("request.json", object_keys.record(id)),
+        ("outcome.json", object_keys.outcome(id)),
+        ("feedback.json", object_keys.feedback(id)),
+    ):
         try:
             yield f"{folder}/{name}", ledger.store.get(key)
         except NoSuchObject:

@@ -24,6 +24,14 @@ from emx_shared.ledger.jobs.delivery import (
     send_at_once,
 )
 from emx_shared.ledger.jobs.erasure import end_erasure, erase, erase_group
+from emx_shared.ledger.jobs.feedback import (
+    MOST_VERSIONS,
+    BeingErased,
+    FeedbackConflict,
+    TooManyVersions,
+    add_feedback,
+    reviewed_jobs,
+)
 from emx_shared.ledger.jobs.finish import cancel, event_type, expire, finish
 from emx_shared.ledger.jobs.start import Started, begin, hand_back, start, take
 from emx_shared.ledger.jobs.submission import Claim, NewJob, claim_job, submit
@@ -32,9 +40,12 @@ from emx_shared.ledger.reconciler import Reconciler
 from emx_shared.ledger.submission_errors import IdempotencyConflict, SubmissionAbandoned, SubmissionErased
 
 __all__ = [
+    "MOST_VERSIONS",
     "BatchProgress",
+    "BeingErased",
     "Claim",
     "EndpointAnswer",
+    "FeedbackConflict",
     "IdempotencyConflict",
     "Ledger",
     "NewBatch",
@@ -43,6 +54,8 @@ __all__ = [
     "Started",
     "SubmissionAbandoned",
     "SubmissionErased",
+    "TooManyVersions",
+    "add_feedback",
     "advance_batch",
     "batch_progress",
     "begin",
@@ -67,6 +80,7 @@ __all__ = [
     "redeliver",
     "resume_batch",
     "retry_batch",
+    "reviewed_jobs",
     "send_at_once",
     "start",
     "submit",

@@ -14,6 +14,7 @@ from emx_shared.ledger.records import (
     CutRecord,
     Delivery,
     Erasing,
+    Feedback,
     JobRecord,
     OpenMarker,
     Outcome,
@@ -60,6 +61,11 @@ class Ledger:
     def outcome(self, id: str) -> Outcome | None:
         """Return how a job or a batch ended; None while it is open."""
         return self._read(object_keys.outcome(id), Outcome.load)
+
+    def feedback(self, job: str) -> Feedback | None:
+        """Return what readers said of a job's report; None if nobody said anything."""
+        found = self._read(object_keys.feedback(job), Feedback.load)
+        return found if found and found.versions else None
 
     def delivery(self, id: str) -> Delivery | None:
         """Return a webhook that is owed, or how it ended."""

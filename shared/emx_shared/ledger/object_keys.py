@@ -16,6 +16,7 @@ ERASE = "erase/"
 UNREAD = "unread/"
 GROUPS = "groups/"
 BATCHES = "batches/"
+FEEDBACK = "feedback/"
 IMPORTS = "imports/"
 PROBE = "probe/"
 
@@ -52,6 +53,21 @@ def inputs(job: str) -> str:
 def job_input(job: str, sha256: str) -> str:
     """Return the key of a job's image as received."""
     return f"{inputs(job)}{sha256}"
+
+
+def feedback(job: str) -> str:
+    """Return the key of what readers said of a job's report, every version of it."""
+    return f"{JOBS}{job}/feedback.json"
+
+
+def feedback_markers(tenant: str) -> str:
+    """Return the prefix of the markers of a tenant's jobs that may have feedback."""
+    return f"{FEEDBACK}{tenant}/"
+
+
+def feedback_marker(tenant: str, job: str) -> str:
+    """Return the key of the marker by which lists and exports find a job's feedback."""
+    return f"{feedback_markers(tenant)}{job}"
 
 
 def outbox(delivery: str) -> str:

@@ -11,12 +11,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from emx_shared.contracts.report import Report
+from emx_shared.contracts.findings import Laterality
+from emx_shared.contracts.report import Box, Report
 from emx_shared.contracts.states import JobState
 from emx_shared.root_error import ExplainMyXrayError
 
 Priority = Literal["stat", "routine", "backlog"]
 DeliveryStatus = Literal["owed", "delivered", "undelivered"]
+Verdict = Literal["agree", "disagree"]
+LocationVerdict = Literal["agreed", "corrected", "rejected", "added"]
 _DELIVERIES = uuid.UUID("0d7d8a5c-0a3f-5f53-9f0e-3d6c6d0b6d4e")
 
 
@@ -244,6 +247,64 @@ class Outcome(_Stored):
     report: Report | None = None
     failure: Failure | None = None
     counts: dict[str, int] | None = None
+
+
+class ReviewedLocation(_Part):
+    """What a reader says of one location of a report, or a location that the reader adds.
+
+    Attributes:
+        of: index of the location in the report; None for an added one.
+        label: of the finding, as the reader has it; ``reported`` is the report's, None for an added one.
+        box: in pixels of the original image, turned upright.
+        box_normalised: the same in fractions of the image's width and height, 0 to 1.
+    """
+
+    model_config = _KEEPING
+    of: int | None = None
+    verdict: LocationVerdict
+    label: str
+    code: str
+    laterality: Laterality | None = None
+    box: Box
+    box_normalised: Box
+    colour: str
+    reported: str | None = None
+
+
+class FeedbackVersion(_Part):
+    """What one reader said of a report at one time. Locations that it doesn't mention were not reviewed.
+
+    Attributes:
+        version: from 1; the newest counts.
+        reviewer: the reader's initials.
+        reviewed_at: by the store's clock, in UTC.
+    """
+
+    model_config = _KEEPING
+    version: int
+    reviewed_at: datetime
+    reviewer: str
+    verdict: Verdict
+    comment: str | None = None
+    locations: tuple[ReviewedLocation, ...] = ()
+
+
+class Feedback(_Stored):
+    """``feedback.json``: what readers said of a job's report, beside which it is stored.
+
+    Attributes:
+        nonce: tells this object from any other of the same job: one that was deleted never comes back.
+        versions: every version, oldest first; none before the first reader's was written.
+    """
+
+    model_config = _KEEPING
+    nonce: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    versions: tuple[FeedbackVersion, ...] = ()
+
+    @property
+    def newest(self) -> FeedbackVersion | None:
+        """The version that counts; None before the first."""
+        return self.versions[-1] if self.versions else None
 
 
 class Delivery(_Stored):

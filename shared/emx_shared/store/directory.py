@@ -55,7 +55,7 @@ class DirectoryStore(Store):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep out others who replace or move what is there."""
+        """Keep out others who replace, move or delete what is there."""
         with (self._parts / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -122,8 +122,8 @@ class DirectoryStore(Store):
     @override
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _disk(key), suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
+        with _disk(key), self._alone(), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()  # not while it is being replaced: what is deleted must not come back
         self._remove_empty(path)
 
     def _remove_empty(self, path: Path) -> None:

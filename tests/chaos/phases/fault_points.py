@@ -25,6 +25,10 @@ def _erase_patient(bench: Bench, row: str) -> None:
     bench.load.submit_and_erase(row)
 
 
+def _review(bench: Bench, row: str) -> None:
+    bench.load.submit_review_and_erase(row)
+
+
 def _batch(bench: Bench, row: str) -> None:
     batch = bench.load.submit_batch(row, paused=True)
     bench.load.pause_and_resume(row, batch)
@@ -127,6 +131,7 @@ PHASES = [
             _erase_patient,
             _writes("group", "erasing", "record", "outcome") + _deletes("input", "group", "erasing"),
         ),
+        _Operation(_review, _writes("feedback-marker", "feedback") + _deletes("feedback", "feedback-marker")),
         _Operation(_erase_batch, _deletes("page", "cursor", "done", "unread", "resumed")),
     ),
 ]

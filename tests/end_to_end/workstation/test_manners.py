@@ -134,7 +134,11 @@ def test_nothing_is_asked_of_any_other_host(page: Page, system: Supervisor) -> N
 def test_the_policy_lets_no_script_in_but_the_servers(page: Page, system: Supervisor) -> None:
     policy = page.request.get(system.url).headers["content-security-policy"]
     scripts = re.search(r"script-src ([^;]*)", policy)
-    assert scripts and "unsafe-inline" not in scripts[1] and "unsafe-eval" not in scripts[1].replace("wasm-unsafe-eval", "")
+    assert (
+        scripts
+        and "unsafe-inline" not in scripts[1]
+        and "unsafe-eval" not in scripts[1].replace("wasm-unsafe-eval", "")
+    )
     assert page.evaluate(
         "() => new Promise((done) => { const one = document.createElement('script'); one.textContent = 'window.ran = 1';"
         " document.addEventListener('securitypolicyviolation', () => done(window.ran === undefined));"

@@ -138,7 +138,9 @@ def test_the_tools_do_what_readers_expect_of_them(read_page: Page) -> None:
 
 def test_a_mirrored_or_turned_image_says_so_and_its_sides_follow(read_page: Page) -> None:
     def sides() -> dict[str, str]:
-        return {edge: read_page.locator(f".side.{edge}").inner_text() for edge in ("top", "right", "bottom", "left")}
+        return {
+            edge: read_page.locator(f".side.{edge}").inner_text() for edge in ("top", "right", "bottom", "left")
+        }
 
     assert sides() == {"top": "H", "right": "L", "bottom": "F", "left": "R"}
     read_page.keyboard.press("h")
@@ -218,7 +220,11 @@ def test_the_report_can_be_copied_and_taken_out(read_page: Page, client: httpx.C
     read_page.keyboard.press("y")
     read_page.wait_for_function("navigator.clipboard.readText().then((text) => text.includes('FINDINGS'))")
     read_page.get_by_text("Take it with you").click()
-    for name, kind in {"PDF": "application/pdf", "JSON": "application/json", "Picture with boxes": "image/png"}.items():
+    for name, kind in {
+        "PDF": "application/pdf",
+        "JSON": "application/json",
+        "Picture with boxes": "image/png",
+    }.items():
         link = read_page.get_by_role("link", name=name, exact=True).get_attribute("href")
         assert link
         assert client.get(f"/{link}").headers["content-type"].startswith(kind)

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import (
+    BeingErased,
     EndpointAnswer,
     IdempotencyConflict,
     Ledger,
@@ -24,6 +25,7 @@ from emx_shared.ledger import (
     Started,
     SubmissionAbandoned,
     SubmissionErased,
+    add_feedback,
     cancel,
     deliver,
     erase,
@@ -39,7 +41,7 @@ from emx_shared.ledger import (
 )
 from emx_shared.ledger.batches.items import ended_items
 from emx_shared.ledger.batches.manifest_pages import item_id
-from emx_shared.ledger.records import BatchRecord, Delivery, Failure, Outcome, Row, Tombstone
+from emx_shared.ledger.records import BatchRecord, Delivery, Failure, FeedbackVersion, Outcome, Row, Tombstone
 from emx_shared.redis_state import RedisState
 from emx_shared.settings import Settings
 from support.mortality import Killed, MortalStore, as_courier
@@ -148,6 +150,26 @@ class Lifecycle(RuleBasedStateMachine):
     def lapse(self, job: str) -> None:
         """A lease's end, without the wait."""
         self.ledger.redis.connection.client.delete(f"lease:{job}")
+
+    @rule(dies_after=deaths, place=places)
+    def a_reader_says_something(self, dies_after: int | None, place: int) -> None:
+        id = self.one(place)
+        job = self.ledger.job(id) if id else None
+        if job is None or self.ledger.outcome(job.id) is None:
+            return
+        said, before = SECRET.decode(), self.ledger.feedback(job.id)
+        versions = before.versions if before else ()
+        new = FeedbackVersion(
+            version=len(versions) + 1,
+            reviewed_at=self.ledger.now(),
+            reviewer="AB",
+            verdict="agree",
+            comment=said,
+        )
+        with suppress(BeingErased):
+            self.do(dies_after, lambda ledger: add_feedback(ledger, job, new))
+            after = self.ledger.feedback(job.id)
+            assert (after.versions if after else ()) in (versions, (*versions, new))
 
     @rule(dies_after=deaths, place=places)
     def a_client_cancels(self, dies_after: int | None, place: int) -> None:

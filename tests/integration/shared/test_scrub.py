@@ -16,6 +16,7 @@ import pytest
 from emx_shared.ledger import (
     Ledger,
     NewBatch,
+    add_feedback,
     advance_batch,
     cancel,
     deliver,
@@ -32,7 +33,7 @@ from emx_shared.ledger import (
 from emx_shared.ledger.batches.items import ended_items
 from emx_shared.ledger.batches.manifest_pages import item_id, manifest_rows
 from emx_shared.ledger.jobs.delivery import EndpointAnswer
-from emx_shared.ledger.records import BatchRecord, Delivery, Outcome, Row, Tombstone
+from emx_shared.ledger.records import BatchRecord, Delivery, Feedback, FeedbackVersion, Outcome, Row, Tombstone
 from emx_shared.ledger.scrub import examine
 from emx_shared.ledger.scrub.batch_faults import faults_of_batch
 from emx_shared.ledger.scrub.job_faults import faults_of_job
@@ -91,6 +92,9 @@ def lively(ledger: Ledger) -> Ledger:
     deliver(ledger, Delivery.id_of(ended, HOOK, "job.failed"), lambda _: EndpointAnswer(204))
     ended_job(ledger, webhook_url=HOOK)
     erase(ledger, ended_job(ledger, patient="erased"))
+    reviewed_job(ledger, patient="p")
+    erase(ledger, reviewed_job(ledger))
+    ledger.store.put(object_keys.feedback_marker("default", ended_job(ledger)), b"")  # of a writer that died
     ledger.store.put(object_keys.upload("default", nowhere()), PNG)
     pause_batch(ledger, batch_of(ledger).id)
     advance_batch(ledger, batch_of(ledger).id)
@@ -361,6 +365,40 @@ def what_dead_processes_left(ledger: Ledger) -> set[tuple[str, str]]:
     return found
 
 
+def reviewed_job(ledger: Ledger, **fields: object) -> str:
+    id = ended_job(ledger, **fields)
+    job = ledger.job(id)
+    assert job
+    add_feedback(ledger, job, FeedbackVersion(version=1, reviewed_at=ledger.now(), reviewer="AB", verdict="agree"))
+    return id
+
+
+def feedback_of_jobs_that_are_gone(ledger: Ledger) -> set[tuple[str, str]]:
+    gone, unknown, data = reviewed_job(ledger), nowhere(), Feedback().dump()
+    erase(ledger, gone)
+    markers = [object_keys.feedback_marker("default", id) for id in (gone, unknown)]
+    markers.append(object_keys.feedback_marker("another", ended_job(ledger)))
+    for key in (object_keys.feedback(gone), object_keys.feedback(unknown), *markers):
+        ledger.store.put(key, data)
+    return {
+        ("erasure-stopped", object_keys.record(gone)),
+        *(("stray-feedback", key) for key in (object_keys.feedback(unknown), *markers)),
+    }
+
+
+def feedback_that_lists_would_miss(ledger: Ledger) -> set[tuple[str, str]]:
+    marker = object_keys.feedback_marker("default", reviewed_job(ledger))
+    ledger.store.delete(marker)
+    return {("feedback-not-listed", marker)}
+
+
+def feedback_that_cannot_be_read(ledger: Ledger) -> set[tuple[str, str]]:
+    cut, invalid = (object_keys.feedback(reviewed_job(ledger)) for _ in range(2))
+    ledger.store.put(cut, CUT)
+    ledger.store.put(invalid, b'{"format": "2.0", "versions": 3}')
+    return {("feedback-cut", cut), ("damaged", invalid)}
+
+
 def unknown_objects(ledger: Ledger) -> set[tuple[str, str]]:
     keys = [f"jobs/{ended_job(ledger)}/notes.txt", f"batches/{batch_of(ledger).id}/x"]
     for key in keys:
@@ -403,6 +441,9 @@ BREAKS: list[Break] = [
     a_damaged_cursor,
     files_of_no_batch,
     what_dead_processes_left,
+    feedback_of_jobs_that_are_gone,
+    feedback_that_lists_would_miss,
+    feedback_that_cannot_be_read,
     unknown_objects,
     damaged_keys,
 ]
@@ -412,6 +453,7 @@ UNMENDABLE = {
     "newer-version",
     "image-missing",
     "counts-differ",
+    "feedback-cut",
     "unknown",
     "key-damaged",
 }
@@ -452,6 +494,7 @@ def test_what_is_young_is_left_to_whoever_is_at_it(ledger: Ledger) -> None:
         files_of_no_batch,
         what_dead_processes_left,
         groups_of_others,
+        feedback_of_jobs_that_are_gone,
     ):
         broken(ledger)
     assert {code for code, _ in faults(ledger, older_than=3600.0)} <= {"delivery-cut"}

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from emx_shared.contracts.box_table import BOX_COLUMNS
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, write_table
+from emx_training.data.tables import REPORT_COLUMNS, write_table
 from emx_training.phantoms import held_out_seeds, render
 from explainmyxray.cli.main import app
 

@@ -16,6 +16,8 @@ from tests.chaos.writes import name_of, points
         (object_keys.job_input("a", "0" * 64), "input"),
         (object_keys.record("a"), "record"),
         (object_keys.outcome("a"), "outcome"),
+        (object_keys.feedback("a"), "feedback"),
+        (object_keys.feedback_marker("default", "a"), "feedback-marker"),
         (object_keys.outbox("a"), "outbox"),
         (object_keys.delivery("a"), "delivery"),
         (object_keys.erasing("a"), "erasing"),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emx_shared.contracts.box_table import BOX_COLUMNS
 from emx_shared.grammar import ReportText, parse
-from emx_training.data.tables import BOX_COLUMNS, BadTable, write_table
+from emx_training.data.tables import BadTable, write_table
 from emx_training.evaluate.collection_scores import JudgedImage, judged, score_images
 from emx_training.evaluate.entailment import EntailedSentences, Judge, JudgeFailed
 from emx_training.evaluate.intervals import bootstrap

@@ -1,9 +1,9 @@
 import pytest
 
+from emx_shared.contracts.box_table import OTHER
 from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import LocatedFinding, LocBox, parse
 from emx_training.data.phantom_reports import HEART_NORMAL, LUNGS_CLEAR, NOTHING_FOUND, corpus, report_of
-from emx_training.data.tables import OTHER
 
 SOMEWHERE = LocBox(400, 100, 600, 300)
 

@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from emx_shared.contracts.box_table import OTHER
 from emx_shared.contracts.findings import FINDINGS, TERMS
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.tables import OTHER, BadTable, open_table, require_columns
+from emx_training.data.tables import BadTable, open_table, require_columns
 
 COLUMNS = ("image", "label", "xmin", "ymin", "xmax", "ymax")
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from emx_shared.contracts.box_table import OTHER
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
 from emx_training.data.padchest_text import finding_of
-from emx_training.data.tables import OTHER, BadTable, open_table, require_columns
+from emx_training.data.tables import BadTable, open_table, require_columns
 
 PATIENT_COLUMNS = ("ImageID", "PatientID")
 

@@ -6,9 +6,9 @@ stands once, for however many boxes.
 
 from collections.abc import Collection, Iterator, Sequence
 
+from emx_shared.contracts.box_table import OTHER
 from emx_shared.contracts.findings import BY_LABEL, FINDINGS, TERMS, Finding, Laterality
 from emx_shared.grammar import LocatedFinding, LocBox, ReportText
-from emx_training.data.tables import OTHER
 
 SIDES: tuple[Laterality, ...] = ("right", "left")
 ZONES = ("upper", "mid", "lower")

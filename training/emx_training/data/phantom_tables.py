@@ -6,8 +6,9 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
+from emx_shared.contracts.box_table import BOX_COLUMNS
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import BOX_COLUMNS, REPORT_COLUMNS, write_table
+from emx_training.data.tables import REPORT_COLUMNS, write_table
 from emx_training.pretrain.phantom_cache import CachedPhantoms
 
 

@@ -36,11 +36,6 @@ class SourceImage:
         return split_of(self.patient)
 
 
-def patient_digest(patient: str) -> str:
-    """Return what stands for a patient in a table: it tells which images are of one patient, and no more."""
-    return hashlib.sha256(f"patient {patient}".encode()).hexdigest()[:12]
-
-
 def split_of(patient: str) -> str:
     """Return a patient's split, from a hash: the same in every run, every table and both phases."""
     rank = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % 100

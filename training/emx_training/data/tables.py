@@ -10,16 +10,6 @@ from typing import IO
 REPORT_COLUMNS = ("image", "findings", "impression")
 """Columns of a phase 1 table: the path below the image folder, and two sections of text."""
 
-BOX_COLUMNS = ("image", "term", "xmin", "ymin", "xmax", "ymax")
-"""Columns of a phase 2 table, with boxes in fractions of the image, 0 to 1.
-
-A row without box and term says that the image is normal. One without box, but with a finding's label (without its
-side) or ``OTHER``, says that the image shows it, or may show it: the text must not deny it.
-"""
-
-OTHER = "other"
-"""Stands for whatever the vocabulary lacks, or nobody has looked for."""
-
 
 class BadTable(ValueError):
     """A table is invalid. The message names the file, the row and the column."""

@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from emx_shared.contracts.box_table import OTHER
 from emx_shared.contracts.findings import FINDINGS
 from emx_shared.contracts.report import Box
 from emx_training.data.boxes import BoxedImage, parse_box
-from emx_training.data.tables import OTHER, open_table, require_columns
+from emx_training.data.tables import open_table, require_columns
 from emx_training.evaluate.overlap import intersection_over_union
 
 VINDR_COLUMNS = ("image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emx_shared.contracts.box_table import BOX_COLUMNS
 from emx_shared.contracts.findings import TERMS
 from emx_shared.grammar import ReportText, parse
-from emx_training.data.tables import BOX_COLUMNS, BadTable, open_table
+from emx_training.data.tables import BadTable, open_table
 from emx_training.evaluate.report_labels import stated_findings
 from emx_training.finetune.examples import read_boxes, read_reports
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from emx_shared.contracts.box_table import BOX_COLUMNS, OTHER
 from emx_shared.contracts.findings import BY_LABEL, TERMS
 from emx_shared.grammar import (
     LOCATIONS,
@@ -22,7 +23,7 @@ from emx_shared.grammar import (
 )
 from emx_shared.imaging import MEDIA_TYPES, NotAnImage, media_type
 from emx_training.data.phantom_reports import report_of
-from emx_training.data.tables import BOX_COLUMNS, OTHER, REPORT_COLUMNS, BadTable, require_columns
+from emx_training.data.tables import REPORT_COLUMNS, BadTable, require_columns
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -1,4 +1,4 @@
-"""Erase: image and report go for good; that there was a job stays."""
+"""Erase: image, report and feedback go for good; that there was a job stays."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +10,7 @@ from emx_shared.ledger.batches.items import ended_items_of_page
 from emx_shared.ledger.batches.manifest_pages import drop_other_submissions, forget_rows, item_id, readable_rows
 from emx_shared.ledger.damage import damaged_batch, damaged_job
 from emx_shared.ledger.jobs.delivery import forget_addresses
+from emx_shared.ledger.jobs.feedback import erase_feedback
 from emx_shared.ledger.jobs.finish import cancel
 from emx_shared.ledger.ledger import Ledger
 from emx_shared.ledger.records import (
@@ -55,6 +56,7 @@ def end_erasure(ledger: Ledger, id: str) -> None:
             forget_addresses(ledger, record)
     cancel(ledger, id)
     store.delete_below(object_keys.inputs(id))
+    erase_feedback(ledger, record.tenant, id)
     for group in object_keys.groups(record):
         store.delete(group)
     ledger.redis.listings.remove_job(record.tenant, id)

@@ -18,6 +18,7 @@ from emx_shared.ledger.scrub.job_faults import faults_of_job
 from emx_shared.ledger.scrub.marker_faults import (
     faults_of_delivery,
     faults_of_erasure,
+    faults_of_feedback_marker,
     faults_of_group_marker,
     faults_of_key,
     faults_of_open_marker,
@@ -59,6 +60,7 @@ _ROOMS: dict[str, _Look] = {
     object_keys.OUTBOX: _each(faults_of_delivery),
     object_keys.DELIVERIES: _each(faults_of_delivery),
     object_keys.GROUPS: _each(faults_of_group_marker),
+    object_keys.FEEDBACK: _each(faults_of_feedback_marker),
     object_keys.UPLOADS: _each(faults_of_upload),
     object_keys.PROBE: _each(faults_of_probe),
     ACCESS: _each(faults_of_key),

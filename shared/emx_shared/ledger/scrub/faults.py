@@ -78,6 +78,17 @@ class FaultKind(Enum):
         "The marker is written.",
     )
     STRAY_GROUP = ("stray-group", "a study's or patient's marker of a job that isn't theirs", "It is deleted.")
+    STRAY_FEEDBACK = ("stray-feedback", "feedback, or a marker of it, of a job that is gone", "It is deleted.")
+    FEEDBACK_NOT_LISTED = (
+        "feedback-not-listed",
+        "feedback that lists and exports would miss",
+        "The marker is written.",
+    )
+    FEEDBACK_CUT = (
+        "feedback-cut",
+        "feedback that was cut, which counts as absent",
+        "Restore it from a backup. Otherwise the next reader's feedback begins anew.",
+    )
     ERASURE_STOPPED = ("erasure-stopped", "an erasure that stopped half-way", "It is brought to its end.")
     PAGE_LOST = (
         "page-lost",

@@ -12,6 +12,8 @@ What was cut there is judged by what its client was told:
   record is restored.
 - An outcome that was cut counts as absent: the job is read again. Its webhook may come again, with the same id if
   the state is the same.
+- Feedback that was cut counts as absent, and only a backup has it. Feedback of a job that was erased is erased as
+  its image is; that of a job whose record is lost waits for the record.
 - What is whole JSON and still can't be read is never changed, as only its writer may know what it means. It isn't
   moved aside either, since an erasure would not find it there.
 """
@@ -32,6 +34,7 @@ from emx_shared.ledger.records import (
     BatchPlace,
     BatchRecord,
     Delivery,
+    Feedback,
     JobRecord,
     OpenMarker,
     Outcome,
@@ -55,23 +58,31 @@ def faults_of_job(view: View, id: str, entries: list[Entry]) -> Iterator[Fault]:
     if record.fault or outcome.fault:
         return
     images = [entry for entry in entries if entry.key.startswith(object_keys.inputs(id))]
+    feedback = [entry for entry in entries if entry.key == object_keys.feedback(id)]
     if record.value is None:
         if view.is_old(*entries):
-            yield from _without_record(view, id, record.there, is_open, outcome.value, images)
+            yield from _without_record(view, id, record.there, is_open, outcome.value, images, feedback)
     elif isinstance(record.value, Tombstone):
         if view.is_old(*entries):
-            yield from _of_tombstone(view, record.value, outcome.value, images)
+            yield from _of_tombstone(view, record.value, outcome.value, images, feedback)
     else:
         if isinstance(record.value, JobRecord):
             yield from _of_job(view, record.value, outcome.value, images)
+            yield from _of_feedback(view, record.value, feedback)
         if not is_open:
             yield from _of_closed(view, record.value, outcome)
-    known = {object_keys.record(id), object_keys.outcome(id), *(image.key for image in images)}
+    known = {object_keys.record(id), object_keys.outcome(id), *(each.key for each in (*images, *feedback))}
     yield from (Fault(FaultKind.UNKNOWN, entry.key) for entry in entries if entry.key not in known)
 
 
 def _without_record(
-    view: View, id: str, cut: bool, is_open: bool, outcome: Outcome | None, images: list[Entry]
+    view: View,
+    id: str,
+    cut: bool,
+    is_open: bool,
+    outcome: Outcome | None,
+    images: list[Entry],
+    feedback: list[Entry],
 ) -> Iterator[Fault]:
     if outcome:
         if not view.record(id).value:  # nor was it written, and ended, since it was looked at
@@ -82,23 +93,25 @@ def _without_record(
         yield Fault(FaultKind.RECORD_CUT, object_keys.record(id), partial(abandon, view.ledger, id))
     else:
         yield from (view.deletion(FaultKind.SURPLUS_IMAGE, image.key) for image in images)
+        yield from (view.deletion(FaultKind.STRAY_FEEDBACK, entry.key) for entry in feedback)
 
 
 def _of_tombstone(
-    view: View, tombstone: Tombstone, outcome: Outcome | None, images: list[Entry]
+    view: View, tombstone: Tombstone, outcome: Outcome | None, images: list[Entry], feedback: list[Entry]
 ) -> Iterator[Fault]:
     id, place = tombstone.id, tombstone.item
-    if tombstone.why == "erased" and (images or outcome is None or not outcome.erased):
+    if tombstone.why == "erased" and (images or feedback or outcome is None or not outcome.erased):
         if view.is_being_erased(id):
             return  # judged by its marker
         latest = view.outcome(id).value  # it may have been ended just now
-        if images or latest is None or not latest.erased:
+        if images or feedback or latest is None or not latest.erased:
             yield Fault(FaultKind.ERASURE_STOPPED, object_keys.record(id), partial(_erase, view.ledger, tombstone))
     elif tombstone.why == "erased" and place and _is_uncounted(view, place):
         marker = object_keys.done_marker(place.batch, place.row // ROWS_PER_PAGE, place.row, JobState.CANCELLED)
         yield Fault(FaultKind.NOT_COUNTED, marker, partial(view.ledger.store.put_if_absent, marker, b""))
     elif tombstone.why == "abandoned":
         yield from (view.deletion(FaultKind.SURPLUS_IMAGE, image.key) for image in images)
+        yield from (view.deletion(FaultKind.STRAY_FEEDBACK, entry.key) for entry in feedback)
 
 
 def _is_uncounted(view: View, place: BatchPlace) -> bool:
@@ -119,6 +132,19 @@ def _of_job(view: View, job: JobRecord, outcome: Outcome | None, images: list[En
     for group in object_keys.groups(job):
         if not store.exists(group) and not view.is_being_erased(job.id):
             yield Fault(FaultKind.NOT_IN_GROUP, group, partial(store.put, group, b""))
+
+
+def _of_feedback(view: View, job: JobRecord, feedback: list[Entry]) -> Iterator[Fault]:
+    """Yield what is wrong with a job's feedback: what can't be read, and what lists would not find."""
+    for entry in feedback:
+        found = view.look(entry.key, Feedback.load)
+        if found.fault:
+            yield found.fault
+        elif found.cut:
+            yield Fault(FaultKind.FEEDBACK_CUT, entry.key)
+        marker, store = object_keys.feedback_marker(job.tenant, job.id), view.ledger.store
+        if found.there and not store.exists(marker) and not view.is_being_erased(job.id):
+            yield Fault(FaultKind.FEEDBACK_NOT_LISTED, marker, partial(store.put, marker, b""))
 
 
 def _of_closed(view: View, record: JobRecord | BatchRecord, outcome: Look[Outcome]) -> Iterator[Fault]:

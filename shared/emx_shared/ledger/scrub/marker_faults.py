@@ -113,6 +113,20 @@ def faults_of_group_marker(view: View, entry: Entry) -> Iterator[Fault]:
         yield view.deletion(FaultKind.STRAY_GROUP, entry.key)
 
 
+def faults_of_feedback_marker(view: View, entry: Entry) -> Iterator[Fault]:
+    """Yield a marker of feedback whose job is gone, or another tenant's. A job without feedback may have one."""
+    tenant, _, id = entry.key.removeprefix(object_keys.FEEDBACK).rpartition("/")
+    if not view.is_old(entry) or view.is_being_erased(id):
+        return
+    record = view.record(id)
+    if isinstance(record.value, JobRecord):
+        stray = record.value.tenant != tenant
+    else:
+        stray = record.value is not None or not (record.there or view.outcome(id).there)
+    if stray:
+        yield view.deletion(FaultKind.STRAY_FEEDBACK, entry.key)
+
+
 def faults_of_unread_marker(view: View, entry: Entry) -> Iterator[Fault]:
     """Yield a marker that says of a batch that it has rows without a job, and there is no such batch."""
     id = entry.key.rpartition("/")[2]
