@@ -320,3 +320,40 @@ def _measuring() -> Iterator[None]:
             yield
     except ModelError as error:
         raise refused(error) from None
+
+
+@bench.command()
+def workstation(
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the medians are taken")] = 10,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Of each drag and of scrolling")] = 2.0,
+    json: JsonOption = False,
+) -> None:
+    """Measure the workstation in Chromium, on a system that is started for it with the demo model.
+
+    How long a first load takes and how much it transfers, how soon a report begins, how fast the next image is
+    there, how smoothly a large image is moved, zoomed and windowed, and how fast a long worklist scrolls.
+    """
+    from emx_benchmarks.workstation_bench import NoBrowser, WorkstationBenchSizes, bench_workstation
+
+    try:
+        with errors.status("Measuring"):
+            figures = bench_workstation(WorkstationBenchSizes(rounds, seconds))
+    except NoBrowser as error:
+        raise refused(str(error)) from None
+    _print(figures, _print_workstation, json)
+
+
+def _print_workstation(figures: dict[str, Any]) -> None:
+    table = Table("", "measured", title=f"Medians of {figures['rounds']}")
+    table.add_row("first load until it can be used", f"{figures['interactive_seconds']:.2f} s")
+    table.add_row("transferred for it", f"{figures['transferred_bytes'] / 1e6:.2f} MB")
+    table.add_row("Analyse to the first words", f"{figures['first_text_seconds']:.2f} s")
+    table.add_row("next image of the worklist", f"{figures['next_study_seconds'] * 1000:.0f} ms")
+    for how, rates in figures["frames"].items():
+        each = ", ".join(f"{kind} {rate:.0f}" for kind, rate in rates.items())
+        table.add_row(f"frames a second, {how}", each)
+    scrolled = (
+        f"{figures['rows_scrolled_per_second']:,}, longest frame {figures['scroll_longest_frame_seconds']:.3f} s"
+    )
+    table.add_row("worklist rows scrolled a second", scrolled)
+    console.print(table)

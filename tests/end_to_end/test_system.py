@@ -180,9 +180,12 @@ def test_every_stage_of_a_job_is_measured(system: Supervisor, client: httpx.Clie
 
 def test_the_workstation_is_served(client: httpx.Client) -> None:
     page = client.get("/")
-    assert "Analyse" in page.text
+    assert "ExplainMyXray" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    assert client.get("/web/app.js").status_code == 200
+    for path in re.findall(r'(?:src|href)="\./(assets/[^"]+)"', page.text):
+        found = client.get(path)
+        assert found.status_code == 200
+        assert "immutable" in found.headers["cache-control"]
 
 
 def test_no_other_user_can_read_what_is_kept_or_reach_redis(system: Supervisor, client: httpx.Client) -> None:

@@ -63,9 +63,6 @@ export function App() {
 
   return (
     <>
-      <a class="skip" href="#/" onClick={(event) => skip(event)}>
-        {words.value.skip}
-      </a>
       <Header />
       <ReadingRoom onFiles={takeFiles} onDemo={takeDemo} />
       {dropping.value && (
@@ -90,9 +87,4 @@ export function App() {
       <HelpDialog />
     </>
   );
-}
-
-function skip(event: MouseEvent): void {
-  event.preventDefault();
-  document.querySelector<HTMLElement>('.toolbar button')?.focus();
 }

@@ -52,7 +52,6 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
   const beside = useSignal<Shown>(NOTHING);
   const pane = useSignal<Pane>('list');
   const linked = useSignal(true);
-  const chosenShown = useSignal(0);
 
   const besideId = useComputed(() => (route.value.page === 'reading' ? route.value.beside : null));
 
@@ -63,7 +62,7 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
       showJob(id, shown);
       prefetch(id);
     } else if (chosenFile.value) {
-      showFile(chosenFile.value, ++chosenShown.value);
+      showFile(chosenFile.value);
     } else {
       shown.value = NOTHING;
     }
@@ -73,8 +72,9 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
     else beside.value = NOTHING;
   });
   // Opening an image shows it on a phone, too.
+  const openId = useComputed(() => reading.value?.id ?? null);
   useSignalEffect(() => {
-    if (reading.value?.id || chosenFile.value) pane.value = 'image';
+    if (openId.value || chosenFile.value) pane.value = 'image';
   });
   useSignalEffect(() => {
     if (linked.value && besideId.value && main.value?.view.value && other.value) other.value.follow(main.value);
@@ -86,8 +86,8 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
     if (location && view && main.peek()?.isBeyondView(location.box)) main.peek()?.centerOn(location.box);
   });
 
-  async function showFile(file: File, number: number): Promise<void> {
-    const of = `file-${number}`;
+  async function showFile(file: File): Promise<void> {
+    const of = nameOf(file);
     if (shown.peek().of === of) return;
     shown.value = { of, picture: null, problem: null };
     const picture = await pictureOfFile(file, of);
@@ -224,6 +224,15 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
       </nav>
     </main>
   );
+}
+
+const names = new WeakMap<File, string>();
+
+/** Returns a name for a chosen file, which is another for each: two files may be called the same. */
+function nameOf(file: File): string {
+  const name = names.get(file) ?? `file-${crypto.randomUUID()}`;
+  names.set(file, name);
+  return name;
 }
 
 function Instead({ shown }: { shown: Shown }) {

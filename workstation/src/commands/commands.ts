@@ -43,7 +43,11 @@ export function keyName(key: string): string {
   };
   return key
     .split(/(?<=.)\+/)
-    .map((part) => names[part] ?? (part.length === 1 ? part.toUpperCase() : part))
+    .map(
+      (part) =>
+        names[part] ??
+        (/^[A-Z]$/.test(part) ? `${names.Shift} ${part}` : part.length === 1 ? part.toUpperCase() : part),
+    )
     .join(' ');
 }
 
@@ -51,7 +55,7 @@ export function keyName(key: string): string {
 function keyOf(event: KeyboardEvent): string {
   const mod = event.ctrlKey || event.metaKey ? 'Mod+' : '';
   const shift = event.shiftKey && event.key.length > 1 ? 'Shift+' : '';
-  return mod + shift + (event.key.length === 1 && !event.shiftKey ? event.key.toLowerCase() : event.key);
+  return mod + shift + event.key;
 }
 
 const TYPING =
@@ -59,6 +63,7 @@ const TYPING =
 
 addEventListener('keydown', (event) => {
   if (event.altKey || event.isComposing || document.querySelector('dialog[open]')) return;
+  if (paletteOpen.value || helpOpen.value) return;
   const target = event.target as Element;
   const key = keyOf(event);
   if (target.matches?.(TYPING) && !key.startsWith('Mod+')) return;

@@ -17,6 +17,16 @@ export function Header() {
   return (
     <>
       <header class="top">
+        <a
+          class="skip"
+          href="#/"
+          onClick={(event) => {
+            event.preventDefault();
+            document.querySelector<HTMLElement>('.toolbar button')?.focus();
+          }}
+        >
+          {text.skip}
+        </a>
         <img src={icon} alt="" width="26" height="26" />
         <h1>{text.name}</h1>
         <p class="notice">{text.notice}</p>
@@ -77,11 +87,7 @@ export function Header() {
           </button>
         )}
       </header>
-      {isDemo && (
-        <p class="banner" role="note">
-          {text.demoBanner}
-        </p>
-      )}
+      {isDemo && <aside class="banner">{text.demoBanner}</aside>}
     </>
   );
 }

@@ -24,9 +24,9 @@ export interface SentFile {
 /** What was dropped together. */
 export interface FileSet {
   id: string;
-  files: SentFile[];
+  files: readonly SentFile[];
+  /** Milliseconds since 1970. */
   began: number;
-  cancelled: boolean;
 }
 
 const AT_ONCE = 3;
@@ -54,10 +54,6 @@ function keepName(job: string, name: string): void {
   localStorage.setItem(NAMES, JSON.stringify(entries));
 }
 
-const changed = () => {
-  fileSets.value = [...fileSets.value];
-};
-
 /**
  * Sends files, and keeps at it through lost connections and full servers. Returns the jobs, in the order of the
  * files; null for one that was refused or cancelled.
@@ -67,18 +63,16 @@ export async function send(files: readonly File[], options: SubmissionOptions): 
     id: crypto.randomUUID(),
     files: files.map((file) => ({ file, state: 'waiting', job: null, why: null })),
     began: Date.now(),
-    cancelled: false,
   };
   fileSets.value = [...fileSets.value, set];
-  const results: (Job | null)[] = set.files.map(() => null);
+  const results: (Job | null)[] = files.map(() => null);
   let next = 0;
   const sender = async () => {
-    for (let at = next++; at < set.files.length; at = next++) {
-      results[at] = await sendOne(set, set.files[at] as SentFile, options);
+    for (let at = next++; at < files.length; at = next++) {
+      results[at] = await sendOne(set.id, at, files[at] as File, options);
     }
   };
   await Promise.all(Array.from({ length: Math.min(AT_ONCE, files.length) }, sender));
-  if (set.cancelled) dismiss(set);
   return results;
 }
 
@@ -92,48 +86,47 @@ effect(() => {
   if (left.length < fileSets.value.length) fileSets.value = left;
 });
 
-/** Takes a set off the screen. */
-export function dismiss(set: FileSet): void {
-  fileSets.value = fileSets.value.filter((one) => one !== set);
+/** Takes a set off the screen, and sends nothing more of it. What the server has stays. */
+export function dismiss(id: string): void {
+  fileSets.value = fileSets.value.filter((one) => one.id !== id);
 }
 
-/** Sends nothing more of a set. What the server has stays. */
-export function stopSending(set: FileSet): void {
-  set.cancelled = true;
-  changed();
+const isDismissed = (id: string): boolean => !fileSets.value.some((one) => one.id === id);
+
+function update(id: string, at: number, change: Partial<SentFile>): void {
+  fileSets.value = fileSets.value.map((set) =>
+    set.id === id
+      ? { ...set, files: set.files.map((one, index) => (index === at ? { ...one, ...change } : one)) }
+      : set,
+  );
 }
 
-async function sendOne(set: FileSet, one: SentFile, options: SubmissionOptions): Promise<Job | null> {
+async function sendOne(set: string, at: number, file: File, options: SubmissionOptions): Promise<Job | null> {
   const query = new URLSearchParams({ priority: options.priority });
   for (const name of ['study', 'patient', 'indication'] as const) {
     const value = options[name];
     if (value) query.set(name, value);
   }
   const idempotency = crypto.randomUUID();
-  for (let wait = 1000; !set.cancelled; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
-    one.state = 'sending';
-    changed();
+  for (let wait = 1000; !isDismissed(set); wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
+    update(set, at, { state: 'sending' });
     try {
       const response = await fetchFrom(`v1/jobs?${query}`, {
         method: 'POST',
-        body: one.file,
+        body: file,
         headers: { 'Content-Type': 'application/octet-stream', 'Idempotency-Key': idempotency },
       });
       const job: Job = await response.json();
-      Object.assign(one, { state: 'sent', job: job.id, why: null });
-      keepName(job.id, one.file.name);
+      keepName(job.id, file.name);
       put([job]);
-      changed();
+      update(set, at, { state: 'sent', job: job.id, why: null });
       return job;
     } catch (error) {
       const problem = error instanceof Problem ? error : new Problem(0, 'unreadable', String(error));
-      one.why = problem.message;
-      one.state = problem.passing ? 'waiting' : 'refused';
-      changed();
+      update(set, at, { state: problem.passing ? 'waiting' : 'refused', why: problem.message });
       if (!problem.passing) return null;
       await new Promise((resume) => setTimeout(resume, (problem.retryAfter ?? 0) * 1000 || wait));
     }
   }
-  one.state = 'refused';
   return null;
 }

@@ -33,5 +33,6 @@ export async function loadDicomFile(file: Blob): Promise<Picture> {
     })),
     spacing,
     atDetector: true,
+    isChosen: true,
   };
 }

@@ -22,6 +22,8 @@ export interface Picture {
   spacing: [number, number] | null;
   /** Whether the spacing is that at the detector, as projections have it. */
   atDetector: boolean;
+  /** Whether it is a chosen file, which the server may not have. */
+  isChosen: boolean;
 }
 
 const KEPT = 8;
@@ -99,6 +101,7 @@ function fromPng(imageId: string, { width, height, pixels, text }: DecodedPng): 
     windows,
     spacing,
     atDetector: text.PixelSpacingFrom !== 'PixelSpacing',
+    isChosen: false,
   };
 }
 
@@ -125,7 +128,16 @@ async function fromBitmap(imageId: string, bitmap: ImageBitmap): Promise<Picture
     pixels[at] =
       ((data[4 * at] ?? 0) * 299 + (data[4 * at + 1] ?? 0) * 587 + (data[4 * at + 2] ?? 0) * 114) / 1000;
   }
-  return { imageId, width, height, pixels, windows: [windowOf('file', 0, 255)], spacing: null, atDetector: false };
+  return {
+    imageId,
+    width,
+    height,
+    pixels,
+    windows: [windowOf('file', 0, 255)],
+    spacing: null,
+    atDetector: false,
+    isChosen: true,
+  };
 }
 
 let worker: Worker | null = null;

@@ -106,7 +106,7 @@ export function Toolbar({ viewport, picture, besideOpen, onBeside }: Props) {
   useEffect(() => register([...tools, ...actions, ...unseen]), [viewport, ready, onBeside]);
 
   return (
-    <div class="toolbar" role="toolbar" aria-label={text.tools}>
+    <div class="toolbar" role="toolbar" aria-label={text.tools} tabIndex={ready ? undefined : 0}>
       <div class="group">
         {DRAGS.map(([tool, Icon, key]) => (
           <button

@@ -11,6 +11,7 @@ import {
   RectangleROITool,
   ToolGroupManager,
   type Types,
+  utilities,
   WindowLevelTool,
   ZoomTool,
 } from '@cornerstonejs/tools';
@@ -173,4 +174,5 @@ export function removeMeasurements(): void {
       annotation.state.removeAnnotation(one.annotationUID);
     }
   }
+  utilities.triggerAnnotationRenderForViewportIds(ToolGroupManager.getToolGroup(GROUP)?.getViewportIds() ?? []);
 }

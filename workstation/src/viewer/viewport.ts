@@ -91,10 +91,16 @@ export class Viewport {
       this.listen();
       this.size.observe(this.element);
     }
-    if (this.picture?.imageId === picture.imageId) return;
+    const before = this.picture;
+    if (before?.imageId === picture.imageId) return;
     this.picture = picture;
+    // A chosen file that the server has read meanwhile stays where it is.
+    const stays = before !== null && before.width === picture.width && before.height === picture.height;
+    const place = stays && before.isChosen ? this.stack.getViewPresentation() : null;
     await this.stack.setStack([picture.imageId]);
     this.reset();
+    if (place) this.stack.setViewPresentation(place);
+    this.render();
     this.drawBoxes();
   }
 

@@ -1,17 +1,14 @@
 /** How far the files that were dropped together are, and how long it may still take. */
-import { computed } from '@preact/signals';
 import { X } from 'lucide-preact';
 import { span } from '../parts/text.ts';
-import { dismiss, type FileSet, fileSets, stopSending } from '../state/uploads.ts';
+import { dismiss, type FileSet, fileSets } from '../state/uploads.ts';
 import { isOpen, jobs } from '../state/worklist.ts';
 import { words } from '../words/words.ts';
-
-const shown = computed(() => fileSets.value);
 
 export function SendingSets() {
   return (
     <>
-      {shown.value.map((set) => (
+      {fileSets.value.map((set) => (
         <SendingSet key={set.id} set={set} />
       ))}
     </>
@@ -26,7 +23,7 @@ function SendingSet({ set }: { set: FileSet }) {
     const job = one.job === null ? undefined : jobs.value.get(one.job);
     return job && !isOpen(job);
   });
-  const isSending = !set.cancelled && sent.length + refused.length < set.files.length;
+  const isSending = sent.length + refused.length < set.files.length;
   const seconds = (Date.now() - set.began) / 1000;
   const left = read.length ? ((set.files.length - read.length - refused.length) * seconds) / read.length : null;
   if (set.files.length === 1 && !refused.length) return null;
@@ -40,7 +37,7 @@ function SendingSet({ set }: { set: FileSet }) {
           class="icon"
           aria-label={isSending ? text.stop : words.value.close}
           title={isSending ? text.stop : words.value.close}
-          onClick={() => (isSending ? stopSending(set) : dismiss(set))}
+          onClick={() => dismiss(set.id)}
         >
           <X size={14} aria-hidden="true" />
         </button>

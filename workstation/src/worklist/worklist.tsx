@@ -99,7 +99,7 @@ export function Worklist({ onFiles, onDemo }: Props) {
           type="button"
           class="icon"
           aria-label={text.addFolder}
-          title={`${text.addFolder} (${keyName('Shift+o')})`}
+          title={`${text.addFolder} (${keyName('O')})`}
           onClick={() => folder.current?.click()}
         >
           <FolderPlus size={16} aria-hidden="true" />
