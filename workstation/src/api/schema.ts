@@ -44,7 +44,9 @@ export interface paths {
         };
         /**
          * Export Group
-         * @description Fetch all that is stored of a study or of a patient as a ZIP file: requests, reports, images, webhooks.
+         * @description Fetch all that is stored of a study or of a patient as a ZIP file.
+         *
+         *     It has requests, reports, images, readers' feedback and webhooks.
          */
         get: operations["export_group"];
         put?: never;
@@ -322,6 +324,117 @@ export interface paths {
          * @description Fetch the JSON Schema of the report.
          */
         get: operations["report_schema"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Feedback
+         * @description Fetch every version of the feedback on a job's report, the oldest first.
+         */
+        get: operations["show_feedback"];
+        put?: never;
+        /**
+         * Submit Feedback
+         * @description Add a version of a reader's feedback on a job's report. The report itself never changes.
+         *
+         *     ``after`` names the newest version: if another reader was first, the answer is 409 and nothing is lost. Each
+         *     index in ``of`` stands once; locations that aren't mentioned count as not reviewed.
+         */
+        post: operations["submit_feedback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Feedback
+         * @description List the newest feedback of each reviewed job, in the order of the jobs' ids.
+         */
+        get: operations["list_feedback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Feedback Table
+         * @description Fetch readers' boxes as the table that phase 2 of training takes (``finetune_phase2 --csv``).
+         *
+         *     A row for each box of the newest versions, in fractions of the upright image, which is ``{job}.png``: fetch it
+         *     from ``/v1/jobs/{id}/image.png``. A reviewed image without boxes is a row without term. A row with a term and
+         *     no box names what nobody has reviewed.
+         */
+        get: operations["feedback_table"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback.coco.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Feedback Coco
+         * @description Fetch readers' boxes as a COCO file: the images and boxes of ``feedback.csv``, in pixels.
+         */
+        get: operations["feedback_coco"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback/agreement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Feedback Agreement
+         * @description Count how far readers agree with reports, as a whole and for each finding.
+         */
+        get: operations["feedback_agreement"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1180,6 +1293,89 @@ export interface components {
             ymax: number;
         };
         /**
+         * CocoAnnotation
+         * @description A box of a COCO file: x, y, width and height in pixels of the upright image.
+         */
+        CocoAnnotation: {
+            /** Id */
+            id: number;
+            /** Image Id */
+            image_id: number;
+            /** Category Id */
+            category_id: number;
+            /** Bbox */
+            bbox: [
+                number,
+                number,
+                number,
+                number
+            ];
+            /** Area */
+            area: number;
+            /**
+             * Iscrowd
+             * @default 0
+             */
+            iscrowd: number;
+            /** Laterality */
+            laterality: ("left" | "right") | null;
+        };
+        /**
+         * CocoCategory
+         * @description A finding, numbered as the vocabulary has it, from 1.
+         */
+        CocoCategory: {
+            /** Id */
+            id: number;
+            /** Name */
+            name: string;
+            /**
+             * Supercategory
+             * @default finding
+             */
+            supercategory: string;
+        };
+        /**
+         * CocoFile
+         * @description Readers' boxes in the format of COCO (cocodataset.org, Data format).
+         */
+        CocoFile: {
+            /**
+             * Info
+             * @default {
+             *       "description": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
+             *     }
+             */
+            info: {
+                [key: string]: string;
+            };
+            /** Images */
+            images: components["schemas"]["CocoImage"][];
+            /** Annotations */
+            annotations: components["schemas"]["CocoAnnotation"][];
+            /** Categories */
+            categories: components["schemas"]["CocoCategory"][];
+        };
+        /**
+         * CocoImage
+         * @description An image of a COCO file.
+         */
+        CocoImage: {
+            /** Id */
+            id: number;
+            /** File Name */
+            file_name: string;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /**
+             * Not Exhaustive Category Ids
+             * @description Findings that the image may show besides, as LVIS has them: nobody reviewed them
+             */
+            not_exhaustive_category_ids: number[];
+        };
+        /**
          * DeliveryLine
          * @description One event on its way to one endpoint.
          */
@@ -1262,6 +1458,142 @@ export interface components {
             code: string;
             /** Message */
             message: string;
+        };
+        /**
+         * Feedback
+         * @description One version of readers' feedback on a report.
+         */
+        Feedback: {
+            /**
+             * Job
+             * @description Id of the job whose report it is about
+             */
+            job: string;
+            /**
+             * Version
+             * @description From 1; the newest counts
+             */
+            version: number;
+            /**
+             * Reviewed At
+             * Format: date-time
+             */
+            reviewed_at: string;
+            /**
+             * Reviewer
+             * @description The reader's initials
+             */
+            reviewer: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "agree" | "disagree";
+            /** Comment */
+            comment: string | null;
+            /**
+             * Locations
+             * @description Locations of the report not in it were not reviewed
+             */
+            locations: components["schemas"]["ReviewedLocation"][];
+        };
+        /**
+         * FeedbackAgreement
+         * @description How far readers agree with the reports that they reviewed, by the newest version of each job.
+         */
+        FeedbackAgreement: {
+            /** Jobs */
+            jobs: number;
+            /** Agree */
+            agree: number;
+            /** Disagree */
+            disagree: number;
+            /**
+             * Findings
+             * @description In the order of the vocabulary, as far as mentioned
+             */
+            findings: components["schemas"]["FindingAgreement"][];
+        };
+        /**
+         * FeedbackList
+         * @description A page of the newest versions of reviewed jobs, in the order of the jobs' ids.
+         */
+        FeedbackList: {
+            /** Items */
+            items: components["schemas"]["Feedback"][];
+            /**
+             * Unreadable
+             * @description Ids of jobs whose feedback this server can't show: damaged, or written by a newer version
+             * @default []
+             */
+            unreadable: string[];
+            /**
+             * Next Cursor
+             * @description `cursor` of the next page; null on the last one
+             */
+            next_cursor: string | null;
+        };
+        /**
+         * FeedbackSummary
+         * @description The newest version of readers' feedback, in short.
+         */
+        FeedbackSummary: {
+            /** Version */
+            version: number;
+            /**
+             * Reviewed At
+             * Format: date-time
+             */
+            reviewed_at: string;
+            /**
+             * Reviewer
+             * @description The reader's initials
+             */
+            reviewer: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "agree" | "disagree";
+        };
+        /**
+         * FeedbackVersions
+         * @description Every version of the feedback on one report.
+         */
+        FeedbackVersions: {
+            /**
+             * Items
+             * @description Oldest first
+             */
+            items: components["schemas"]["Feedback"][];
+        };
+        /**
+         * FindingAgreement
+         * @description How often readers agreed with one finding. What was corrected counts by the report's label.
+         */
+        FindingAgreement: {
+            /** Label */
+            label: string;
+            /**
+             * Agreed
+             * @default 0
+             */
+            agreed: number;
+            /**
+             * Corrected
+             * @default 0
+             */
+            corrected: number;
+            /**
+             * Rejected
+             * @default 0
+             */
+            rejected: number;
+            /**
+             * Added
+             * @default 0
+             */
+            added: number;
         };
         /**
          * FindingSummary
@@ -1394,6 +1726,8 @@ export interface components {
             report?: components["schemas"]["Report"] | null;
             /** @description Why the job failed */
             failure?: components["schemas"]["Failure"] | null;
+            /** @description The newest feedback of readers; null in lists, events and webhooks */
+            feedback?: components["schemas"]["FeedbackSummary"] | null;
             /**
              * Disclaimer
              * @default Research software. Not for clinical use: do not base any diagnosis or treatment on this report.
@@ -1524,6 +1858,8 @@ export interface components {
             report?: components["schemas"]["Report"] | null;
             /** @description Why the job failed */
             failure?: components["schemas"]["Failure"] | null;
+            /** @description The newest feedback of readers; null in lists, events and webhooks */
+            feedback?: components["schemas"]["FeedbackSummary"] | null;
             /**
              * Disclaimer
              * @default Research software. Not for clinical use: do not base any diagnosis or treatment on this report.
@@ -1695,6 +2031,40 @@ export interface components {
              * @default Research software. Not for clinical use: do not base any diagnosis or treatment on this report.
              */
             disclaimer: string;
+        };
+        /**
+         * ReviewedLocation
+         * @description What a reader said of one location.
+         */
+        ReviewedLocation: {
+            /**
+             * Of
+             * @description Index of the location in the report; null for an added one
+             */
+            of: number | null;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "agreed" | "corrected" | "rejected" | "added";
+            /** Label */
+            label: string;
+            /**
+             * Code
+             * @description The label as an identifier, such as pleural_effusion
+             */
+            code: string;
+            /** Laterality */
+            laterality: ("left" | "right") | null;
+            /** @description Pixels of the original image, turned upright */
+            box: components["schemas"]["Box"];
+            /** @description Fractions of the image's width and height, 0 to 1 */
+            box_normalised: components["schemas"]["Box"];
+            /**
+             * Colour
+             * @description #rrggbb, the finding's colour in every picture
+             */
+            colour: string;
         };
         /**
          * Secret
@@ -2038,6 +2408,79 @@ export interface components {
             data: string;
         };
         /**
+         * DrawnBox
+         * @description A rectangle in pixels of the original image, turned upright, from its upper left corner.
+         */
+        DrawnBox: {
+            /** Xmin */
+            xmin: number;
+            /** Ymin */
+            ymin: number;
+            /** Xmax */
+            xmax: number;
+            /** Ymax */
+            ymax: number;
+        };
+        /**
+         * LocationFeedback
+         * @description What a reader says of one location, or a location that the reader adds.
+         *
+         *     ``agreed`` and ``rejected`` take label, laterality and box from the report where they are left out.
+         */
+        LocationFeedback: {
+            /**
+             * Of
+             * @description Index of the location in the report; null exactly for an added one
+             */
+            of: number | null;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "agreed" | "corrected" | "rejected" | "added";
+            /**
+             * Label
+             * @description Finding, in the words of the finding vocabulary
+             */
+            label?: string | null;
+            /**
+             * Laterality
+             * @description The patient's side; null exactly for findings that have none
+             */
+            laterality?: ("left" | "right") | null;
+            box?: components["schemas"]["DrawnBox"] | null;
+        };
+        /**
+         * NewFeedback
+         * @description A reader's feedback on a report. Locations that it doesn't mention count as not reviewed.
+         */
+        NewFeedback: {
+            /**
+             * Reviewer
+             * @description The reader's initials, 1 to 8 letters or digits
+             */
+            reviewer: string;
+            /**
+             * Verdict
+             * @description Whether the reader agrees with the report as a whole
+             * @enum {string}
+             */
+            verdict: "agree" | "disagree";
+            /** Comment */
+            comment?: string | null;
+            /**
+             * After
+             * @description The version that this one follows, the newest; 0 for the first
+             * @default 0
+             */
+            after: number;
+            /**
+             * Locations
+             * @default []
+             */
+            locations: components["schemas"]["LocationFeedback"][];
+        };
+        /**
          * BatchForm
          * @description What holds for all items of a batch.
          */
@@ -2201,6 +2644,7 @@ export interface operations {
                      *           "name": null,
                      *           "report": null,
                      *           "failure": null,
+                     *           "feedback": null,
                      *           "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report.",
                      *           "summary": {
                      *             "findings": [
@@ -2511,6 +2955,7 @@ export interface operations {
                      *         "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *       },
                      *       "failure": null,
+                     *       "feedback": null,
                      *       "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *     }
                      */
@@ -2553,6 +2998,7 @@ export interface operations {
                      *       "name": null,
                      *       "report": null,
                      *       "failure": null,
+                     *       "feedback": null,
                      *       "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *     }
                      */
@@ -3137,6 +3583,12 @@ export interface operations {
                      *         "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *       },
                      *       "failure": null,
+                     *       "feedback": {
+                     *         "version": 1,
+                     *         "reviewed_at": "2026-03-04T07:06:07Z",
+                     *         "reviewer": "AB",
+                     *         "verdict": "agree"
+                     *       },
                      *       "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *     }
                      */
@@ -3443,7 +3895,7 @@ export interface operations {
                      *
                      *     id: 1772600770000-0:succeeded
                      *     event: ended
-                     *     data: {"id":"0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42","state":"succeeded","priority":"routine","submitted_at":"2026-03-04T05:06:07Z","started_at":"2026-03-04T05:06:08Z","finished_at":"2026-03-04T05:06:11Z","expires_at":null,"ahead":null,"attempts":1,"metadata":{"site":"north"},"study":"baseline","patient":"P-0017","batch":null,"row":null,"name":null,"report":{"schema_version":"1","findings":"There is a left pleural effusion. The heart is of normal size.","impression":"Left pleural effusion.","locations":[{"label":"pleural effusion","code":"pleural_effusion","snomed_ct":"60046008","radlex":null,"laterality":"left","box":{"xmin":614.4,"ymin":583.68,"xmax":911.36,"ymax":891.0},"box_normalised":{"xmin":0.6,"ymin":0.57,"xmax":0.89,"ymax":0.870117},"box_stored":{"xmin":614.4,"ymin":583.68,"xmax":911.36,"ymax":891.0},"colour":"#56b4e9","probability":0.91,"evidence":"There is a left pleural effusion."}],"abstained":false,"warnings":[],"image":{"width":1024,"height":1024,"media_type":"application/dicom","sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","pixel_spacing":[0.35,0.35],"orientation":1},"model":{"name":"google/medgemma-4b-it","revision":"efe6cc02361759b6bd501c654ddb7c9356ec509d","adapter":"explainmyxray/reports","quantisation":"int4","engine":"emx","dialect":"loc","demo":false,"untrained":false},"timings":{"decode":0.02,"prefill":0.61,"generate":2.4},"tokens":{"prompt":312,"generated":96},"created_at":"2026-03-04T05:06:11Z","disclaimer":"Research software. Not for clinical use: do not base any diagnosis or treatment on this report."},"failure":null,"disclaimer":"Research software. Not for clinical use: do not base any diagnosis or treatment on this report."}
+                     *     data: {"id":"0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42","state":"succeeded","priority":"routine","submitted_at":"2026-03-04T05:06:07Z","started_at":"2026-03-04T05:06:08Z","finished_at":"2026-03-04T05:06:11Z","expires_at":null,"ahead":null,"attempts":1,"metadata":{"site":"north"},"study":"baseline","patient":"P-0017","batch":null,"row":null,"name":null,"report":{"schema_version":"1","findings":"There is a left pleural effusion. The heart is of normal size.","impression":"Left pleural effusion.","locations":[{"label":"pleural effusion","code":"pleural_effusion","snomed_ct":"60046008","radlex":null,"laterality":"left","box":{"xmin":614.4,"ymin":583.68,"xmax":911.36,"ymax":891.0},"box_normalised":{"xmin":0.6,"ymin":0.57,"xmax":0.89,"ymax":0.870117},"box_stored":{"xmin":614.4,"ymin":583.68,"xmax":911.36,"ymax":891.0},"colour":"#56b4e9","probability":0.91,"evidence":"There is a left pleural effusion."}],"abstained":false,"warnings":[],"image":{"width":1024,"height":1024,"media_type":"application/dicom","sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","pixel_spacing":[0.35,0.35],"orientation":1},"model":{"name":"google/medgemma-4b-it","revision":"efe6cc02361759b6bd501c654ddb7c9356ec509d","adapter":"explainmyxray/reports","quantisation":"int4","engine":"emx","dialect":"loc","demo":false,"untrained":false},"timings":{"decode":0.02,"prefill":0.61,"generate":2.4},"tokens":{"prompt":312,"generated":96},"created_at":"2026-03-04T05:06:11Z","disclaimer":"Research software. Not for clinical use: do not base any diagnosis or treatment on this report."},"failure":null,"feedback":null,"disclaimer":"Research software. Not for clinical use: do not base any diagnosis or treatment on this report."}
                      */
                     "text/event-stream": components["schemas"]["JobServerSentEvent"];
                 };
@@ -3610,6 +4062,7 @@ export interface operations {
                      *       "name": null,
                      *       "report": null,
                      *       "failure": null,
+                     *       "feedback": null,
                      *       "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *     }
                      */
@@ -3861,6 +4314,7 @@ export interface operations {
                      *         "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *       },
                      *       "failure": null,
+                     *       "feedback": null,
                      *       "disclaimer": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
                      *     }
                      */
@@ -5529,6 +5983,977 @@ export interface operations {
                 };
                 content: {
                     "application/schema+json": Record<string, never>;
+                };
+            };
+        };
+    };
+    show_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "job": "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42",
+                     *           "version": 1,
+                     *           "reviewed_at": "2026-03-04T07:06:07Z",
+                     *           "reviewer": "AB",
+                     *           "verdict": "agree",
+                     *           "comment": "Small, as on the last image.",
+                     *           "locations": [
+                     *             {
+                     *               "of": 0,
+                     *               "verdict": "agreed",
+                     *               "label": "pleural effusion",
+                     *               "code": "pleural_effusion",
+                     *               "laterality": "left",
+                     *               "box": {
+                     *                 "xmin": 614.4,
+                     *                 "ymin": 583.68,
+                     *                 "xmax": 911.36,
+                     *                 "ymax": 891
+                     *               },
+                     *               "box_normalised": {
+                     *                 "xmin": 0.6,
+                     *                 "ymin": 0.57,
+                     *                 "xmax": 0.89,
+                     *                 "ymax": 0.870117
+                     *               },
+                     *               "colour": "#56b4e9"
+                     *             }
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FeedbackVersions"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'read'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:no-such-job",
+                     *       "title": "Not Found",
+                     *       "status": 404,
+                     *       "detail": "There is no job with this id."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 1000 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    submit_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reviewer": "AB",
+                 *       "verdict": "disagree",
+                 *       "comment": "The effusion reaches higher.",
+                 *       "after": 0,
+                 *       "locations": [
+                 *         {
+                 *           "of": 0,
+                 *           "verdict": "corrected",
+                 *           "label": "pleural effusion",
+                 *           "laterality": "left",
+                 *           "box": {
+                 *             "xmin": 614.4,
+                 *             "ymin": 512,
+                 *             "xmax": 911.36,
+                 *             "ymax": 891
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewFeedback"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "job": "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42",
+                     *       "version": 1,
+                     *       "reviewed_at": "2026-03-04T07:06:07Z",
+                     *       "reviewer": "AB",
+                     *       "verdict": "agree",
+                     *       "comment": "Small, as on the last image.",
+                     *       "locations": [
+                     *         {
+                     *           "of": 0,
+                     *           "verdict": "agreed",
+                     *           "label": "pleural effusion",
+                     *           "code": "pleural_effusion",
+                     *           "laterality": "left",
+                     *           "box": {
+                     *             "xmin": 614.4,
+                     *             "ymin": 583.68,
+                     *             "xmax": 911.36,
+                     *             "ymax": 891
+                     *           },
+                     *           "box_normalised": {
+                     *             "xmin": 0.6,
+                     *             "ymin": 0.57,
+                     *             "xmax": 0.89,
+                     *             "ymax": 0.870117
+                     *           },
+                     *           "colour": "#56b4e9"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Feedback"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:not-json",
+                     *       "title": "Bad Request",
+                     *       "status": 400,
+                     *       "detail": "This is not JSON."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'submit'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:no-such-job",
+                     *       "title": "Not Found",
+                     *       "status": 404,
+                     *       "detail": "There is no job with this id."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:feedback-conflict",
+                     *       "title": "Conflict",
+                     *       "status": 409,
+                     *       "detail": "The newest version is 2. Look at it, and send this feedback again with \"after\": 2."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:body-too-large",
+                     *       "title": "Request Entity Too Large",
+                     *       "status": 413,
+                     *       "detail": "The JSON has more bytes than the 262144 that are accepted."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:invalid-request",
+                     *       "title": "Unprocessable Entity",
+                     *       "status": 422,
+                     *       "detail": "The request is invalid: body.locations.0.box."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 200 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Insufficient Storage */
+            507: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-full",
+                     *       "title": "Insufficient Storage",
+                     *       "status": 507,
+                     *       "detail": "The object store is full. Nothing was accepted. Tell the operator."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_feedback: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A finding that it mentions
+                 * @example pleural effusion
+                 */
+                label?: string | null;
+                verdict?: ("agree" | "disagree") | null;
+                limit?: number;
+                /**
+                 * @description `next_cursor` of the page before
+                 * @example 1772600767000000-0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42
+                 */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "job": "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42",
+                     *           "version": 1,
+                     *           "reviewed_at": "2026-03-04T07:06:07Z",
+                     *           "reviewer": "AB",
+                     *           "verdict": "agree",
+                     *           "comment": "Small, as on the last image.",
+                     *           "locations": [
+                     *             {
+                     *               "of": 0,
+                     *               "verdict": "agreed",
+                     *               "label": "pleural effusion",
+                     *               "code": "pleural_effusion",
+                     *               "laterality": "left",
+                     *               "box": {
+                     *                 "xmin": 614.4,
+                     *                 "ymin": 583.68,
+                     *                 "xmax": 911.36,
+                     *                 "ymax": 891
+                     *               },
+                     *               "box_normalised": {
+                     *                 "xmin": 0.6,
+                     *                 "ymin": 0.57,
+                     *                 "xmax": 0.89,
+                     *                 "ymax": 0.870117
+                     *               },
+                     *               "colour": "#56b4e9"
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "unreadable": [],
+                     *       "next_cursor": "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FeedbackList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:bad-cursor",
+                     *       "title": "Bad Request",
+                     *       "status": 400,
+                     *       "detail": "Invalid cursor. Omit `cursor` to start at the first page."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'read'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:invalid-request",
+                     *       "title": "Unprocessable Entity",
+                     *       "status": 422,
+                     *       "detail": "The request is invalid: query.label.",
+                     *       "errors": [
+                     *         {
+                     *           "where": "query.label",
+                     *           "what": "String should have at most 100 characters"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 1000 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    feedback_table: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example image,term,xmin,ymin,xmax,ymax,patient
+                     *     0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42.png,pleural effusion left,0.6,0.57,0.89,0.870117,49e0b1b9b1f5
+                     *     a1d5c1d2-0f0a-4b7e-8a56-3c2f7be3f2b4.png,,,,,,
+                     */
+                    "text/csv": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'read'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 1000 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    feedback_coco: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "info": {
+                     *         "description": "Research software. Not for clinical use: do not base any diagnosis or treatment on this report."
+                     *       },
+                     *       "images": [
+                     *         {
+                     *           "id": 1,
+                     *           "file_name": "0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42.png",
+                     *           "width": 1024,
+                     *           "height": 1024,
+                     *           "not_exhaustive_category_ids": []
+                     *         }
+                     *       ],
+                     *       "annotations": [
+                     *         {
+                     *           "id": 1,
+                     *           "image_id": 1,
+                     *           "category_id": 2,
+                     *           "bbox": [
+                     *             614.4,
+                     *             583.68,
+                     *             296.96,
+                     *             307.32
+                     *           ],
+                     *           "area": 91261.75,
+                     *           "iscrowd": 0,
+                     *           "laterality": "left"
+                     *         }
+                     *       ],
+                     *       "categories": [
+                     *         {
+                     *           "id": 2,
+                     *           "name": "pleural effusion",
+                     *           "supercategory": "finding"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CocoFile"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'read'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 1000 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    feedback_agreement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "jobs": 40,
+                     *       "agree": 31,
+                     *       "disagree": 9,
+                     *       "findings": [
+                     *         {
+                     *           "label": "pleural effusion",
+                     *           "agreed": 18,
+                     *           "corrected": 4,
+                     *           "rejected": 2,
+                     *           "added": 3
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FeedbackAgreement"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:unauthenticated",
+                     *       "title": "Unauthorized",
+                     *       "status": 401,
+                     *       "detail": "This server asks for an API key: send Authorization: Bearer emx_…."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:out-of-scope",
+                     *       "title": "Forbidden",
+                     *       "status": 403,
+                     *       "detail": "This API key lacks the scope 'read'."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:too-many-requests",
+                     *       "title": "Too Many Requests",
+                     *       "status": 429,
+                     *       "detail": "More than 1000 requests in 1 s: slow down."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "type": "urn:explainmyxray:problem:store-unavailable",
+                     *       "title": "Service Unavailable",
+                     *       "status": 503,
+                     *       "detail": "The object store is unavailable. Nothing was accepted. Try again later."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
@@ -8635,7 +10060,7 @@ export interface operations {
                     /**
                      * @example id: c0a7b4b4-9d2f-5c0b-8a6f-2f4f6c3d1e90
                      *     event: job.succeeded
-                     *     data: {"headers": {"content-type": "application/json", "user-agent": "ExplainMyXray (Standard Webhooks)", "webhook-id": "c0a7b4b4-9d2f-5c0b-8a6f-2f4f6c3d1e90", "webhook-timestamp": "1772600771", "webhook-signature": "v1,dGhpcyBpcyBub3QgYSByZWFsIHNpZ25hdHVyZSBhdCBhbGw="}, "body": "{\"type\": \"job.succeeded\", \"timestamp\": \"2026-03-04T05:06:11Z\", \"data\": {\"id\": \"0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42\", \"state\": \"succeeded\", \"priority\": \"routine\", \"submitted_at\": \"2026-03-04T05:06:07Z\", \"started_at\": \"2026-03-04T05:06:08Z\", \"finished_at\": \"2026-03-04T05:06:11Z\", \"expires_at\": null, \"ahead\": null, \"attempts\": 1, \"metadata\": {\"site\": \"north\"}, \"study\": \"baseline\", \"patient\": \"P-0017\", \"batch\": null, \"row\": null, \"name\": null, \"report\": {\"schema_version\": \"1\", \"findings\": \"There is a left pleural effusion. The heart is of normal size.\", \"impression\": \"Left pleural effusion.\", \"locations\": [{\"label\": \"pleural effusion\", \"code\": \"pleural_effusion\", \"snomed_ct\": \"60046008\", \"radlex\": null, \"laterality\": \"left\", \"box\": {\"xmin\": 614.4, \"ymin\": 583.68, \"xmax\": 911.36, \"ymax\": 891.0}, \"box_normalised\": {\"xmin\": 0.6, \"ymin\": 0.57, \"xmax\": 0.89, \"ymax\": 0.870117}, \"box_stored\": {\"xmin\": 614.4, \"ymin\": 583.68, \"xmax\": 911.36, \"ymax\": 891.0}, \"colour\": \"#56b4e9\", \"probability\": 0.91, \"evidence\": \"There is a left pleural effusion.\"}], \"abstained\": false, \"warnings\": [], \"image\": {\"width\": 1024, \"height\": 1024, \"media_type\": \"application/dicom\", \"sha256\": \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", \"pixel_spacing\": [0.35, 0.35], \"orientation\": 1}, \"model\": {\"name\": \"google/medgemma-4b-it\", \"revision\": \"efe6cc02361759b6bd501c654ddb7c9356ec509d\", \"adapter\": \"explainmyxray/reports\", \"quantisation\": \"int4\", \"engine\": \"emx\", \"dialect\": \"loc\", \"demo\": false, \"untrained\": false}, \"timings\": {\"decode\": 0.02, \"prefill\": 0.61, \"generate\": 2.4}, \"tokens\": {\"prompt\": 312, \"generated\": 96}, \"created_at\": \"2026-03-04T05:06:11Z\", \"disclaimer\": \"Research software. Not for clinical use: do not base any diagnosis or treatment on this report.\"}, \"failure\": null, \"disclaimer\": \"Research software. Not for clinical use: do not base any diagnosis or treatment on this report.\"}}"}
+                     *     data: {"headers": {"content-type": "application/json", "user-agent": "ExplainMyXray (Standard Webhooks)", "webhook-id": "c0a7b4b4-9d2f-5c0b-8a6f-2f4f6c3d1e90", "webhook-timestamp": "1772600771", "webhook-signature": "v1,dGhpcyBpcyBub3QgYSByZWFsIHNpZ25hdHVyZSBhdCBhbGw="}, "body": "{\"type\": \"job.succeeded\", \"timestamp\": \"2026-03-04T05:06:11Z\", \"data\": {\"id\": \"0b8e4a6e-6c5b-4f0e-9c07-5f1d7c1e9a42\", \"state\": \"succeeded\", \"priority\": \"routine\", \"submitted_at\": \"2026-03-04T05:06:07Z\", \"started_at\": \"2026-03-04T05:06:08Z\", \"finished_at\": \"2026-03-04T05:06:11Z\", \"expires_at\": null, \"ahead\": null, \"attempts\": 1, \"metadata\": {\"site\": \"north\"}, \"study\": \"baseline\", \"patient\": \"P-0017\", \"batch\": null, \"row\": null, \"name\": null, \"report\": {\"schema_version\": \"1\", \"findings\": \"There is a left pleural effusion. The heart is of normal size.\", \"impression\": \"Left pleural effusion.\", \"locations\": [{\"label\": \"pleural effusion\", \"code\": \"pleural_effusion\", \"snomed_ct\": \"60046008\", \"radlex\": null, \"laterality\": \"left\", \"box\": {\"xmin\": 614.4, \"ymin\": 583.68, \"xmax\": 911.36, \"ymax\": 891.0}, \"box_normalised\": {\"xmin\": 0.6, \"ymin\": 0.57, \"xmax\": 0.89, \"ymax\": 0.870117}, \"box_stored\": {\"xmin\": 614.4, \"ymin\": 583.68, \"xmax\": 911.36, \"ymax\": 891.0}, \"colour\": \"#56b4e9\", \"probability\": 0.91, \"evidence\": \"There is a left pleural effusion.\"}], \"abstained\": false, \"warnings\": [], \"image\": {\"width\": 1024, \"height\": 1024, \"media_type\": \"application/dicom\", \"sha256\": \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", \"pixel_spacing\": [0.35, 0.35], \"orientation\": 1}, \"model\": {\"name\": \"google/medgemma-4b-it\", \"revision\": \"efe6cc02361759b6bd501c654ddb7c9356ec509d\", \"adapter\": \"explainmyxray/reports\", \"quantisation\": \"int4\", \"engine\": \"emx\", \"dialect\": \"loc\", \"demo\": false, \"untrained\": false}, \"timings\": {\"decode\": 0.02, \"prefill\": 0.61, \"generate\": 2.4}, \"tokens\": {\"prompt\": 312, \"generated\": 96}, \"created_at\": \"2026-03-04T05:06:11Z\", \"disclaimer\": \"Research software. Not for clinical use: do not base any diagnosis or treatment on this report.\"}, \"failure\": null, \"feedback\": null, \"disclaimer\": \"Research software. Not for clinical use: do not base any diagnosis or treatment on this report.\"}}"}
                      */
                     "text/event-stream": unknown;
                 };

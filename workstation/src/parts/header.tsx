@@ -34,7 +34,7 @@ export function Header() {
         <a href="docs">{text.api}</a>
         <button
           type="button"
-          class="icon"
+          class="icon desk"
           aria-label={text.commands.palette}
           title={`${text.commands.palette} (${keyName('Mod+k')})`}
           onClick={() => {
@@ -45,7 +45,7 @@ export function Header() {
         </button>
         <button
           type="button"
-          class="icon"
+          class="icon desk"
           aria-label={text.commands.help}
           title={`${text.commands.help} (?)`}
           onClick={() => {

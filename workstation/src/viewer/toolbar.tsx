@@ -199,7 +199,7 @@ function Presets({ viewport, picture }: Pick<Props, 'viewport' | 'picture'>) {
       }}
     >
       <option value="" disabled hidden>
-        {presets}
+        {words.value.viewer.window}
       </option>
       {all.map((one, number) => (
         <option key={number} value={number}>

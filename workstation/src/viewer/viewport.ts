@@ -348,6 +348,7 @@ export class Viewport {
         data: { label: tag, boxKey: key, cachedStats: {}, handles: { points, activeHandleIndex: null, textBox } },
       });
       annotation.state.addAnnotation(drawn, this.element);
+      drawn.highlighted = false;
       this.uids.set(key, drawn.annotationUID as string);
     }
     const uid = drawn.annotationUID as string;

@@ -48,7 +48,8 @@ export const en = {
     empty: 'No images yet. Drop a chest radiograph here, or take the demo image.',
     nothingFound: 'Nothing matches. Clear the search or the filter.',
     loading: 'Reading the worklist …',
-    count: (shown: number, all: number) => (shown === all ? `${all} images` : `${shown} of ${all} images`),
+    count: (shown: number, all: number) =>
+      shown === all ? (all === 1 ? '1 image' : `${all} images`) : `${shown} of ${all} images`,
     selected: (n: number) => `${n} selected`,
     selectAll: 'Select all',
     clearSelection: 'Clear the selection',

@@ -50,7 +50,8 @@ export const es: Words = {
     empty: 'Aún no hay imágenes. Suelte aquí una radiografía de tórax o use la imagen de prueba.',
     nothingFound: 'Nada coincide. Borre la búsqueda o el filtro.',
     loading: 'Leyendo la lista de trabajo …',
-    count: (shown, all) => (shown === all ? `${all} imágenes` : `${shown} de ${all} imágenes`),
+    count: (shown, all) =>
+      shown === all ? (all === 1 ? '1 imagen' : `${all} imágenes`) : `${shown} de ${all} imágenes`,
     selected: (n) => (n === 1 ? '1 seleccionada' : `${n} seleccionadas`),
     selectAll: 'Seleccionar todas',
     clearSelection: 'Quitar la selección',
