@@ -76,6 +76,7 @@ class JobSummary(Resource):
         warnings: Number of the report's warnings.
         width: Pixels of the image, turned upright.
         height: Pixels of the image, turned upright.
+        demo: Whether the demo model wrote it, which knows computer-drawn phantoms only.
     """
 
     findings: tuple[FindingSummary, ...]
@@ -83,6 +84,7 @@ class JobSummary(Resource):
     warnings: int
     width: int
     height: int
+    demo: bool = False
 
 
 class FeedbackSummary(Resource):
@@ -123,7 +125,8 @@ class Job(Resource):
         report: The report, once the job has succeeded. Jobs in lists come without it.
         failure: Why it failed.
         summary: The report in brief, in lists that include it.
-        feedback: The newest feedback of readers, where a single job was fetched; ``client.feedback`` has all.
+        feedback: The newest feedback of readers, of a single job that was fetched and in lists with summaries;
+            ``client.feedback`` has all.
     """
 
     id: str

@@ -150,7 +150,7 @@ class Job(BaseModel):
     report: Report | None = None
     failure: Failure | None = Field(default=None, description="Why the job failed")
     feedback: FeedbackSummary | None = Field(
-        default=None, description="The newest feedback of readers; null in lists, events and webhooks"
+        default=None, description="The newest feedback of readers; null in events, webhooks and plain lists"
     )
     disclaimer: str = DISCLAIMER
 
@@ -174,6 +174,7 @@ class JobSummary(BaseModel):
     warnings: int = Field(description="Number of the report's warnings")
     width: int = Field(description="Pixels of the image, turned upright")
     height: int
+    demo: bool = Field(description="Written by the demo model, which knows computer-drawn phantoms only")
 
 
 class ListedJob(Job):

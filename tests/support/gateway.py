@@ -21,7 +21,7 @@ from emx_shared.contracts.report import Box, ImageFacts, Location, ModelProvenan
 from emx_shared.contracts.states import JobState
 from emx_shared.ledger import Ledger, advance_batch, finish, start
 from emx_shared.ledger.opening import open_ledger
-from emx_shared.ledger.records import Outcome
+from emx_shared.ledger.records import Failure, Outcome
 from emx_shared.settings import Settings
 from explainmyxray.supervisor import free_port
 
@@ -84,13 +84,21 @@ class RunningGateway:
             tokens=TokenCounts(prompt=1, generated=1),
             created_at=self.ledger.store.now(),
         ).model_copy(update=parts)
-        token = uuid.uuid4().hex
-        started = start(self.ledger, job, token)
-        assert started
-        now = self.ledger.store.now()
-        finish(self.ledger, job, Outcome(state=JobState.SUCCEEDED, report=report, started_at=now, finished_at=now))
-        self.ledger.redis.leases.release(job, token)
+        self._end(job, state=JobState.SUCCEEDED, report=report)
         return report
+
+    def fail_by_a_worker(self, job: str) -> Failure:
+        """End a job without a report."""
+        failure = Failure(code="unreadable-image", message="The image could not be read. Send it again.")
+        self._end(job, state=JobState.FAILED, failure=failure)
+        return failure
+
+    def _end(self, job: str, **how: Any) -> None:
+        token = uuid.uuid4().hex
+        assert start(self.ledger, job, token)
+        now = self.ledger.store.now()
+        finish(self.ledger, job, Outcome(started_at=now, finished_at=now, **how))
+        self.ledger.redis.leases.release(job, token)
 
     @contextmanager
     def at_work(self, pause: float = 0.0) -> Iterator[None]:

@@ -1,19 +1,24 @@
 /** The whole page: header, the reading room or the operations page, and the dialogs above them. */
 import { useSignal } from '@preact/signals';
+import { lazy, Suspense } from 'preact/compat';
 import { useEffect } from 'preact/hooks';
 import { fetchFrom } from './api/client.ts';
+import { register } from './commands/commands.ts';
 import { HelpDialog } from './commands/help-dialog.tsx';
 import { Palette } from './commands/palette.tsx';
 import { Header } from './parts/header.tsx';
 import { KeyDialog } from './parts/key-dialog.tsx';
 import { SubmitDialog } from './parts/submit-dialog.tsx';
 import { ReadingRoom } from './reading-room.tsx';
-import { open } from './route.ts';
+import { open, openOperations, route } from './route.ts';
 import { analyse } from './state/actions.ts';
 import { chosenFile } from './state/chosen-file.ts';
+import { watchServer } from './state/server.ts';
 import { watch } from './state/worklist.ts';
 import { words } from './words/words.ts';
 import { filesOf } from './worklist/dropping.ts';
+
+const Operations = lazy(() => import('./operations/operations.tsx'));
 
 export function App() {
   const dropping = useSignal(false);
@@ -33,6 +38,11 @@ export function App() {
 
   useEffect(() => {
     watch();
+    watchServer();
+    return register([
+      { id: 'operations', name: () => words.value.commands.operations, key: 'v', run: openOperations },
+      { id: 'reading', name: () => words.value.commands.reading, key: 'V', run: () => open(null) },
+    ]);
   }, []);
   useEffect(() => {
     const over = (event: DragEvent) => {
@@ -64,7 +74,13 @@ export function App() {
   return (
     <>
       <Header />
-      <ReadingRoom onFiles={takeFiles} onDemo={takeDemo} />
+      {route.value.page === 'operations' ? (
+        <Suspense fallback={<main class="operations" />}>
+          <Operations />
+        </Suspense>
+      ) : (
+        <ReadingRoom onFiles={takeFiles} onDemo={takeDemo} />
+      )}
       {dropping.value && (
         <div class="drop-target" aria-hidden="true">
           <p>{words.value.worklist.drop}</p>

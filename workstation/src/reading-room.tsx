@@ -2,6 +2,7 @@
 import { useComputed, useSignal, useSignalEffect } from '@preact/signals';
 import { FileText, Image, Link2, List, Play, X } from 'lucide-preact';
 import { useMemo } from 'preact/hooks';
+import { api, data } from './api/client.ts';
 import { Problem } from './api/problem.ts';
 import { ErrorLine } from './parts/error-line.tsx';
 import { titleOf } from './parts/text.ts';
@@ -18,11 +19,12 @@ import {
   hiddenBoxes,
   hovered,
   isProbable,
+  type Location,
   locations,
   reading,
 } from './state/reading.ts';
 import { neighbour } from './state/selection.ts';
-import { jobs } from './state/worklist.ts';
+import { type Job, jobs } from './state/worklist.ts';
 import { type Picture, pictureOfFile, pictureOfJob } from './viewer/pictures.ts';
 import { Toolbar } from './viewer/toolbar.tsx';
 import { Viewer } from './viewer/viewer.tsx';
@@ -50,6 +52,7 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
   const other = useSignal<Viewport | null>(null);
   const shown = useSignal<Shown>(NOTHING);
   const beside = useSignal<Shown>(NOTHING);
+  const besideLocations = useSignal<readonly Location[]>([]);
   const pane = useSignal<Pane>('list');
   const linked = useSignal(true);
 
@@ -68,8 +71,16 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
     }
   });
   useSignalEffect(() => {
-    if (besideId.value) showJob(besideId.value, beside);
-    else beside.value = NOTHING;
+    const id = besideId.value;
+    besideLocations.value = [];
+    if (id) {
+      showJob(id, beside);
+      data<Job>(api.GET('/v1/jobs/{id}', { params: { path: { id } } }))
+        .then((job) => {
+          if (besideId.peek() === id) besideLocations.value = job.report?.locations ?? [];
+        })
+        .catch(() => {}); // its image says what is wrong
+    } else beside.value = NOTHING;
   });
   // Opening an image shows it on a phone, too.
   const openId = useComputed(() => reading.value?.id ?? null);
@@ -96,6 +107,11 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
   }
 
   const boxes = useComputed<readonly ShownBox[]>(() => shownBoxes());
+  const besideBoxes = useComputed<readonly ShownBox[]>(() =>
+    besideLocations.value.map((location, index) =>
+      boxOf(location, index, boxesShown.value && isProbable(location)),
+    ),
+  );
   const highlighted = useComputed(() => {
     const at = hovered.value ?? chosen.value;
     return at === null ? null : String(at);
@@ -137,7 +153,7 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
           besideOpen={besideId.value !== null}
           onBeside={openBeside}
         />
-        <div class={`viewports ${besideId.value ? 'two' : ''} ${boxesShown.value ? '' : 'no-boxes'}`}>
+        <div class={`viewports ${besideId.value ? 'two' : ''}`}>
           <Viewer
             id="main"
             picture={shown.value.picture}
@@ -166,9 +182,9 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
               id="beside"
               picture={beside.value.picture}
               instead={<Instead shown={beside.value} />}
-              boxes={[]}
+              boxes={besideBoxes.value}
               highlighted={null}
-              opacity={1}
+              opacity={boxOpacity.value}
               onViewport={(viewport) => {
                 other.value = viewport;
               }}
@@ -284,17 +300,19 @@ function shownBoxes(): ShownBox[] {
       movable: true,
     }));
   }
-  return reported.map((location, index) => ({
-    key: String(index),
-    tag: String(index + 1),
-    label: `${index + 1} ${titleOf(location)}`,
-    colour: location.colour,
-    dash: dashOf(index),
-    box: location.box,
-    visible: isShown(index),
-    movable: false,
-  }));
+  return reported.map((location, index) => boxOf(location, index, isShown(index)));
 }
+
+const boxOf = (location: Location, index: number, visible: boolean): ShownBox => ({
+  key: String(index),
+  tag: String(index + 1),
+  label: `${index + 1} ${titleOf(location)}`,
+  colour: location.colour,
+  dash: dashOf(index),
+  box: location.box,
+  visible,
+  movable: false,
+});
 
 const indexOf = (key: string | null): number | null =>
   key === null || Number.isNaN(Number(key)) ? null : Number(key);

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from emx_gateway.http.problems import Problem
 from emx_gateway.schemas import JobList, ListedJob
+from emx_gateway.services.feedback import feedback_summary
 from emx_gateway.services.representations import job_resource, job_summary
 from emx_shared.contracts.report import Report
 from emx_shared.contracts.states import JobState
@@ -82,7 +83,7 @@ def job_page(
         wanted: which.
         limit: most jobs of the page.
         cursor: ``next_cursor`` of the page before; None for the first page.
-        summarised: whether each job has its report in brief.
+        summarised: whether each job has its report and its newest feedback in brief.
 
     Raises:
         Problem: 400 for an invalid cursor; 503 while Redis, which has the list, is unavailable.
@@ -142,8 +143,10 @@ def _matching(ledger: Ledger, id: str, wanted: JobQuery, summarised: bool) -> Li
     report = found.report
     if wanted.state not in (None, found.state) or not wanted.admits_report(report):
         return None
-    summary = job_summary(report) if summarised and report else None
-    return ListedJob(**{**vars(found), "report": None}, summary=summary)
+    if not summarised or report is None:
+        return ListedJob(**{**vars(found), "report": None})
+    more = {"report": None, "feedback": feedback_summary(ledger, id)}
+    return ListedJob(**{**vars(found), **more}, summary=job_summary(report))
 
 
 def check_cursor(cursor: str | None) -> None:

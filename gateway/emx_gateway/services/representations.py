@@ -44,6 +44,7 @@ def job_summary(report: Report) -> JobSummary:
         warnings=len(report.warnings),
         width=report.image.width,
         height=report.image.height,
+        demo=report.model.demo,
     )
 
 

@@ -69,7 +69,13 @@ def test_a_list_says_in_brief_what_the_reports_say(gateway: RunningGateway, stud
         "warnings": 2,
         "width": 80,
         "height": 60,
+        "demo": report.model.demo,
     }
+    assert with_summary["feedback"] is None
+    said = {"reviewer": "AB", "verdict": "agree"}
+    assert gateway.client.post(f"/v1/jobs/{job}/feedback", json=said).status_code == 201
+    assert listed(gateway, study=study, include="summary")[1]["feedback"]["reviewer"] == "AB"
+    assert listed(gateway, study=study)[1]["feedback"] is None
 
 
 def test_a_summary_is_given_only_where_it_was_asked_for(gateway: RunningGateway, study: str) -> None:

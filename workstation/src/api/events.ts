@@ -4,7 +4,7 @@ import type { Job } from '../state/worklist.ts';
 import { fetchFrom } from './client.ts';
 
 export interface JobListener {
-  onState(state: Job['state'], ahead: number | null): void;
+  onState(state: Job['state']): void;
   onText(text: string): void;
 }
 
@@ -40,7 +40,7 @@ export async function followJob(
         const { event, data, id: at } = next.value;
         if (at) lastEvent = at;
         const value = JSON.parse(data);
-        if (event === 'state') listener.onState(value.state, value.ahead ?? null);
+        if (event === 'state') listener.onState(value.state);
         else if (event === 'text') {
           text = text.slice(0, value.offset) + value.text;
           listener.onText(text);

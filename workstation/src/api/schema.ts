@@ -1726,7 +1726,7 @@ export interface components {
             report?: components["schemas"]["Report"] | null;
             /** @description Why the job failed */
             failure?: components["schemas"]["Failure"] | null;
-            /** @description The newest feedback of readers; null in lists, events and webhooks */
+            /** @description The newest feedback of readers; null in events, webhooks and plain lists */
             feedback?: components["schemas"]["FeedbackSummary"] | null;
             /**
              * Disclaimer
@@ -1790,6 +1790,11 @@ export interface components {
             width: number;
             /** Height */
             height: number;
+            /**
+             * Demo
+             * @description Written by the demo model, which knows computer-drawn phantoms only
+             */
+            demo: boolean;
         };
         /**
          * ListedJob
@@ -1858,7 +1863,7 @@ export interface components {
             report?: components["schemas"]["Report"] | null;
             /** @description Why the job failed */
             failure?: components["schemas"]["Failure"] | null;
-            /** @description The newest feedback of readers; null in lists, events and webhooks */
+            /** @description The newest feedback of readers; null in events, webhooks and plain lists */
             feedback?: components["schemas"]["FeedbackSummary"] | null;
             /**
              * Disclaimer
@@ -2665,7 +2670,8 @@ export interface operations {
                      *             "abstained": false,
                      *             "warnings": 0,
                      *             "width": 1024,
-                     *             "height": 1024
+                     *             "height": 1024,
+                     *             "demo": false
                      *           }
                      *         }
                      *       ],

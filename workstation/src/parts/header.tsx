@@ -2,9 +2,12 @@
 import { Command, Keyboard, KeyRound, Moon, Sun, SunMoon } from 'lucide-preact';
 import { helpOpen, keyName, paletteOpen } from '../commands/commands.ts';
 import icon from '../icon.svg';
+import { route } from '../route.ts';
 import { type Language, language, type Theme, theme } from '../state/preferences.ts';
 import { reading } from '../state/reading.ts';
+import { isUnread } from '../state/server.ts';
 import { apiKey, forgetKey } from '../state/session.ts';
+import { newestFirst } from '../state/worklist.ts';
 import { words } from '../words/words.ts';
 
 const NEXT: Record<Theme, Theme> = { system: 'dark', dark: 'light', light: 'system' };
@@ -13,7 +16,9 @@ const ICONS = { system: SunMoon, dark: Moon, light: Sun };
 export function Header() {
   const text = words.value;
   const ThemeIcon = ICONS[theme.value];
-  const isDemo = reading.value?.job?.report?.model.demo;
+  // By the report that is open, and else by the newest: the banner is there as long as that model reads.
+  const newest = newestFirst.value.find((job) => job.summary);
+  const isDemo = reading.value?.job?.report?.model.demo ?? newest?.summary?.demo ?? false;
   return (
     <>
       <header class="top">
@@ -31,7 +36,15 @@ export function Header() {
         <h1>{text.name}</h1>
         <p class="notice">{text.notice}</p>
         <span class="space" />
-        <a href="docs">{text.api}</a>
+        <nav aria-label={text.name}>
+          <a href="#/" aria-current={route.value.page === 'reading' ? 'page' : undefined}>
+            {text.reading}
+          </a>
+          <a href="#/operations" aria-current={route.value.page === 'operations' ? 'page' : undefined}>
+            {text.operations}
+          </a>
+          <a href="docs">{text.api}</a>
+        </nav>
         <button
           type="button"
           class="icon desk"
@@ -87,6 +100,7 @@ export function Header() {
           </button>
         )}
       </header>
+      {isUnread.value && <aside class="banner unread">{text.noWorker}</aside>}
       {isDemo && <aside class="banner">{text.demoBanner}</aside>}
     </>
   );

@@ -5,6 +5,7 @@ import { fetchFrom } from '../api/client.ts';
 import { type Command, keyName, register } from '../commands/commands.ts';
 import { ErrorLine } from '../parts/error-line.tsx';
 import { span } from '../parts/text.ts';
+import { readAgain } from '../state/actions.ts';
 import { setVerdict } from '../state/feedback.ts';
 import {
   cancelReading,
@@ -16,7 +17,7 @@ import {
   threshold,
 } from '../state/reading.ts';
 import { apiKey } from '../state/session.ts';
-import { isOpen, type Job } from '../state/worklist.ts';
+import { isOpen, type Job, jobs } from '../state/worklist.ts';
 import { words } from '../words/words.ts';
 import { FeedbackForm } from './feedback-form.tsx';
 import { FindingList } from './finding-list.tsx';
@@ -84,6 +85,8 @@ function Progress({ now }: { now: Reading }) {
     const clock = setInterval(tick, 100);
     return () => clearInterval(clock);
   }, [now.asked, now.job]);
+  // The list is asked every few seconds; events don't say how the queue moves.
+  const ahead = now.job?.state === 'queued' ? (jobs.value.get(now.id)?.ahead ?? now.job.ahead ?? 0) : 0;
   const stage = now.text
     ? text.stages.writing
     : now.job?.state === 'running'
@@ -95,7 +98,7 @@ function Progress({ now }: { now: Reading }) {
         <span class="pulse" aria-hidden="true" /> {stage} <span class="muted">{words.value.seconds(seconds)}</span>
       </p>
       {now.cutOff && <ErrorLine>{words.value.connectionLost}</ErrorLine>}
-      {!now.text && (now.job?.ahead ?? 0) > 0 && <p class="muted">{text.ahead(now.job?.ahead ?? 0)}</p>}
+      {ahead > 0 && <p class="muted">{text.ahead(ahead)}</p>}
       <progress aria-label={stage} />
       {now.text && (
         <p class="live" data-testid="live">
@@ -109,18 +112,22 @@ function Progress({ now }: { now: Reading }) {
   );
 }
 
-/** Why there is no report. */
+/** Why there is no report, and what to do. */
 function Unfinished({ job }: { job: Job }) {
   const text = words.value.report;
-  if (job.state === 'failed') {
-    return (
-      <>
-        <h2>{text.failed}</h2>
+  return (
+    <>
+      {job.state === 'failed' && <h2>{text.failed}</h2>}
+      {job.state === 'failed' ? (
         <ErrorLine>{job.failure?.message}</ErrorLine>
-      </>
-    );
-  }
-  return <p class="muted">{job.state === 'expired' ? text.expired : text.cancelled}</p>;
+      ) : (
+        <p class="muted">{job.state === 'expired' ? text.expired : text.cancelled}</p>
+      )}
+      <button type="button" onClick={() => readAgain([job.id])}>
+        {words.value.retry}
+      </button>
+    </>
+  );
 }
 
 function Finished({ now, job }: { now: Reading; job: Job }) {

@@ -5,6 +5,7 @@ import { Problem } from '../api/problem.ts';
 import type { PixelBox } from '../viewer/viewport.ts';
 import { reviewer } from './preferences.ts';
 import { type Location, locations, reading } from './reading.ts';
+import { refreshOne } from './worklist.ts';
 
 export type LocationVerdict = 'agreed' | 'corrected' | 'rejected' | 'added';
 export type Verdict = 'agree' | 'disagree';
@@ -210,6 +211,7 @@ export async function save(): Promise<void> {
     const saved: Feedback = await response.json();
     versions.value = [...versions.value, saved];
     savedVersion.value = saved.version;
+    refreshOne(now.job);
     editing.value = false;
   } catch (error) {
     saveProblem.value = error instanceof Problem ? error : new Problem(0, 'unknown', String(error));

@@ -81,8 +81,8 @@ async function follow(id: string): Promise<void> {
     put([job]);
     update(id, { job });
     if (!isOpen(job)) return;
-    const onState = (state: Job['state'], ahead: number | null) => {
-      job = { ...job, state, ahead };
+    const onState = (state: Job['state']) => {
+      job = { ...job, state };
       put([job]);
       update(id, { job });
     };

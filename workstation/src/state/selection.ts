@@ -1,5 +1,6 @@
 /** What of the worklist is shown, and which rows are selected. */
 import { computed, signal } from '@preact/signals';
+import { words } from '../words/words.ts';
 import { fileNames } from './uploads.ts';
 import { type Job, newestFirst } from './worklist.ts';
 
@@ -18,8 +19,10 @@ function textOf(job: Job): string {
     ({ label, laterality }) => `${laterality ?? ''} ${label} ${laterality ?? ''}`,
   );
   const day = job.submitted_at.slice(0, 10);
+  const reviewed = job.feedback ? `${words.value.worklist.reviewed} reviewed ${job.feedback.reviewer}` : '';
   return [
     job.id,
+    reviewed,
     job.study,
     job.patient,
     job.name,

@@ -86,6 +86,12 @@ effect(() => {
   if (left.length < fileSets.value.length) fileSets.value = left;
 });
 
+// A page that is left sends nothing more: the browser asks first.
+addEventListener('beforeunload', (event) => {
+  const isLeft = ({ state }: SentFile) => state === 'waiting' || state === 'sending';
+  if (fileSets.value.some((set) => set.files.some(isLeft))) event.preventDefault();
+});
+
 /** Takes a set off the screen, and sends nothing more of it. What the server has stays. */
 export function dismiss(id: string): void {
   fileSets.value = fileSets.value.filter((one) => one.id !== id);

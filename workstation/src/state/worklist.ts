@@ -39,15 +39,16 @@ export function put(found: readonly Job[]): void {
     // An answer that was under way may be older than what an event said.
     if (known && !isOpen(known) && isOpen(job)) continue;
     const summary = summaryOf(job) ?? job.summary ?? known?.summary ?? null;
-    if (
-      known &&
+    const feedback = job.feedback ?? known?.feedback ?? null;
+    const isSame =
+      known !== undefined &&
       known.state === job.state &&
       known.ahead === job.ahead &&
-      Boolean(known.summary) === Boolean(summary)
-    ) {
-      continue;
-    }
-    next.set(job.id, { ...job, summary, report: null });
+      known.finished_at === job.finished_at &&
+      known.feedback?.version === feedback?.version &&
+      Boolean(known.summary) === Boolean(summary);
+    if (isSame) continue;
+    next.set(job.id, { ...job, summary, feedback, report: null });
     isChanged = true;
   }
   if (isChanged) jobs.value = next;
@@ -77,6 +78,7 @@ function summaryOf(job: Job): Summary | null {
     warnings: report.warnings?.length ?? 0,
     width,
     height,
+    demo: report.model.demo,
   };
 }
 

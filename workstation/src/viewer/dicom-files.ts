@@ -33,6 +33,5 @@ export async function loadDicomFile(file: Blob): Promise<Picture> {
     })),
     spacing,
     atDetector: true,
-    isChosen: true,
   };
 }

@@ -22,8 +22,6 @@ export interface Picture {
   spacing: [number, number] | null;
   /** Whether the spacing is that at the detector, as projections have it. */
   atDetector: boolean;
-  /** Whether it is a chosen file, which the server may not have. */
-  isChosen: boolean;
 }
 
 const KEPT = 8;
@@ -101,7 +99,6 @@ function fromPng(imageId: string, { width, height, pixels, text }: DecodedPng): 
     windows,
     spacing,
     atDetector: text.PixelSpacingFrom !== 'PixelSpacing',
-    isChosen: false,
   };
 }
 
@@ -136,7 +133,6 @@ async function fromBitmap(imageId: string, bitmap: ImageBitmap): Promise<Picture
     windows: [windowOf('file', 0, 255)],
     spacing: null,
     atDetector: false,
-    isChosen: true,
   };
 }
 

@@ -1,5 +1,5 @@
 /** The image on black, what stands around it, and its tools. */
-import { useSignal, useSignalEffect } from '@preact/signals';
+import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { words } from '../words/words.ts';
@@ -126,6 +126,3 @@ function Values({ view, picture }: { view: View | null; picture: Picture }) {
     </p>
   );
 }
-
-/** Runs something whenever the signals that it reads change. */
-export const useFollowing = useSignalEffect;

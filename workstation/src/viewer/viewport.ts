@@ -91,16 +91,10 @@ export class Viewport {
       this.listen();
       this.size.observe(this.element);
     }
-    const before = this.picture;
-    if (before?.imageId === picture.imageId) return;
+    if (this.picture?.imageId === picture.imageId) return;
     this.picture = picture;
-    // A chosen file that the server has read meanwhile stays where it is.
-    const stays = before !== null && before.width === picture.width && before.height === picture.height;
-    const place = stays && before.isChosen ? this.stack.getViewPresentation() : null;
     await this.stack.setStack([picture.imageId]);
     this.reset();
-    if (place) this.stack.setViewPresentation(place);
-    this.render();
     this.drawBoxes();
   }
 
@@ -166,8 +160,8 @@ export class Viewport {
   /** Takes over another viewport's zoom, place and window. */
   follow(other: Viewport): void {
     if (!this.stack || !other.stack) return;
-    const { pan, zoom } = other.stack.getViewPresentation({ pan: true, zoom: true });
-    this.stack.setViewPresentation({ ...(pan ? { pan } : {}), ...(zoom ? { zoom } : {}) });
+    this.stack.setZoom(other.stack.getZoom());
+    this.stack.setPan(other.stack.getPan());
     const range = other.stack.getProperties().voiRange;
     if (range && sameDepth(this.picture, other.picture)) this.stack.setProperties({ voiRange: range });
     this.stack.render();

@@ -7,6 +7,8 @@ import {
   Hourglass,
   type LucideIcon,
   ScanEye,
+  ThumbsDown,
+  ThumbsUp,
 } from 'lucide-preact';
 import { memo } from 'preact/compat';
 import { age, titleOf } from '../parts/text.ts';
@@ -82,7 +84,17 @@ export const JobRow = memo(({ job, index, top, isOpen }: Props) => {
         <time class="muted small" dateTime={job.submitted_at}>
           {age(job.submitted_at)}
         </time>
-        {job.priority !== 'routine' && (
+        {job.feedback && (
+          <span class={`reviewed ${job.feedback.verdict}`} title={`${text.reviewed}: ${job.feedback.reviewer}`}>
+            {job.feedback.verdict === 'agree' ? (
+              <ThumbsUp size={12} aria-hidden="true" />
+            ) : (
+              <ThumbsDown size={12} aria-hidden="true" />
+            )}
+            {job.feedback.reviewer}
+          </span>
+        )}
+        {!job.feedback && job.priority !== 'routine' && (
           <span class={`priority ${job.priority}`}>{words.value.priorities[job.priority]}</span>
         )}
       </span>
