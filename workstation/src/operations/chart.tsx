@@ -25,7 +25,7 @@ export function Chart({ title, data, series }: Props) {
     const options: uPlot.Options = {
       width: element.clientWidth,
       height: HEIGHT,
-      series: [{}, ...series.map(({ label, colour }) => ({ label, stroke: colour, width: 2, spanGaps: false, points: { size: 5 } }))],
+      series: [{}, ...series.map(({ label, colour }) => ({ label, stroke: colour, width: 2, spanGaps: false, points: { show: true, size: 5 } }))],
       axes: [axis, axis],
       scales: { y: { range: (_, __, highest) => [0, Math.max(highest * 1.1, 1)] } },
       legend: { live: false },
