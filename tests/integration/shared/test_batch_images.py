@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from emx_shared.contracts.states import JobState
 from emx_shared.ledger import (
     Ledger,
     NewBatch,
@@ -20,7 +21,7 @@ from emx_shared.ledger import (
 from emx_shared.ledger.batches.items import ended_items, submit_items
 from emx_shared.ledger.batches.manifest_pages import item_id
 from emx_shared.ledger.jobs.erasure import announce_erasure, end_erasure, item_tombstone
-from emx_shared.ledger.records import Row
+from emx_shared.ledger.records import Outcome, Row
 from support.mortality import die_after_each_write, listed, reconcile, run
 from support.object_stores import STORES
 
@@ -106,6 +107,15 @@ def test_a_failure_of_the_image_is_permanent_and_one_of_the_model_is_not(ledger:
     advance_batch(ledger, request.id)
     run(ledger, item_id(request.id, 2))
     assert [is_permanent_failure(ledger, request, row) for row in range(3)] == [True, False, False]
+
+
+def test_an_item_that_redis_counted_twice_makes_no_wrong_count(ledger: Ledger) -> None:
+    request = submit_batch(ledger, NewBatch(paused=True), [Row(image="import:x") for _ in range(7)])
+    ledger.redis.batch_counts.put(request.id, {"succeeded": 8}, 0.1)
+    assert batch_progress(ledger, request).counts == {"open": 7}
+    exact = Outcome(state=JobState.SUCCEEDED, finished_at=ledger.now(), counts={"succeeded": 6, "failed": 1})
+    ledger.redis.batch_counts.put(request.id, {"succeeded": 7}, 0.1)
+    assert batch_progress(ledger, request, exact).counts == {"succeeded": 6, "failed": 1, "open": 0}
 
 
 def test_a_cancelled_batch_counts_rows_without_a_job_as_cancelled(ledger: Ledger) -> None:

@@ -62,9 +62,18 @@ def advance_batch(ledger: Ledger, id: str) -> None:
 
 
 def batch_progress(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None = None) -> BatchProgress:
-    """Return a batch's progress as Redis remembers it for some seconds, else counted from the store."""
+    """Return a batch's progress: of one that has ended as its outcome says, else as Redis remembers it for seconds.
+
+    Redis may count an item twice that ended while the store was being counted. Where that shows, or where Redis
+    remembers nothing, the store is counted.
+    """
+    if outcome is not None and outcome.counts:
+        return BatchProgress(batch.rows, Counter(outcome.counts))
     counted = ledger.redis.batch_counts.get(batch.id)
-    found = count_ended_items(ledger, batch) if counted is None else BatchProgress(batch.rows, Counter(counted))
+    if counted is None or sum(counted.values()) > batch.rows:
+        found = count_ended_items(ledger, batch)
+    else:
+        found = BatchProgress(batch.rows, Counter(counted))
     return replace(found, cancelled=outcome is not None and outcome.state == JobState.CANCELLED)
 
 
