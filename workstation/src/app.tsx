@@ -1,7 +1,7 @@
 /** The whole page: header, the reading room or the operations page, and the dialogs above them. */
 import { useSignal } from '@preact/signals';
 import { lazy, Suspense } from 'preact/compat';
-import { useEffect } from 'preact/hooks';
+import { useCallback, useEffect } from 'preact/hooks';
 import { fetchFrom } from './api/client.ts';
 import { register } from './commands/commands.ts';
 import { HelpDialog } from './commands/help-dialog.tsx';
@@ -25,16 +25,18 @@ export function App() {
   const toSubmit = useSignal<readonly File[]>([]);
 
   /** One file is looked at before it is sent; several are sent together, after a question. */
-  const takeFiles = (files: File[]) => {
+  const takeFiles = useCallback((files: File[]) => {
     if (files.length === 1 && files[0]) {
       chosenFile.value = files[0];
       open(null);
     } else if (files.length > 1) {
       toSubmit.value = files;
     }
-  };
-  const takeDemo = async () =>
-    takeFiles([new File([await (await fetchFrom('demo.png')).blob()], 'demo.png', { type: 'image/png' })]);
+  }, []);
+  const takeDemo = useCallback(async () => {
+    const image = await (await fetchFrom('demo.png')).blob();
+    takeFiles([new File([image], 'demo.png', { type: 'image/png' })]);
+  }, []);
 
   useEffect(() => {
     watch();

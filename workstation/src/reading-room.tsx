@@ -1,7 +1,7 @@
 /** Worklist, image and report side by side; on a phone, one of them at a time. */
 import { useComputed, useSignal, useSignalEffect } from '@preact/signals';
 import { FileText, Image, Link2, List, Play, X } from 'lucide-preact';
-import { useMemo } from 'preact/hooks';
+import { useCallback, useMemo } from 'preact/hooks';
 import { api, data } from './api/client.ts';
 import { Problem } from './api/problem.ts';
 import { ErrorLine } from './parts/error-line.tsx';
@@ -130,7 +130,7 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
     [],
   );
 
-  const openBeside = () => {
+  const openBeside = useCallback(() => {
     const id = reading.value?.id;
     if (!id) return;
     if (besideId.value) return open(id);
@@ -139,7 +139,7 @@ export function ReadingRoom({ onFiles, onDemo }: Props) {
       [...jobs.value.values()].find((job) => job.id !== id && patient && job.patient === patient) ??
       neighbour(id, 1);
     if (prior) open(id, prior.id);
-  };
+  }, []);
 
   const text = words.value;
   const file = reading.value ? null : chosenFile.value;

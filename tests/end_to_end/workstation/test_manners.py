@@ -71,7 +71,9 @@ def test_every_action_is_in_the_palette_with_its_key(read_page: Page) -> None:
     assert len(keys) > 25
     assert len(set(keys)) == len(keys), "no key does two things"
     read_page.keyboard.press("Escape")
+    expect(read_page.get_by_role("dialog")).to_have_count(0)
     read_page.keyboard.press("Control+k")
+    expect(read_page.get_by_role("combobox", name="What do you want to do?")).to_be_focused()
     read_page.keyboard.type("mirr")
     read_page.keyboard.press("Enter")
     expect(read_page.locator(".turned")).to_contain_text("Mirrored")

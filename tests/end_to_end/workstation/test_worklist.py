@@ -21,6 +21,25 @@ def test_many_files_are_sent_together_and_their_progress_is_shown(page: Page, tm
     expect(page.locator(".count")).to_contain_text("12 of")
 
 
+def test_files_are_dropped_anywhere_on_the_page(page: Page, tmp_path: Path) -> None:
+    files = [list(file.read_bytes()) for file in variants(tmp_path, 2)]
+    page.evaluate(
+        """(files) => {
+          const dataTransfer = new DataTransfer();
+          files.forEach((bytes, n) => dataTransfer.items.add(new File([new Uint8Array(bytes)], `${n}.png`)));
+          for (const kind of ['dragover', 'drop'])
+            document.querySelector('.report-pane').dispatchEvent(
+              new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        files,
+    )
+    expect(page.get_by_role("dialog")).to_contain_text("Read 2 images")
+    page.get_by_role("dialog").get_by_label("Study").fill("dropped")
+    page.get_by_role("button", name="Analyse 2 images").click()
+    page.get_by_label("Search the worklist").fill("dropped")
+    expect(page.locator(".job.succeeded")).to_have_count(2, timeout=REPORT_MS)
+
+
 def test_a_folder_is_taken_with_all_that_is_in_it(page: Page, tmp_path: Path) -> None:
     (tmp_path / "deep" / "deeper").mkdir(parents=True)
     for file in variants(tmp_path, 2):

@@ -1,5 +1,6 @@
 /** Every action of the workstation: its name, its key, and what it does. */
-import { computed, signal } from '@preact/signals';
+import { computed, type Signal, signal } from '@preact/signals';
+import { flushSync } from 'preact/compat';
 import { words } from '../words/words.ts';
 
 export interface Command {
@@ -28,9 +29,12 @@ export function register(added: readonly Command[]): () => void {
 export const paletteOpen = signal(false);
 export const helpOpen = signal(false);
 
+/** Opens a dialog at once: what is typed next belongs to it. */
+const show = (dialog: Signal<boolean>) => () => flushSync(() => (dialog.value = true));
+
 register([
-  { id: 'palette', name: () => words.value.commands.palette, key: 'Mod+k', run: () => (paletteOpen.value = true) },
-  { id: 'help', name: () => words.value.commands.help, key: '?', run: () => (helpOpen.value = true) },
+  { id: 'palette', name: () => words.value.commands.palette, key: 'Mod+k', run: show(paletteOpen) },
+  { id: 'help', name: () => words.value.commands.help, key: '?', run: show(helpOpen) },
 ]);
 
 const isMac = /mac|iphone|ipad/i.test(navigator.userAgent);

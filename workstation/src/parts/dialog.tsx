@@ -23,6 +23,7 @@ export function Dialog({ title, open, onClose, children, class: kind = '' }: Pro
       ref={dialog}
       class={kind}
       aria-labelledby={heading}
+      onCancel={onClose} // Esc, before the next key
       onClose={onClose}
       onClick={(event) => event.target === dialog.current && onClose()}
       onKeyDown={() => {}}
