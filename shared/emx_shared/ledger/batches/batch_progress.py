@@ -62,7 +62,7 @@ def advance_batch(ledger: Ledger, id: str) -> None:
 
 
 def batch_progress(ledger: Ledger, batch: BatchRecord, outcome: Outcome | None = None) -> BatchProgress:
-    """Return a batch's progress: of one that has ended as its outcome says, else as Redis remembers it for seconds.
+    """Return a batch's progress: of an ended one as its outcome says, else as Redis remembers it for seconds.
 
     Redis may count an item twice that ended while the store was being counted. Where that shows, or where Redis
     remembers nothing, the store is counted.
