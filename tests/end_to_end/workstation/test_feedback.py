@@ -1,6 +1,7 @@
 """A reader's own reading: agree, reject, correct, draw, save; another reader's is not overwritten."""
 
 import re
+from typing import Any
 
 import httpx
 from playwright.sync_api import Page, expect
@@ -8,8 +9,8 @@ from playwright.sync_api import Page, expect
 from .test_reading import drag, job_of
 
 
-def versions(client: httpx.Client, page: Page) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = client.get(f"/v1/jobs/{job_of(page)}/feedback").json()["items"]
+def versions(client: httpx.Client, page: Page) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get(f"/v1/jobs/{job_of(page)}/feedback").json()["items"]
     return found
 
 
@@ -25,7 +26,7 @@ def test_agreeing_agrees_with_every_finding(read_page: Page, client: httpx.Clien
     expect(read_page.locator(".feedback")).to_contain_text("Saved as version 1")
     (one,) = versions(client, read_page)
     assert (one["reviewer"], one["verdict"], one["comment"]) == ("AB", "agree", "As on the <b>last</b> image.")
-    assert [where["verdict"] for where in one["locations"]] == ["agreed"] * read_page.locator(".finding").count()  # type: ignore[index, attr-defined]
+    assert [where["verdict"] for where in one["locations"]] == ["agreed"] * read_page.locator(".finding").count()
     read_page.get_by_text("Earlier feedback").click()
     expect(read_page.locator("blockquote")).to_have_text("As on the <b>last</b> image.")
     report = client.get(f"/v1/jobs/{job_of(read_page)}/report.txt").text
@@ -43,11 +44,11 @@ def test_findings_are_rejected_renamed_and_drawn(read_page: Page, client: httpx.
     save(read_page)
     expect(read_page.locator(".feedback")).to_contain_text("Saved as version 1")
     (one,) = versions(client, read_page)
-    said = [(where["of"], where["verdict"], where["label"]) for where in one["locations"]]  # type: ignore[index, attr-defined]
+    said = [(where["of"], where["verdict"], where["label"]) for where in one["locations"]]
     assert one["verdict"] == "disagree"
     assert said[0][:2] == (0, "rejected") and said[1] == (1, "corrected", "pneumonia")
     assert said[-1] == (None, "added", "lung opacity")
-    box = one["locations"][-1]["box_normalised"]  # type: ignore[index]
+    box = one["locations"][-1]["box_normalised"]
     assert 0 <= box["xmin"] < box["xmax"] < 0.5 and 0 <= box["ymin"] < box["ymax"] < 0.6
     read_page.reload()
     expect(read_page.locator(".finding.rejected")).to_have_count(1)
@@ -71,7 +72,7 @@ def test_a_box_is_moved_by_its_corner(read_page: Page, client: httpx.Client) -> 
     save(read_page)
     expect(read_page.locator(".feedback")).to_contain_text("Saved as version 1")
     (one,) = versions(client, read_page)
-    moved = [where for where in one["locations"] if where["verdict"] == "corrected"]  # type: ignore[index, attr-defined]
+    moved = [where for where in one["locations"] if where["verdict"] == "corrected"]
     assert len(moved) == 1, one["locations"]
     after = moved[0]["box"]
     original = report["locations"][moved[0]["of"]]["box"]

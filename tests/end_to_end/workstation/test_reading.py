@@ -3,17 +3,20 @@
 import io
 import re
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from .conftest import SAMPLE, OpenPage, analyse_demo, choose, dicom, expect_picture, expect_report
 
+MouseButton = Literal["left", "middle", "right"]
 
-def drag(page: Page, start: tuple[float, float], end: tuple[float, float], button: str = "left") -> None:
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float], button: MouseButton = "left") -> None:
     """Drag over the image, from and to fractions of the viewport."""
     frame = page.get_by_test_id("viewport-main").bounding_box()
     assert frame
@@ -21,10 +24,10 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float], butto
         (frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in (start, end)
     )
     page.mouse.move(x0, y0)
-    page.mouse.down(button=button)  # type: ignore[arg-type]
+    page.mouse.down(button=button)
     page.mouse.move((x0 + x1) / 2, (y0 + y1) / 2)
     page.mouse.move(x1, y1, steps=3)
-    page.mouse.up(button=button)  # type: ignore[arg-type]
+    page.mouse.up(button=button)
 
 
 def job_of(page: Page) -> str:
@@ -256,9 +259,9 @@ def test_text_of_a_report_is_never_markup(open_page: OpenPage) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-def _rewritten(route: object, text: str) -> None:
-    response = route.fetch()  # type: ignore[attr-defined]
+def _rewritten(route: Route, text: str) -> None:
+    response = route.fetch()
     job = response.json()
     if isinstance(job, dict) and job.get("report"):
         job["report"]["findings"] = text
-    route.fulfill(response=response, json=job)  # type: ignore[attr-defined]
+    route.fulfill(response=response, json=job)

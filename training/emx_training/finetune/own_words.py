@@ -8,19 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-from transformers.utils import logging
-
 from emx_shared.grammar import LOCATIONS
-from emx_shared.imaging import BadImage, decode
+from emx_training.evaluate.image_reader import read_files
 from emx_training.finetune.examples import Example
-from emx_worker.engine.engine import Engine
-from emx_worker.image_task import Generation, ImageTask
-from emx_worker.model.loading import load_model
-
-_BATCH = 32
-"""Images that are decoded and handed to the engine together."""
+from emx_worker.image_task import Generation
 
 
 def in_own_words(
@@ -42,38 +33,14 @@ def in_own_words(
         ModelError: if the model can't be loaded.
     """
     texts: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    missing = [one.image for one in examples if str(one.image) not in texts]
+    missing = {str(one.image): one.image for one in examples if str(one.image) not in texts}
     if missing:
-        texts |= _written(missing, base, adapter, quantisation)
+        answers = read_files(base, missing, adapter=adapter, quantisation=quantisation).answers
+        written = {name: answer for name, answer in answers.items() if isinstance(answer, Generation)}
+        texts |= dict.fromkeys(missing, "")
+        texts |= {name: str(answer.parsed) for name, answer in written.items() if answer.declined is None}
         kept.write_text(json.dumps(texts, indent=1), encoding="utf-8")
     return [_with_text(one, texts[str(one.image)]) for one in examples]
-
-
-def _written(images: Sequence[Path], base: str, adapter: Path, quantisation: str) -> dict[str, str]:
-    """Return what the model writes of each image; an empty text where it writes nothing."""
-    logging.disable_progress_bar()
-    engine = Engine(load_model(base, adapter=adapter, quantisation=quantisation))
-    texts = {str(image): "" for image in images}
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("Reading the images with phase 1's model", total=len(images))
-        for start in range(0, len(images), _BATCH):
-            batch = images[start : start + _BATCH]
-            for answer, task in _read(engine, batch):
-                if isinstance(answer, Generation) and answer.declined is None:
-                    texts[task.id] = str(answer.parsed)
-            progress.advance(bar, len(batch))
-    return texts
-
-
-def _read(engine: Engine, images: Sequence[Path]) -> list[tuple[object, ImageTask]]:
-    tasks = []
-    for image in images:
-        try:
-            decoded = decode(image.read_bytes())
-        except (BadImage, OSError):  # training names it when its turn comes
-            continue
-        tasks.append(ImageTask(id=str(image), image=decoded.image, facts=decoded.facts))
-    return list(zip(engine.generate(tasks), tasks, strict=True))
 
 
 def _with_text(example: Example, text: str) -> Example:

@@ -63,7 +63,7 @@ effect(() => {
   clear();
   loadedFor = job.id;
   draft.value = draftOf(job.id, job.report.locations);
-  load(job.id);
+  if (job.feedback) load(job.id);
 });
 
 function clear(): void {

@@ -28,7 +28,6 @@ export const newestFirst = computed(() =>
     (a, b) => b.submitted_at.localeCompare(a.submitted_at) || b.id.localeCompare(a.id),
   ),
 );
-export const openCount = computed(() => newestFirst.value.filter(isOpen).length);
 
 /** Puts jobs into the list, or their newer states in place of what it has. */
 export function put(found: readonly Job[]): void {
